@@ -1,0 +1,115 @@
+# Celeriac. `make` lists the targets; the first two of the README are `make demo` and `make test`.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+UV := $(VENV)/uv/bin/uv
+OPERATOR := $(VENV)/operator/bin
+WORKER := $(VENV)/worker/bin
+LOCALCLUSTER := PYTHONPATH=tools $(PYTHON) -m localcluster
+
+##@ Start here
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Demo
+.PHONY: demo demo-down
+demo: ## a real cluster, a shop that sends e-mail, and each promise measured
+	@PYTHONPATH=tools $(PYTHON) -m demo up
+demo-down: ## remove what the demo started
+	@PYTHONPATH=tools $(PYTHON) -m demo down
+
+##@ Local cluster
+.PHONY: cluster-up cluster-down cluster-status
+cluster-up: ## start a real Kubernetes on this machine (or use the one you name)
+	@$(LOCALCLUSTER) up
+cluster-down: ## stop it and leave nothing behind
+	@$(LOCALCLUSTER) down
+cluster-status: ## what runs, where, and how to reach it
+	@$(LOCALCLUSTER) status || [[ $$? == 3 ]] # 3: it is not up, which is an answer too
+
+##@ Set-up (every other target does what it needs by itself)
+.PHONY: setup lock
+setup: $(VENV)/operator.stamp $(VENV)/worker.stamp ## create the two Python environments from their locks
+
+$(UV): tools/requirements.lock
+	@tools/ensure-packages python3-venv
+	@$(PYTHON) -m venv $(VENV)/uv
+	@$(VENV)/uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tools/requirements.lock
+	@touch $@
+
+# celery pins python-dateutil 2 and kubernetes needs 3 or later: two programs, two environments, two locks.
+$(VENV)/%.stamp: %/requirements-dev.lock %/pyproject.toml | $(UV)
+	@$(UV) venv --quiet --clear --python $(PYTHON) $(VENV)/$*
+	@$(UV) pip install --quiet --python $(VENV)/$*/bin/python --require-hashes -r $*/requirements-dev.lock
+	@$(UV) pip install --quiet --python $(VENV)/$*/bin/python --no-deps --no-build-isolation --editable $*
+	@touch $@
+
+lock: | $(UV) ## renew the locks (versions and hashes, never addresses)
+	@for it in operator:3.11 worker:3.10; do d=$${it%%:*} v=$${it##*:}; \
+	  $(UV) pip compile --quiet --upgrade --universal --python-version $$v --generate-hashes $$d/pyproject.toml -o $$d/requirements.lock; \
+	  $(UV) pip compile --quiet --upgrade --universal --python-version $$v --generate-hashes $$d/pyproject.toml --group $$d/pyproject.toml:dev -c $$d/requirements.lock -o $$d/requirements-dev.lock; done
+	@$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes tools/requirements.in -o tools/requirements.lock
+	@for it in go wheel; do d=tools/localcluster/$$it-requirements; \
+	  $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes $$d.in -o $$d.lock; done
+
+##@ Checks and tests
+.PHONY: check lint format types imports verify generate manifests unit integration e2e test
+check: lint types imports verify unit ## lint, types, import contracts, generated files, unit tests (a minute)
+
+lint: $(VENV)/operator.stamp ## ruff: lint and formatting
+	@$(OPERATOR)/ruff check --quiet .
+	@$(OPERATOR)/ruff format --quiet --check .
+
+format: $(VENV)/operator.stamp ## rewrite the formatting
+	@$(OPERATOR)/ruff check --quiet --fix . || true
+	@$(OPERATOR)/ruff format --quiet .
+
+types: $(VENV)/operator.stamp $(VENV)/worker.stamp ## mypy, strict
+	@$(OPERATOR)/mypy --strict operator/src
+	@$(WORKER)/mypy --strict worker/src
+	@MYPYPATH=tools $(OPERATOR)/mypy --strict --explicit-package-bases tools/localcluster tools/demo
+
+imports: $(VENV)/operator.stamp $(VENV)/worker.stamp ## import contracts: pure rooms stay pure
+	@for it in operator worker; do out=$$(cd $$it && ../$(VENV)/$$it/bin/lint-imports --no-cache 2>&1) || { echo "$$out"; exit 1; }; done
+
+generate: $(VENV)/operator.stamp ## rewrite what is generated: CRD, references, contract schema
+	@$(OPERATOR)/python -m celeriac_operator.generate
+	@tools/render-manifests
+
+manifests: ## rewrite what follows from the chart: deploy/, its golden files, its copy of the CRD
+	@tools/render-manifests
+
+verify: $(VENV)/operator.stamp ## fail when a generated file is out of date
+	@$(OPERATOR)/python -m celeriac_operator.generate --check
+
+unit: $(VENV)/operator.stamp $(VENV)/worker.stamp ## unit tests of both programs and of the tools
+	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q tests/unit/operator tests/unit/tools
+	@$(WORKER)/python -m pytest -q tests/unit/worker
+
+integration: $(VENV)/operator.stamp $(VENV)/worker.stamp ## against a real redis-server and a real kube-apiserver
+	@tools/ensure-packages redis-server
+	@$(LOCALCLUSTER) programs # the first time takes minutes: with progress, and not inside a test's time limit
+	@$(LOCALCLUSTER) images celeriac-worker >/dev/null
+	@$(WORKER)/python -m pytest -q -n 4 tests/integration/worker
+	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q tests/integration/operator tests/integration/tools
+
+e2e: $(VENV)/operator.stamp ## the promises, on a real cluster with the built images
+	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q tests/e2e
+
+test: check integration e2e ## everything; installs what it needs
+
+##@ Figures (each: ours and the peer in turn in one run; the last line is one JSON object)
+.PHONY: bench-throughput bench-lock-contended bench-lock-uncontended bench-kill-loss bench-redelivery
+bench-throughput: ## tasks a second and memory, against bare Celery
+bench-lock-contended: ## a line of waiters, against redis-py's lock
+bench-lock-uncontended: ## a lock that nobody else wants
+bench-kill-loss: ## tasks lost under SIGKILL, against Celery with late acknowledgement
+bench-redelivery: ## from a worker's death to its task's next start
+bench-throughput bench-lock-contended bench-lock-uncontended bench-kill-loss bench-redelivery: $(VENV)/worker.stamp
+	@tools/ensure-packages redis-server
+	@$(WORKER)/python tests/bench/$(subst -,_,$(@:bench-%=%)).py

@@ -1,0 +1,228 @@
+"""The operator: reads the environment, builds every object, starts and stops them. Nothing else does."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import importlib.metadata
+import logging
+import os
+import socket
+import sys
+import uuid
+from collections.abc import Callable, Coroutine, Iterator
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import kopf
+import prometheus_client
+
+from celeriac_operator import handlers, logs
+from celeriac_operator import settings as operator_settings
+from celeriac_operator.caches import Caches, Key
+from celeriac_operator.cluster import Cluster
+from celeriac_operator.controller import Controller
+from celeriac_operator.exceptions import StartError
+from celeriac_operator.intake import Intake
+from celeriac_operator.kinds import Kind
+from celeriac_operator.lease import Election
+from celeriac_operator.metrics import Metrics
+from celeriac_operator.reconcile import Reconciler
+from celeriac_operator.resync import Resync
+from celeriac_operator.settings import Settings, SettingsError
+from celeriac_operator.transport import Transport, connect
+from celeriac_operator.workqueue import WorkQueue
+
+log = logging.getLogger("celeriac_operator")
+
+STUCK_SECONDS = 600
+"""A pool that waits so long for a pass: the passes hang, and a restart is the cure."""
+
+END_SECONDS = 1.0
+"""For the watches to end by themselves, which only read, and for the Lease to be given back, which else expires."""
+
+ENVIRONMENT = """\
+environment variables:
+  CELERIAC_WORKER_IMAGE              image that the worker library is injected from (required)
+  CELERIAC_WORKER_IMAGE_PULL_POLICY  Always, IfNotPresent or Never (IfNotPresent)
+  CELERIAC_WORKERS_UPGRADE           OnNextChange or Immediately: when running pools get a newer library (OnNextChange)
+  CELERIAC_WATCH_NAMESPACES          namespaces to serve, separated by commas (all)
+  CELERIAC_HEALTH_PORT               port of /healthz (8080)
+  CELERIAC_METRICS_PORT              port of /metrics; 0: none (9090)
+  CELERIAC_LEASE_NAMESPACE           namespace of the Lease by which replicas choose a leader (none: a single replica)
+  CELERIAC_LEASE_NAME                name of that Lease (celeriac-operator)
+  CELERIAC_POD_NAME                  this replica's name in the Lease (the host's name and a random part)
+  CELERIAC_LOG_LEVEL                 DEBUG, INFO, WARNING or ERROR (INFO)
+  CELERIAC_LOG_FORMAT                Text or JSON (Text)
+  CELERIAC_RECONCILE_WORKERS         passes that run at once (8)
+  CELERIAC_RESYNC_SECONDS            seconds between two comparisons with the cluster (300)
+  KUBECONFIG                         outside a cluster: how to reach it
+"""
+
+
+async def run(settings: Settings) -> None:
+    """Serve until a signal comes.
+
+    Raises:
+        StartError: the operator cannot run here.
+    """
+    metrics, caches = Metrics(), Caches()
+    queue: WorkQueue[Key] = WorkQueue()
+    intake = Intake(caches, queue, metrics)
+    # Two processes on one host are two candidates; in a pod the pod's name says more.
+    identity = settings.pod_name or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+    api = await connect(f"celeriac-operator/{_version()} ({identity})")
+    election = _candidate(settings, Transport(api, metrics.count_request), identity)
+    transport = Transport(api, metrics.count_request, seconds_left=election.seconds_left if election else None)
+
+    def leads() -> bool:
+        return election is None or election.seconds_left() > 0
+
+    def waited() -> float:
+        # Who does not lead lets pools wait, as it should be.
+        return queue.oldest_seconds() if leads() else 0.0
+
+    metrics.follow(
+        depth=queue.depth,
+        oldest=waited,
+        pools=lambda: len(caches.pools),
+        leads=leads,
+        conditions=caches.conditions,
+    )
+    try:
+        cluster = Cluster(transport, settings.watch_namespaces)
+        resync = Resync(cluster, caches, intake, queue, metrics, period_seconds=settings.resync_seconds)
+        await resync.load()
+        reconciler = Reconciler(cluster, caches, settings, lambda: datetime.now(UTC))
+        controller = Controller(queue, reconciler.reconcile, metrics, workers=settings.reconcile_workers)
+        with _serve_metrics(settings, metrics):
+            log.info("%s; %d pools found", _introduction(settings), len(caches.pools))
+            await _serve(settings, _work(election, controller, caches, queue), waited, resync, intake)
+    finally:
+        await transport.close()
+
+
+def _candidate(settings: Settings, transport: Transport, identity: str) -> Election | None:
+    if not settings.lease_namespace:
+        return None
+    return Election(transport, namespace=settings.lease_namespace, name=settings.lease_name, identity=identity)
+
+
+async def _work(election: Election | None, controller: Controller, caches: Caches, queue: WorkQueue[Key]) -> None:
+    """Make passes, while this replica leads. What the caches learn meanwhile is looked at when it begins to."""
+
+    async def lead() -> None:
+        queue.restart(caches.pools.known())
+        await controller.run()
+
+    await (election.run(lead) if election else controller.run())
+
+
+async def _serve(
+    settings: Settings,
+    work: Coroutine[Any, Any, None],
+    waited: Callable[[], float],
+    resync: Resync,
+    intake: Intake,
+) -> None:
+    """Run the watches, the passes and the comparisons, until kopf gets a signal or one of them fails."""
+    registry = kopf.OperatorRegistry()
+
+    def check_health() -> str:
+        stuck = waited()
+        return f"a pool has waited {stuck:.0f} s for a pass" if stuck > STUCK_SECONDS else resync.deaf()
+
+    def listed(kind: Kind, manifest: dict[str, object]) -> None:
+        intake.event(kind, manifest)
+        resync.watch_began()
+
+    handlers.register(registry, changed=intake.event, listed=listed, gone=intake.deletion, check_health=check_health)
+    signalled = asyncio.Event()
+    handlers.at_end(registry, signalled.set)
+    own = [asyncio.create_task(each) for each in (work, resync.run(), signalled.wait())]
+    # They begin before kopf does, with all tasks of their own: at its end kopf waits for every task that is younger
+    # than itself, five seconds. For the same reason it gets no stop flag, whose waiting task it would wait for.
+    await asyncio.sleep(0)
+    watches = asyncio.create_task(
+        kopf.operator(
+            registry=registry,
+            settings=handlers.settings(),
+            standalone=True,
+            # A string that kopf gives a type which it does not export. Without it kopf asks for the user's name, and
+            # the user of a container has none.
+            identity=cast("Any", "celeriac-operator"),
+            clusterwide=not settings.watch_namespaces,
+            namespaces=settings.watch_namespaces,
+            liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
+        )
+    )
+    try:
+        await asyncio.wait([watches, *own], return_when=asyncio.FIRST_COMPLETED)
+        # The work first, and once only: it gives the Lease back, for which others wait.
+        for task in own:
+            task.cancel()
+        # kopf 1.45 sometimes leaves a task of its own behind when its watches end, and waits for that one too.
+        await asyncio.wait([watches, *own], timeout=END_SECONDS)
+    finally:
+        for task in (watches, *own):
+            task.cancel()
+        ended = await asyncio.gather(watches, *own, return_exceptions=True)
+    for outcome in ended:
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+@contextlib.contextmanager
+def _serve_metrics(settings: Settings, metrics: Metrics) -> Iterator[None]:
+    if not settings.metrics_port:
+        yield
+        return
+    try:
+        server, thread = prometheus_client.start_http_server(settings.metrics_port, registry=metrics.registry)
+    except OSError as error:
+        raise StartError(
+            f"port {settings.metrics_port} for metrics cannot be opened: {error.strerror}. Choose another one by "
+            "CELERIAC_METRICS_PORT"
+        ) from error
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _version() -> str:
+    return importlib.metadata.version("celeriac-operator")
+
+
+def _introduction(settings: Settings) -> str:
+    where = f"namespaces {', '.join(settings.watch_namespaces)}" if settings.watch_namespaces else "the whole cluster"
+    return f"Celeriac operator {_version()} serves {where}, worker library from {settings.worker_image}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point. Returns the exit code: 0 after a signal, 1 when the operator cannot run here."""
+    parser = argparse.ArgumentParser(
+        prog="python -m celeriac_operator",
+        description="Runs Celery worker pools on Kubernetes.",
+        epilog=ENVIRONMENT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    parser.parse_args(arguments)
+    try:
+        settings = operator_settings.read(os.environ)
+        logs.configure(settings.log_level, settings.log_format)
+        asyncio.run(run(settings))
+    except (StartError, SettingsError) as error:
+        print(f"celeriac-operator: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""(pure) What should exist for a pool, as manifests. `build` is the list of what exists and when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celeriac_operator.desired import deployment, sentry_secret
+from celeriac_operator.desired.pod_template import Choices, TemplateError
+from celeriac_operator.resource import CeleryWorkerPool
+
+__all__ = ["Choices", "Manifest", "TemplateError", "build"]
+
+Manifest = dict[str, Any]
+
+
+def build(pool: CeleryWorkerPool, choices: Choices) -> tuple[Manifest, ...]:
+    """Every object that the pool owns, in the order in which they are applied.
+
+    Raises:
+        TemplateError: the pool's template patch cannot be merged.
+    """
+    manifests = []
+    if pool.spec.sentry is not None and pool.spec.sentry.dsn is not None:
+        # Before the Deployment: its pods find the DSN at their first start.
+        manifests.append(sentry_secret.build(pool, pool.spec.sentry.dsn))
+    manifests.append(deployment.build(pool, choices))
+    return tuple(manifests)

@@ -1,0 +1,27 @@
+"""(pure) The metadata that all owned objects share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celeriac_operator import labels
+from celeriac_operator.resource import GROUP, KIND, VERSION, CeleryWorkerPool
+
+
+def build(pool: CeleryWorkerPool, name: str) -> dict[str, Any]:
+    """Name, labels, and the owner reference by which Kubernetes deletes the object together with the pool."""
+    return {
+        "name": name,
+        "namespace": pool.metadata.namespace,
+        "labels": labels.owned(pool),
+        "ownerReferences": [
+            {
+                "apiVersion": f"{GROUP}/{VERSION}",
+                "kind": KIND,
+                "name": pool.metadata.name,
+                "uid": pool.metadata.uid,
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }
+        ],
+    }

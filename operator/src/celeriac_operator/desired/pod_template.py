@@ -1,0 +1,244 @@
+"""(pure) The pod template of a pool's workers.
+
+Any change of what this module returns for an unchanged pool restarts that pool's workers when the operator is upgraded.
+The golden manifests hold every byte of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from celeriac_operator import contract, labels, names, quantity, strategic_merge
+from celeriac_operator.desired import probes
+from celeriac_operator.resource import CeleryWorkerPool, Spec, UrlFrom
+
+Manifest = dict[str, Any]
+
+DRAIN_MARGIN_SECONDS = 30
+"""After the drain's timeout: give the rest back, flush Sentry and logs, exit."""
+
+OWN_VARIABLES = "CELERIAC_"
+LIBRARY_SIZE = "128Mi"
+"""Bound of the folder that the library is copied to; it needs a few MiB."""
+
+RESTRICTED: Mapping[str, Any] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+"""With the pod's own security context, what Pod Security's level `restricted` asks of a container."""
+
+READABLE_BY_ALL = 0o444
+"""The application's user is not known, and reads the DSN."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What the operator decides about a pod template beside the pool's own words.
+
+    Attributes:
+        library_image: the image that the worker library is injected from.
+        pull_policy: its imagePullPolicy.
+        secrets_digest: stands for the URLs in the Secrets that the pool names; None: not known yet.
+    """
+
+    library_image: str
+    pull_policy: str = "IfNotPresent"
+    secrets_digest: str | None = None
+
+
+class TemplateError(ValueError):
+    """The pool's `template` cannot be used; the text says where and what to write instead."""
+
+
+def build(pool: CeleryWorkerPool, choices: Choices) -> Manifest:
+    """The pod template, its patch merged, marked with a hash of itself.
+
+    Raises:
+        TemplateError: the patch cannot be merged, or takes away what makes the pod a worker.
+    """
+    template = _patched(pool, _base(pool, choices))
+    worker = _worker_of(template)
+    _configure(pool, template, worker)
+    template["metadata"].setdefault("annotations", {})[labels.TEMPLATE_HASH] = _hash(template)
+    return template
+
+
+def _base(pool: CeleryWorkerPool, choices: Choices) -> Manifest:
+    spec = pool.spec
+    inject = spec.inject == "Always"
+    volumes = [*([_library_volume()] if inject else []), *_sentry_volumes(pool)]
+    digest = {labels.SECRETS_DIGEST: choices.secrets_digest} if choices.secrets_digest else {}
+    return {
+        "metadata": {"labels": labels.owned(pool), **({"annotations": digest} if digest else {})},
+        "spec": {
+            **({"initContainers": [_inject_container(choices)]} if inject else {}),
+            "containers": [_worker_container(spec, inject=inject, mounts_sentry=spec.sentry is not None)],
+            **({"volumes": volumes} if volumes else {}),
+            "terminationGracePeriodSeconds": contract.drain_seconds(spec) + DRAIN_MARGIN_SECONDS,
+            "automountServiceAccountToken": False,
+            # A variable for every Service of the namespace would reach the application's settings by accident.
+            "enableServiceLinks": False,
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        },
+    }
+
+
+def _worker_container(spec: Spec, *, inject: bool, mounts_sentry: bool) -> Manifest:
+    start = [f"{names.LIBRARY_PATH}/launch.py"] if inject else ["-m", "celeriac"]
+    mounts = []
+    if inject:
+        mounts.append({"name": names.LIBRARY_VOLUME, "mountPath": names.LIBRARY_PATH, "readOnly": True})
+    if mounts_sentry:
+        mounts.append({"name": names.SENTRY_VOLUME, "mountPath": names.SENTRY_PATH, "readOnly": True})
+    env_from = [each.model_dump(by_alias=True, exclude_none=True) for each in spec.env_from]
+    resources = spec.resources.model_dump(by_alias=True, exclude_none=True) if spec.resources else {}
+    return {
+        "name": names.WORKER_CONTAINER,
+        "image": spec.image,
+        "command": [*spec.worker.python, *start, "worker"],
+        **({"envFrom": env_from} if env_from else {}),
+        "env": [*_own_variables(spec), *(each.model_dump(by_alias=True, exclude_none=True) for each in spec.env)],
+        "ports": [{"name": names.HEALTH_PORT, "containerPort": spec.liveness.port, "protocol": "TCP"}],
+        **probes.build(spec.liveness),
+        **({"resources": resources} if resources else {}),
+        **({"volumeMounts": mounts} if mounts else {}),
+        # The worker writes one sentence there; when it cannot, its last log lines stand in.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        # The root file system stays writable: it is somebody's image, and nobody asked them.
+        "securityContext": dict(RESTRICTED),
+    }
+
+
+def _own_variables(spec: Spec) -> list[Manifest]:
+    fields = {
+        "CELERIAC_POD_NAME": "metadata.name",
+        "CELERIAC_POD_NAMESPACE": "metadata.namespace",
+        "CELERIAC_POD_UID": "metadata.uid",
+        "CELERIAC_NODE_NAME": "spec.nodeName",
+    }
+    # apiVersion is what the server fills in; written out so that what is sent is what comes back.
+    variables: list[Manifest] = [
+        {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
+        for name, path in fields.items()
+    ]
+    for name, section in (("CELERIAC_BROKER_URL", spec.broker), ("CELERIAC_RESULT_BACKEND_URL", spec.result_backend)):
+        if section is not None and section.url_from is not None:
+            variables.append({"name": name, "valueFrom": {"secretKeyRef": _key(section.url_from)}})
+        elif section is not None and section.url is not None:
+            variables.append({"name": name, "value": _literal(section.url)})
+    return variables
+
+
+def _key(source: UrlFrom) -> Manifest:
+    return {"name": source.secret_key_ref.name, "key": source.secret_key_ref.key}
+
+
+def _literal(value: str) -> str:
+    """Kubernetes expands $(NAME) in the values of variables, and reads $$ as $."""
+    return value.replace("$", "$$")
+
+
+def _inject_container(choices: Choices) -> Manifest:
+    return {
+        "name": names.INJECT_CONTAINER,
+        "image": choices.library_image,
+        "imagePullPolicy": choices.pull_policy,
+        "command": ["python", "-m", "celeriac", "inject", names.LIBRARY_PATH],
+        "volumeMounts": [{"name": names.LIBRARY_VOLUME, "mountPath": names.LIBRARY_PATH}],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {**RESTRICTED, "readOnlyRootFilesystem": True},
+    }
+
+
+def _library_volume() -> Manifest:
+    return {"name": names.LIBRARY_VOLUME, "emptyDir": {"sizeLimit": LIBRARY_SIZE}}
+
+
+def _sentry_volumes(pool: CeleryWorkerPool) -> list[Manifest]:
+    sentry = pool.spec.sentry
+    if sentry is None:
+        return []
+    if sentry.dsn_from is not None:
+        name, key = sentry.dsn_from.secret_key_ref.name, sentry.dsn_from.secret_key_ref.key
+    else:
+        name, key = names.sentry_secret(pool), names.SENTRY_KEY
+    secret = {
+        "secretName": name,
+        "items": [{"key": key, "path": names.SENTRY_KEY}],
+        "defaultMode": READABLE_BY_ALL,
+        # A missing DSN is a condition of the pool, never the reason that no worker starts.
+        "optional": True,
+    }
+    return [{"name": names.SENTRY_VOLUME, "secret": secret}]
+
+
+def _patched(pool: CeleryWorkerPool, base: Manifest) -> Manifest:
+    if pool.spec.template is None:
+        return base
+    metadata, spec = pool.spec.template.metadata, pool.spec.template.spec
+    patch = {
+        "metadata": metadata.model_dump(by_alias=True, exclude_none=True) if metadata else {},
+        # As it came: null in a patch deletes.
+        "spec": spec or {},
+    }
+    try:
+        return strategic_merge.merge(base, patch)
+    except strategic_merge.PatchError as error:
+        raise TemplateError(str(error)) from None
+
+
+def _worker_of(template: Manifest) -> Manifest:
+    for container in template["spec"].get("containers", []):
+        if container["name"] == names.WORKER_CONTAINER:
+            found: Manifest = container
+            return found
+    raise TemplateError(f"template.spec.containers takes the container {names.WORKER_CONTAINER} away: it is the worker")
+
+
+def _configure(pool: CeleryWorkerPool, template: Manifest, worker: Manifest) -> None:
+    """What depends on the merged template: concurrency on the worker's cpu limit, and the injector's resources.
+
+    The patch may have any shape. What has the wrong one is left for the API server to refuse.
+    """
+    limits, requests = (_amounts(worker, kind) for kind in ("limits", "requests"))
+    _check_cpu_limit(limits)
+    variables = worker.get("env", [])
+    _check_variables(pool, variables)
+    document = contract.build(pool, cpu_limit=limits.get("cpu"))
+    worker["env"] = [*variables, {"name": contract.CONFIG_VARIABLE, "value": _literal(document.line())}]
+    # The same requests and limits as the worker: the pod asks for no more than before, a quota that wants limits on
+    # every container is content, and a pod that was Guaranteed stays so.
+    same = {kind: amounts for kind, amounts in (("limits", limits), ("requests", requests)) if amounts}
+    for container in template["spec"].get("initContainers", []):
+        if container["name"] == names.INJECT_CONTAINER and same:
+            container.setdefault("resources", same)
+
+
+def _amounts(container: Manifest, kind: str) -> Manifest:
+    resources = container.get("resources")
+    amounts = resources.get(kind) if isinstance(resources, Mapping) else None
+    return {key: amounts[key] for key in ("cpu", "memory") if key in amounts} if isinstance(amounts, Mapping) else {}
+
+
+def _check_cpu_limit(limits: Manifest) -> None:
+    try:
+        quantity.parse(limits.get("cpu", 0))
+    except ValueError as error:
+        raise TemplateError(f"template.spec.containers: the cpu limit is {error}") from None
+
+
+def _check_variables(pool: CeleryWorkerPool, variables: list[Manifest]) -> None:
+    ours = {variable["name"] for variable in _own_variables(pool.spec)}
+    for variable in variables:
+        name = str(variable["name"])
+        if name.startswith(OWN_VARIABLES) and name not in ours:
+            raise TemplateError(
+                f"template.spec.containers sets {name}: names that start with {OWN_VARIABLES} belong to the operator: "
+                "use the pool's fields"
+            )
+
+
+def _hash(template: Manifest) -> str:
+    text = json.dumps(template, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,54 @@
+"""The page about the operator's own metrics, made from the metrics themselves."""
+
+from __future__ import annotations
+
+from celeriac_operator.metrics import Metrics
+
+INTRODUCTION = """\
+# Metrics of the operator
+
+Every replica serves them at `/metrics` of the port `metrics` (`metrics.port` of the chart). Of several replicas only
+the leader makes passes: look at `celeriac_operator_leader`, or sum over all of them. Pools and their conditions are
+counted by every replica: take the maximum.
+
+| metric | type | labels | meaning |
+|---|---|---|---|
+"""
+
+ADVICE = """
+## What to watch
+- `max(celeriac_operator_leader) == 0` for a minute: nobody works. Workers go on; changes wait.
+- `celeriac_operator_queue_oldest_seconds > 60`: passes are slow or hang; see the log and the API server.
+- `max by (reason) (celeriac_operator_pool_conditions{type="Stalled", status="True"}) > 0`: these need a person.
+- `rate(celeriac_operator_watch_missed_total[15m]) > 0`: watches lose events; the operator makes up for it.
+"""
+
+
+def build() -> str:
+    """The page."""
+    metrics = _used()
+    rows = []
+    for family in metrics.registry.collect():
+        # Counters are queried by the name of their samples.
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        # A metric with labels has no sample before it is used: this fails for one that _used does not know.
+        labels = ", ".join(f"`{label}`" for label in family.samples[0].labels if label != "le")
+        rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |\n")
+    return INTRODUCTION + "".join(sorted(rows)) + ADVICE
+
+
+def _used() -> Metrics:
+    """Metrics with a sample of each, for the names of their labels."""
+    metrics = Metrics()
+    metrics.follow(
+        depth=lambda: 0,
+        oldest=lambda: 0,
+        pools=lambda: 0,
+        leads=lambda: True,
+        conditions=lambda: {("Ready", "True", "Ready"): 1},
+    )
+    metrics.reconciles.labels("done")
+    metrics.count_request(verb="GET", plural="pods", status=200)
+    for counter in (metrics.watch_events, metrics.watch_missed):
+        counter.labels("Pod")
+    return metrics

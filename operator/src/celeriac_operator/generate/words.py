@@ -1,0 +1,62 @@
+"""The reference pages of conditions, events, labels and annotations, from the enums and tables of the code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from celeriac_operator import labels
+from celeriac_operator.reasons import Cause, EventReason, Meaningful, Progress, SentryReason, Type
+
+CONDITIONS_HEAD = """\
+# Conditions and events
+
+`kubectl describe cwp <name>` shows them; `kubectl get cwp` shows the reason of `Ready` in the column `STATUS`, with
+`-o wide` its message too. They follow kstatus, so `kubectl wait --for=condition=Ready cwp/<name>` and the health checks
+of GitOps tools work. Types and reasons are API: programs may match on them. Messages are for people and may change.
+"""
+
+LABELS_HEAD = """\
+# Labels and annotations
+"""
+
+
+def conditions() -> str:
+    """The page of condition types, reasons and events."""
+    parts = [
+        CONDITIONS_HEAD,
+        *_section("Types", "type", Type),
+        *_section("Reasons of Ready and Reconciling", "reason", Progress),
+        *_section("Reasons of Stalled, and of Ready while it is", "reason", Cause),
+        *_section("Reasons of SentryConfigured", "reason", SentryReason),
+        "## Events\n",
+        "When a pool becomes stalled, or Sentry's DSN turns out unusable, a `Warning` carries the condition's reason "
+        "and message, once. Beside these:\n",
+        *_table("reason", ((each.value, each.meaning) for each in EventReason)),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def metadata() -> str:
+    """The page of labels and annotations."""
+    parts = [
+        LABELS_HEAD,
+        "## Labels on owned objects and worker pods\n",
+        *_table("label", labels.LABELS.items()),
+        "",
+        "## Annotations\n",
+        *_table("annotation", labels.ANNOTATIONS.items()),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _section(title: str, column: str, words: Iterable[Meaningful]) -> Iterator[str]:
+    yield f"## {title}\n"
+    yield from _table(column, ((each.value, each.meaning) for each in words))
+    yield ""
+
+
+def _table(column: str, rows: Iterable[tuple[str, str]]) -> Iterator[str]:
+    yield f"| {column} | meaning |"
+    yield "|---|---|"
+    for word, meaning in rows:
+        yield f"| `{word}` | {meaning} |"

@@ -1,0 +1,93 @@
+"""kopf's decorators, and nothing else: a watch event goes to the caches, and the pools it concerns go to the queue.
+
+Only `on.event` is used. It writes nothing: no annotation, no finalizer, no state on anybody's object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from celeriac_operator import kinds
+from celeriac_operator.kinds import Kind
+
+Changed = Callable[[Kind, dict[str, Any]], None]
+
+# Served from the API server's cache and cut by it after this time, so that no watch is older than an hour.
+SERVER_TIMEOUT_SECONDS = 1800
+CLIENT_TIMEOUT_SECONDS = SERVER_TIMEOUT_SECONDS + 60
+# The API server sends a bookmark every minute, so a silence of this length means a dead connection.
+INACTIVITY_SECONDS = 90
+CONNECT_SECONDS = 10
+
+
+def register(
+    registry: kopf.OperatorRegistry,
+    *,
+    changed: Changed,
+    listed: Changed,
+    gone: Changed,
+    check_health: Callable[[], str],
+) -> None:
+    """Connect the watches of all kinds.
+
+    `changed` is told of a new state, `listed` of one that a watch found when it began anew, `gone` of a deletion.
+    `check_health` returns what is wrong with the operator, or an empty text.
+    """
+
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    @kopf.on.probe(id="health", registry=registry, errors=kopf.ErrorsMode.PERMANENT)
+    def probe(**_: Any) -> str:
+        wrong = check_health()
+        if wrong:
+            raise kopf.PermanentError(wrong)
+        return "ok"
+
+    for kind in kinds.WATCHED:
+        _watch(registry, kind, changed=changed, listed=listed, gone=gone)
+
+
+def at_end(registry: kopf.OperatorRegistry, call: Callable[[], None]) -> None:
+    """Call this when a signal ends kopf."""
+
+    @kopf.on.cleanup(registry=registry)
+    def cleanup(**_: Any) -> None:
+        call()
+
+
+def _watch(registry: kopf.OperatorRegistry, kind: Kind, *, changed: Changed, listed: Changed, gone: Changed) -> None:
+    @kopf.on.event(kind.group, kind.version, kind.plural, id=kind.plural, registry=registry)
+    async def on_event(event: kopf.RawEvent, **_: Any) -> None:
+        manifest = dict(event["object"])
+        if event["type"] == "DELETED":
+            gone(kind, manifest)
+        elif event["type"] is None:
+            listed(kind, manifest)
+        else:
+            changed(kind, manifest)
+
+
+def settings() -> kopf.OperatorSettings:
+    """kopf's settings: it watches, and does nothing else."""
+    chosen = kopf.OperatorSettings()
+    chosen.posting.enabled = False
+    chosen.scanning.disabled = True
+    chosen.peering.standalone = True
+    chosen.watching.server_timeout = SERVER_TIMEOUT_SECONDS
+    chosen.watching.client_timeout = CLIENT_TIMEOUT_SECONDS
+    chosen.watching.connect_timeout = CONNECT_SECONDS
+    chosen.watching.inactivity_timeout = INACTIVITY_SECONDS
+    chosen.watching.chunk_size = 500
+    chosen.queueing.exit_timeout = 0.5
+    for kind in kinds.WATCHED:
+        selector = (kind.group, kind.version, kind.plural)
+        if kind.label_selector:
+            chosen.watching.label_selectors[selector] = kind.label_selector
+        if kind.field_selector:
+            chosen.watching.field_selectors[selector] = kind.field_selector
+    return chosen

@@ -1,0 +1,56 @@
+"""News of the cluster: into the caches, and the pools that they concern into the queue. No decision, no write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from celeriac_operator import kinds
+from celeriac_operator.caches import Caches, Key, key_of, version_of
+from celeriac_operator.kinds import Kind
+from celeriac_operator.metrics import Metrics
+from celeriac_operator.workqueue import WorkQueue
+
+Manifest = Mapping[str, Any]
+
+
+class Intake:
+    """Where watch events, lists and reads arrive."""
+
+    def __init__(self, caches: Caches, queue: WorkQueue[Key], metrics: Metrics) -> None:
+        self._queue = queue
+        self._metrics = metrics
+        self._observe: Mapping[Kind, Callable[[Manifest], set[Key]]] = {
+            kinds.POOL: caches.observe_pool,
+            kinds.DEPLOYMENT: caches.observe_deployment,
+            kinds.POD: caches.observe_pod,
+            kinds.SECRET: caches.observe_secret,
+        }
+        self._remove: Mapping[Kind, Callable[[Key, int], set[Key]]] = {
+            kinds.POOL: caches.remove_pool,
+            kinds.DEPLOYMENT: caches.remove_deployment,
+            kinds.POD: caches.remove_pod,
+            kinds.SECRET: caches.remove_secret,
+        }
+
+    def event(self, kind: Kind, manifest: Manifest) -> None:
+        """A watch reports a new state."""
+        self._metrics.watch_events.labels(kind.kind).inc()
+        self.found(kind, manifest)
+
+    def deletion(self, kind: Kind, manifest: Manifest) -> None:
+        """A watch reports that an object is gone."""
+        self._metrics.watch_events.labels(kind.kind).inc()
+        self.lost(kind, key_of(manifest), version_of(manifest))
+
+    def found(self, kind: Kind, manifest: Manifest) -> None:
+        """A state of an object, from wherever."""
+        self._add(self._observe[kind](manifest))
+
+    def lost(self, kind: Kind, key: Key, version: int) -> None:
+        """An object is gone, as of this version."""
+        self._add(self._remove[kind](key, version))
+
+    def _add(self, keys: set[Key]) -> None:
+        for key in keys:
+            self._queue.add(key)

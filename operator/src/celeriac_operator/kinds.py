@@ -1,0 +1,48 @@
+"""(pure) The kinds of objects that the operator reads, and the paths of the API they are served under."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from celeriac_operator import labels
+from celeriac_operator.resource import GROUP, KIND, PLURAL, VERSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind.
+
+    Attributes:
+        label_selector, field_selector: which of its objects concern the operator; the API server filters.
+    """
+
+    kind: str
+    group: str
+    version: str
+    plural: str
+    label_selector: str = ""
+    field_selector: str = ""
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """The path under which the API server serves the collection or one object."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        parts = ["namespaces", namespace] if namespace else []
+        parts += [part for part in (self.plural, name, subresource) if part]
+        return "/".join([root, *parts])
+
+
+POOL = Kind(kind=KIND, group=GROUP, version=VERSION, plural=PLURAL)
+DEPLOYMENT = Kind(kind="Deployment", group="apps", version="v1", plural="deployments", label_selector=labels.WATCHED)
+POD = Kind(kind="Pod", group="", version="v1", plural="pods", label_selector=labels.WATCHED)
+SECRET = Kind(
+    kind="Secret",
+    group="",
+    version="v1",
+    plural="secrets",
+    # Releases of Helm are large and tokens many; no pool can name either.
+    field_selector="type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token",
+)
+EVENT = Kind(kind="Event", group="", version="v1", plural="events")
+LEASE = Kind(kind="Lease", group="coordination.k8s.io", version="v1", plural="leases")
+
+WATCHED = (POOL, DEPLOYMENT, POD, SECRET)

@@ -1,0 +1,50 @@
+"""The operator's log: text for people, or one JSON object a line with stable keys. Every record may name a pool."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+from celeriac_operator.settings import LogFormat
+
+
+class TextFormatter(logging.Formatter):
+    """Time, level, pool if there is one, message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record."""
+        pool = getattr(record, "pool", "")
+        record.about = f"[{pool}] " if pool else ""
+        return super().format(record)
+
+
+class JsonFormatter(logging.Formatter):
+    """One object a line: time, level, logger, message, and pool and error where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record."""
+        fields = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if pool := getattr(record, "pool", ""):
+            fields["pool"] = pool
+        if record.exc_info:
+            fields["error"] = self.formatException(record.exc_info)
+        return json.dumps(fields, ensure_ascii=False)
+
+
+def configure(level: str, form: LogFormat) -> None:
+    """Send everything to standard error. What the libraries say about themselves is left out unless it is a warning."""
+    handler = logging.StreamHandler(sys.stderr)
+    text = TextFormatter("%(asctime)s %(levelname)s %(about)s%(message)s")
+    handler.setFormatter(JsonFormatter() if form == "JSON" else text)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("celeriac_operator").setLevel(level)
+    if level == "DEBUG":
+        logging.getLogger("kopf").setLevel(logging.INFO)
+        logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event of each object

@@ -1,0 +1,101 @@
+"""The operator's own metrics, each with its unit and meaning, in a registry of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+Conditions = Callable[[], Mapping[tuple[str, str, str], int]]
+"""How many pools have each condition: type, status, reason."""
+
+
+class PoolConditions(Collector):
+    """Counts pools when the metrics are asked for: what no pool says any more is not reported any more."""
+
+    def __init__(self) -> None:
+        self.read: Conditions = dict
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """The one metric of this collector."""
+        family = GaugeMetricFamily(
+            "celeriac_operator_pool_conditions",
+            "Pools by condition: its type, its status (True, False, Unknown) and its reason.",
+            labels=["type", "status", "reason"],
+        )
+        for words, pools in sorted(self.read().items()):
+            family.add_metric(words, pools)
+        yield family
+
+
+class Metrics:
+    """All metrics. Made once, handed to whom it concerns."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.reconciles = Counter(
+            "celeriac_operator_reconciles_total",
+            "Passes over a pool, by result: done, refused (the API server did not take an object), error.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.reconcile_seconds = Histogram(
+            "celeriac_operator_reconcile_duration_seconds",
+            "Seconds of one pass over a pool.",
+            buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30),
+            registry=self.registry,
+        )
+        self.api_requests = Counter(
+            "celeriac_operator_api_requests_total",
+            "Requests to the Kubernetes API, watches left out, by verb, resource and HTTP status (0: no answer).",
+            ["verb", "resource", "code"],
+            registry=self.registry,
+        )
+        self.watch_events = Counter(
+            "celeriac_operator_watch_events_total",
+            "Events that the watches delivered, by kind of object.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.watch_missed = Counter(
+            "celeriac_operator_watch_missed_total",
+            "Objects of which the cluster knew something newer than the watches had delivered, by kind of object.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self._queue_depth = Gauge(
+            "celeriac_operator_queue_depth", "Pools that wait for a pass.", registry=self.registry
+        )
+        self._queue_age = Gauge(
+            "celeriac_operator_queue_oldest_seconds",
+            "Seconds for which the first of the waiting pools has waited; 0 where the replica does not lead.",
+            registry=self.registry,
+        )
+        self._pools = Gauge("celeriac_operator_pools", "Pools that the operator serves.", registry=self.registry)
+        self._conditions = PoolConditions()
+        self.registry.register(self._conditions)
+        self._leader = Gauge(
+            "celeriac_operator_leader", "1 while this replica does the work, 0 while it waits.", registry=self.registry
+        )
+
+    def follow(
+        self,
+        *,
+        depth: Callable[[], float],
+        oldest: Callable[[], float],
+        pools: Callable[[], float],
+        leads: Callable[[], bool],
+        conditions: Conditions,
+    ) -> None:
+        """Read these figures whenever the metrics are asked for."""
+        self._queue_depth.set_function(depth)
+        self._queue_age.set_function(oldest)
+        self._pools.set_function(pools)
+        self._leader.set_function(leads)
+        self._conditions.read = conditions
+
+    def count_request(self, *, verb: str, plural: str, status: int) -> None:
+        """One answer of the API server."""
+        self.api_requests.labels(verb, plural, str(status)).inc()

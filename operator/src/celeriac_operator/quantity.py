@@ -1,0 +1,43 @@
+"""(pure) Kubernetes quantities: `1000m` and `1` are the same amount.
+
+The grammar is that of the resource.Quantity type in Kubernetes' apimachinery: a decimal number, then a binary suffix
+(Ki), a decimal suffix (k, m) or an exponent (e3).
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+_FORM = re.compile(r"^([+-]?(?:\d+\.?\d*|\.\d+))(?:([KMGTPE]i)|([numkMGTPE])|[eE]([+-]?\d+))?$")
+
+_BINARY = {suffix: Decimal(1024) ** power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)}
+_DECIMAL = {
+    suffix: Decimal(10) ** power
+    for suffix, power in {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}.items()
+}
+
+
+def parse(text: str | int) -> Decimal:
+    """The amount in the resource's base unit: cores, bytes.
+
+    Raises:
+        ValueError: the text is not a quantity.
+    """
+    match = _FORM.match(str(text))
+    if match is None:
+        raise ValueError(f"not a quantity: {text!r}")
+    number, binary, decimal, exponent = match.groups()
+    if binary:
+        return Decimal(number) * _BINARY[binary]
+    if decimal:
+        return Decimal(number) * _DECIMAL[decimal]
+    return Decimal(number) * Decimal(10) ** int(exponent or 0)
+
+
+def is_same(one: str | int, other: str | int) -> bool:
+    """Whether both name the same amount; texts that are no quantities are the same only when equal."""
+    try:
+        return parse(one) == parse(other)
+    except ValueError:
+        return str(one) == str(other)

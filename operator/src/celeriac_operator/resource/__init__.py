@@ -1,0 +1,52 @@
+"""The CeleryWorkerPool resource: pydantic models from which the CRD and its reference are generated.
+
+Everybody imports this package and no module below it. A field's docstring is what `kubectl explain` prints, so it is
+written for the person with the YAML file. A rule is checked by the API server; the models check types and bounds again
+when the operator reads an object, which matters only for objects stored under an older CRD.
+"""
+
+from celeriac_operator.resource.base import Model, Rule
+from celeriac_operator.resource.pods import EnvVar, Resources, Rollout
+from celeriac_operator.resource.pool import (
+    GROUP,
+    KIND,
+    MAX_NAME_LENGTH,
+    PLURAL,
+    VERSION,
+    CeleryWorkerPool,
+    Metadata,
+)
+from celeriac_operator.resource.services import Broker, ResultBackend, SecretKey, Sentry, UrlFrom
+from celeriac_operator.resource.spec import Spec
+from celeriac_operator.resource.status import Condition, Status
+from celeriac_operator.resource.worker import Delivery, Drain, Liveness, Logging, Pool, TimeLimits, Worker
+
+__all__ = [
+    "GROUP",
+    "KIND",
+    "MAX_NAME_LENGTH",
+    "PLURAL",
+    "VERSION",
+    "Broker",
+    "CeleryWorkerPool",
+    "Condition",
+    "Delivery",
+    "Drain",
+    "EnvVar",
+    "Liveness",
+    "Logging",
+    "Metadata",
+    "Model",
+    "Pool",
+    "Resources",
+    "ResultBackend",
+    "Rollout",
+    "Rule",
+    "SecretKey",
+    "Sentry",
+    "Spec",
+    "Status",
+    "TimeLimits",
+    "UrlFrom",
+    "Worker",
+]

@@ -1,0 +1,106 @@
+"""What every model of the resource is built from: the base class, validation rules and bounded types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+from pydantic.config import JsonDict
+
+RULES = "x-kubernetes-validations"
+
+
+class Model(BaseModel):
+    """One object of the resource: camelCase outside, snake_case inside, frozen.
+
+    Keys that the model does not know are dropped, as the API server does with an object that a newer CRD stored.
+    """
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A CEL rule that the API server checks.
+
+    Attributes:
+        cel: the expression; `self` is the value that the rule stands on.
+        message: what the person reads: what is wrong and what to write instead.
+        field_path: the field to name in the error, relative to `self`; empty: the value itself.
+    """
+
+    cel: str
+    message: str
+    field_path: str = ""
+
+    def manifest(self) -> JsonDict:
+        """The rule as an entry of x-kubernetes-validations."""
+        entry: JsonDict = {"rule": self.cel, "message": self.message}
+        return {**entry, "fieldPath": self.field_path} if self.field_path else entry
+
+
+def rules(*entries: Rule) -> ConfigDict:
+    """The configuration of a model whose fields must fit together."""
+    return ConfigDict(json_schema_extra={RULES: [entry.manifest() for entry in entries]})
+
+
+def bound(*entries: Rule, schema: JsonDict | None = None, **limits: Any) -> Any:
+    """A field's rules, its bounds (as pydantic's Field names them) and other schema keywords."""
+    extra: JsonDict = dict(schema or {})
+    if entries:
+        extra[RULES] = [entry.manifest() for entry in entries]
+    return Field(json_schema_extra=extra, **limits)
+
+
+ATOMIC: JsonDict = {"x-kubernetes-list-type": "atomic"}
+SET: JsonDict = {"x-kubernetes-list-type": "set"}
+
+# The string form has a bound because CEL's cost estimate, and so the acceptance of the CRD, depends on it.
+INT_OR_STRING: JsonDict = {"x-kubernetes-int-or-string": True, "maxLength": 64}
+
+
+def map_by(key: str) -> JsonDict:
+    """A list whose items are told apart, and merged by server-side apply, by one of their fields."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+
+
+ObjectName = Annotated[
+    str,
+    bound(
+        Rule(
+            cel="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
+            message="must be the name of a Kubernetes object: lower-case letters, digits, '-' and '.'",
+        ),
+        max_length=253,
+    ),
+]
+
+DataKey = Annotated[
+    str,
+    bound(
+        Rule(
+            cel="self.matches('^[-._a-zA-Z0-9]+$')",
+            message="must be a key of the object's data: letters, digits, '-', '_' and '.'",
+        ),
+        max_length=253,
+    ),
+]
+
+Quantity = Annotated[
+    int | str,
+    bound(
+        Rule(
+            cel="type(self) == int ? self >= 0 : isQuantity(self) && !quantity(self).isLessThan(quantity('0'))",
+            message="must be a Kubernetes quantity that is not negative, for example 500m, 2 or 200Mi",
+        ),
+        schema=INT_OR_STRING,
+    ),
+]

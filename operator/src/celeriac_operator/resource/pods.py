@@ -1,0 +1,189 @@
+"""What the worker pods get from Kubernetes: rollout, resources, environment, and a patch for the rest."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from celeriac_operator.resource.base import (
+    INT_OR_STRING,
+    DataKey,
+    Model,
+    ObjectName,
+    Quantity,
+    Rule,
+    bound,
+    rules,
+)
+
+IS_COUNT = Rule(
+    cel="type(self) == int ? self >= 0 && self <= 10000 : self.matches('^(100|[1-9]?[0-9])%$')",
+    message="must be a number of workers, or a percentage from 0% to 100%",
+)
+IS_VARIABLE = Rule(
+    cel="self.matches('^[-._a-zA-Z][-._a-zA-Z0-9]*$')",
+    message="must be the name of an environment variable: letters, digits, '_', '-' and '.', not starting with a digit",
+)
+NOT_OURS = Rule(
+    cel="!self.startsWith('CELERIAC_')",
+    message="names that start with CELERIAC_ belong to the operator: use the pool's fields",
+)
+NOT_OUR_LABEL = Rule(
+    cel="!self.exists(key, key == 'app.kubernetes.io/name' || key.startsWith('celeriac.dev/'))",
+    message="app.kubernetes.io/name and celeriac.dev/* tell which pods belong to the pool: choose other labels",
+)
+NOT_OUR_ANNOTATION = Rule(
+    cel="!self.exists(key, key.startsWith('celeriac.dev/'))",
+    message="annotations that start with celeriac.dev/ belong to the operator: choose another name",
+)
+
+Count = Annotated[int | str, bound(IS_COUNT, schema=INT_OR_STRING)]
+
+
+class Rollout(Model):
+    """How a change replaces the running workers."""
+
+    model_config = rules(
+        Rule(
+            cel="!((type(self.maxSurge) == int ? self.maxSurge == 0 : self.maxSurge == '0%') && "
+            "(type(self.maxUnavailable) == int ? self.maxUnavailable == 0 : self.maxUnavailable == '0%'))",
+            message="maxSurge and maxUnavailable cannot both be 0: no worker could ever be replaced",
+            field_path=".maxSurge",
+        )
+    )
+
+    max_surge: Count = "25%"
+    """How many workers may exist beyond the wanted number while a change rolls out: a number, or a percentage rounded
+    up."""
+    max_unavailable: Count = 0
+    """How many of the wanted workers may be missing while a change rolls out: a number, or a percentage rounded down.
+    With 0 a broken new image takes no old worker away."""
+
+
+Quantities = Annotated[dict[str, Quantity], bound(max_length=16)]
+
+
+class Resources(Model):
+    """What the worker's container may use."""
+
+    limits: Quantities | None = None
+    """The most that the worker's container may use, by resource, for example {cpu: 2, memory: 1Gi}."""
+    requests: Quantities | None = None
+    """What the worker's container is promised, by resource, for example {cpu: 500m, memory: 512Mi}."""
+
+
+class FieldSelector(Model):
+    """A field of the pod."""
+
+    api_version: Annotated[str, bound(max_length=253)] | None = None
+    """Version of the schema that fieldPath is written in; v1 where absent."""
+    field_path: Annotated[str, bound(max_length=512)]
+    """Path of the pod's field, for example metadata.labels['app']."""
+
+
+class ResourceFieldSelector(Model):
+    """A resource of a container."""
+
+    container_name: Annotated[str, bound(max_length=63)] | None = None
+    """Container whose resources are read; the worker's where absent."""
+    divisor: Quantity | None = None
+    """Unit of the value; 1 where absent."""
+    resource: Annotated[str, bound(max_length=253)]
+    """The resource to read, for example limits.cpu."""
+
+
+class OptionalKey(Model):
+    """One value of a Secret or ConfigMap."""
+
+    name: ObjectName
+    """Name of the object in the pool's namespace."""
+    key: DataKey
+    """Key of the object's data that holds the value."""
+    optional: bool | None = None
+    """Whether the worker starts when the object or the key is missing."""
+
+
+class EnvValueFrom(Model):
+    """Where the value of a variable is kept."""
+
+    model_config = rules(
+        Rule(
+            cel="[has(self.fieldRef), has(self.resourceFieldRef), has(self.configMapKeyRef), "
+            "has(self.secretKeyRef)].filter(given, given).size() == 1",
+            message="set exactly one of fieldRef, resourceFieldRef, configMapKeyRef and secretKeyRef",
+        )
+    )
+
+    field_ref: FieldSelector | None = None
+    """A field of the pod."""
+    resource_field_ref: ResourceFieldSelector | None = None
+    """A resource limit or request of the container."""
+    config_map_key_ref: OptionalKey | None = None
+    """A key of a ConfigMap."""
+    secret_key_ref: OptionalKey | None = None
+    """A key of a Secret."""
+
+
+class EnvVar(Model):
+    """One environment variable."""
+
+    model_config = rules(
+        Rule(cel="!(has(self.value) && has(self.valueFrom))", message="set value or valueFrom, not both")
+    )
+
+    name: Annotated[str, bound(IS_VARIABLE, NOT_OURS, max_length=253)]
+    """Name of the variable."""
+    value: Annotated[str, bound(max_length=131_072)] | None = None
+    """Its value; $(NAME) refers to a variable that stands before it."""
+    value_from: EnvValueFrom | None = None
+    """Where its value is kept."""
+
+
+class OptionalObject(Model):
+    """A Secret or ConfigMap as a whole."""
+
+    name: ObjectName
+    """Name of the object in the pool's namespace."""
+    optional: bool | None = None
+    """Whether the worker starts when the object is missing."""
+
+
+class EnvFrom(Model):
+    """An object whose keys become variables."""
+
+    model_config = rules(
+        Rule(
+            cel="has(self.configMapRef) != has(self.secretRef)",
+            message="set exactly one of configMapRef and secretRef",
+        )
+    )
+
+    prefix: Annotated[str, bound(max_length=253)] | None = None
+    """Written before the name of each variable."""
+    config_map_ref: OptionalObject | None = None
+    """A ConfigMap whose keys become variables."""
+    secret_ref: OptionalObject | None = None
+    """A Secret whose keys become variables."""
+
+
+class TemplateMetadata(Model):
+    """Labels and annotations of the worker pods."""
+
+    labels: Annotated[dict[str, Annotated[str, bound(max_length=63)]], bound(NOT_OUR_LABEL, max_length=64)] | None = (
+        None
+    )
+    """Labels to add to the worker pods."""
+    annotations: (
+        Annotated[dict[str, Annotated[str, bound(max_length=262_144)]], bound(NOT_OUR_ANNOTATION, max_length=64)] | None
+    ) = None
+    """Annotations to add to the worker pods."""
+
+
+class Template(Model):
+    """A patch of the worker pods."""
+
+    metadata: TemplateMetadata | None = None
+    """Labels and annotations of the worker pods."""
+    spec: dict[str, Any] | None = None
+    """A patch of the worker pod's spec, merged as kubectl patch does: containers, volumes and the like by name. The
+    worker is the container named worker. What the API server refuses shows in the condition Stalled, reason
+    InvalidTemplate."""

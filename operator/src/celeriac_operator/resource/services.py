@@ -1,0 +1,116 @@
+"""The services that a worker talks to: broker, result backend, Sentry."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from celeriac_operator.resource.base import DataKey, Model, ObjectName, Rule, bound, rules
+
+ONE_URL = Rule(cel="!(has(self.url) && has(self.urlFrom))", message="set url or urlFrom, not both")
+IS_URL = Rule(
+    cel=r"self.matches('^[A-Za-z][A-Za-z0-9+.-]*://\\S*$')",
+    message="must be a URL without spaces, for example redis://redis:6379/0",
+)
+NO_PASSWORD = Rule(
+    cel=r"!self.matches('://[^@]*:[^@]*@') && !self.matches('[?&]password=')",
+    message="contains a password, which everyone who may read the pool would see: put the URL into a Secret and use "
+    "urlFrom.secretKeyRef",
+)
+IS_DSN = Rule(
+    cel=r"self.matches('^https?://[^\\s/@:]+(:[^\\s/@]+)?@[^\\s/@]+(/\\S*)?/[0-9]+$')",
+    message="is not a Sentry DSN: it looks like https://<key>@<host>/<project number>",
+)
+IS_ENVIRONMENT = Rule(
+    cel=r"self.matches('^[^\\s/]+$') && self != 'None'",
+    message="is not a Sentry environment: no spaces, no '/', and not None",
+)
+IS_RELEASE = Rule(
+    cel=r"self.matches('^[^\\n\\t/\\\\]+$')",
+    message=r"is not a Sentry release: not empty, no line break, tab, '/' or '\'",
+)
+
+Url = Annotated[str, bound(IS_URL, NO_PASSWORD, max_length=2048)]
+
+
+class SecretKey(Model):
+    """One value of one Secret."""
+
+    name: ObjectName
+    """Name of a Secret in the pool's namespace."""
+    key: DataKey
+    """Key of the Secret's data that holds the value."""
+
+
+class UrlFrom(Model):
+    """Where a value is kept."""
+
+    secret_key_ref: SecretKey
+    """The Secret and the key to read."""
+
+
+class RetryBackoff(Model):
+    """How long to wait between two attempts."""
+
+    model_config = rules(
+        Rule(cel="self.initial <= self.max", message="initial must be at most max", field_path=".initial")
+    )
+
+    initial: Annotated[int, bound(ge=1, le=3600)] = 1
+    """Seconds before the first retry; each further one waits twice as long, with jitter."""
+    max: Annotated[int, bound(ge=1, le=3600)] = 30
+    """The longest wait between two retries, in seconds."""
+
+
+class Broker(Model):
+    """Where messages come from."""
+
+    model_config = rules(ONE_URL)
+
+    url_from: UrlFrom | None = None
+    """Where the broker's URL is kept. With neither urlFrom nor url the application's own broker_url holds."""
+    url: Url | None = None
+    """The broker's URL in the clear, for example redis://redis:6379/0. Refused if it contains a password."""
+    max_retries: Annotated[int, bound(ge=0, le=1_000_000)] | None = None
+    """How often a worker tries to connect before it exits and is started afresh; 0 exits at the first failure."""
+    retry_backoff_seconds: RetryBackoff | None = None
+    """How long a worker waits between two attempts to connect."""
+
+
+class ResultBackend(Model):
+    """Where results go."""
+
+    model_config = rules(ONE_URL)
+
+    url_from: UrlFrom | None = None
+    """Where the result backend's URL is kept. With neither urlFrom nor url the application's own result_backend
+    holds."""
+    url: Url | None = None
+    """The result backend's URL in the clear, for example redis://redis:6379/1. Refused if it contains a password."""
+    expires_seconds: Annotated[int, bound(ge=0, le=10 * 365 * 24 * 3600)] | None = None
+    """How long results are kept, in seconds; 0 keeps them for ever. Without it the application's result_expires
+    holds."""
+
+
+class Sentry(Model):
+    """How failures are reported to Sentry."""
+
+    model_config = rules(
+        Rule(
+            cel="has(self.dsn) != has(self.dsnFrom)",
+            message="set either dsnFrom, the Secret that holds the DSN, or dsn",
+        )
+    )
+
+    dsn_from: UrlFrom | None = None
+    """Where the DSN is kept. It is mounted as a file, so a changed DSN is taken up without a restart; a missing one
+    shows in the condition SentryConfigured and stops no worker."""
+    dsn: Annotated[str, bound(IS_DSN, max_length=2048)] | None = None
+    """The DSN itself. The operator puts it into a Secret of its own, <pool>-sentry, from which the workers read it."""
+    environment: Annotated[str, bound(IS_ENVIRONMENT, max_length=64)] | None = None
+    """Sentry's environment, for example production."""
+    release: Annotated[str, bound(IS_RELEASE, max_length=200)] | None = None
+    """Sentry's release, for example shop@1.4."""
+    traces_sample_rate: Annotated[float, bound(ge=0, le=1)] | None = None
+    """Share of tasks whose performance is traced, from 0 to 1."""
+    send_default_pii: bool | None = None
+    """Whether Sentry may receive data that identifies persons, task arguments among them."""

@@ -1,0 +1,118 @@
+"""What the operator itself is told, by environment variables: the chart sets them, and each has a default or none.
+
+Namespace lists, ports and intervals; never anything about one pool, which has its resource for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar, get_args
+
+LogFormat = Literal["Text", "JSON"]
+Upgrade = Literal["OnNextChange", "Immediately"]
+PullPolicy = Literal["Always", "IfNotPresent", "Never"]
+
+Word = TypeVar("Word", bound=str)
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+class SettingsError(ValueError):
+    """A variable is missing or has a value that cannot be used; the text names both."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How this operator runs. Built once, at start."""
+
+    worker_image: str
+    """Image that the worker library is injected from. No default: it belongs to the operator's own release."""
+
+    worker_image_pull_policy: PullPolicy = "IfNotPresent"
+    """Pull policy of that image. Release images never change under their tag."""
+
+    workers_upgrade: Upgrade = "OnNextChange"
+    """When running pools move to a newer library: with their own next change, so that upgrading the operator restarts
+    nobody's workers, or at once."""
+
+    watch_namespaces: tuple[str, ...] = ()
+    """Namespaces to serve; empty: the whole cluster."""
+
+    health_port: int = 8080
+    """TCP port of /healthz, for the operator's own probes."""
+
+    metrics_port: int = 9090
+    """TCP port of /metrics; 0 switches it off."""
+
+    lease_namespace: str = ""
+    """Namespace of the Lease by which replicas choose the one that works; empty: there is only one, which works."""
+
+    lease_name: str = "celeriac-operator"
+    """Name of that Lease. Releases in one namespace need one each."""
+
+    pod_name: str = ""
+    """What this replica calls itself in the Lease. A container that is started again in the same pod leads on at
+    once, for the one before it has ended. Empty: the host's name and a random part."""
+
+    log_level: str = "INFO"
+    """The least severe record of the operator that is logged."""
+
+    log_format: LogFormat = "Text"
+    """One line of text or one JSON object for each record."""
+
+    reconcile_workers: int = 8
+    """Passes that run at once. They wait for the API server most of the time; more would only load it."""
+
+    resync_seconds: int = 300
+    """How often the caches are compared with the cluster and every pool is looked at again. What a lost watch event
+    would hide is repaired after so long at the latest."""
+
+
+def read(environment: Mapping[str, str]) -> Settings:
+    """Settings from environment variables.
+
+    Raises:
+        SettingsError: names the variable, its value and what would be right.
+    """
+    image = environment.get("CELERIAC_WORKER_IMAGE", "")
+    if not image:
+        raise SettingsError("CELERIAC_WORKER_IMAGE is not set: name the celeriac-worker image of this release")
+    default = Settings(worker_image=image)
+    namespaces = environment.get("CELERIAC_WATCH_NAMESPACES", "")
+    return Settings(
+        worker_image=image,
+        worker_image_pull_policy=_choice(
+            environment, "CELERIAC_WORKER_IMAGE_PULL_POLICY", get_args(PullPolicy), default.worker_image_pull_policy
+        ),
+        workers_upgrade=_choice(environment, "CELERIAC_WORKERS_UPGRADE", get_args(Upgrade), default.workers_upgrade),
+        watch_namespaces=tuple(dict.fromkeys(name for each in namespaces.split(",") if (name := each.strip()))),
+        health_port=_integer(environment, "CELERIAC_HEALTH_PORT", default.health_port, 1, 65535),
+        metrics_port=_integer(environment, "CELERIAC_METRICS_PORT", default.metrics_port, 0, 65535),
+        lease_namespace=environment.get("CELERIAC_LEASE_NAMESPACE", ""),
+        lease_name=environment.get("CELERIAC_LEASE_NAME", "") or default.lease_name,
+        pod_name=environment.get("CELERIAC_POD_NAME", ""),
+        log_level=_choice(environment, "CELERIAC_LOG_LEVEL", _LEVELS, default.log_level),
+        log_format=_choice(environment, "CELERIAC_LOG_FORMAT", get_args(LogFormat), default.log_format),
+        reconcile_workers=_integer(environment, "CELERIAC_RECONCILE_WORKERS", default.reconcile_workers, 1, 256),
+        resync_seconds=_integer(environment, "CELERIAC_RESYNC_SECONDS", default.resync_seconds, 1, 86400),
+    )
+
+
+def _choice(environment: Mapping[str, str], name: str, allowed: tuple[Word, ...], default: Word) -> Word:
+    text = environment.get(name, "")
+    for word in allowed:
+        if text == word:
+            return word
+    if text:
+        raise SettingsError(f"{name} is {text!r}: it can be {', '.join(allowed[:-1])} or {allowed[-1]}")
+    return default
+
+
+def _integer(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    text = environment.get(name, "")
+    if not text:
+        return default
+    if not text.isascii() or not text.isdecimal() or not least <= int(text) <= most:
+        raise SettingsError(f"{name} is {text!r}: it must be a number from {least} to {most}")
+    return int(text)

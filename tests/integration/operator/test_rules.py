@@ -1,0 +1,380 @@
+"""What the API server refuses, and with which sentence. One row for each rule; each is applied as a person would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.integration.operator.machine import Api, Place, RefusedError
+
+from celeriac_operator.resource import MAX_NAME_LENGTH
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "operator"
+
+
+@pytest.fixture(scope="module")
+def shared(api: Api) -> Place:
+    """One namespace for all rows: nothing is kept in it."""
+    return Place(api=api, namespace="default")
+
+
+KEY = {"secretKeyRef": {"name": "redis", "key": "url"}}
+
+
+def refused(case: str, sentence: str, **spec: Any) -> Any:
+    return pytest.param(spec, sentence, id=case)
+
+
+RULES = [
+    refused("app is missing", "spec.app: Required value", app=None),
+    refused("image is missing", "spec.image: Required value", image=None),
+    refused(
+        "app is a path",
+        'spec.app: Invalid value: "shop/celery.py": must be what celery -A takes: a module, or module:attribute, for '
+        "example shop.celery:app",
+        app="shop/celery.py",
+    ),
+    refused("app is empty", "must be what celery -A takes", app=""),
+    refused("app is an option", "must be what celery -A takes", app="-A"),
+    refused(
+        "image has a space", "must be the name of a container image, for example registry.example/shop:1.4", image="a b"
+    ),
+    refused("image is empty", "must be the name of a container image", image=""),
+    refused("inject is another word", 'supported values: "Always", "Never"', inject="Sometimes"),
+    refused("replicas is negative", "spec.replicas in body should be greater than or equal to 0", replicas=-1),
+    refused("replicas is enormous", "spec.replicas in body should be less than or equal to 10000", replicas=10_001),
+    refused(
+        "a queue without a name",
+        'spec.queues[1]: Invalid value: "": the name of a queue cannot be empty',
+        queues=["a", ""],
+    ),
+    refused(
+        "a queue with a comma", "the name of a queue cannot contain a comma or a control character", queues=["a,b"]
+    ),
+    refused(
+        "a queue with kombu's separator",
+        "the name of a queue cannot contain a comma or a control",
+        queues=["a\x06\x163"],
+    ),
+    refused("a queue named twice", '.spec.queues: duplicate entries for key [="a"]', queues=["a", "a"]),
+    refused(
+        "no program for Python", "name the program that starts Python, for example [python]", worker={"python": []}
+    ),
+    refused("an empty word in the command", "a part of the command cannot be empty", worker={"python": [""]}),
+    refused("a pool type that does not exist", 'supported values: "prefork", "threads"', worker={"pool": "fork"}),
+    refused(
+        "concurrency 0",
+        "spec.worker.concurrency in body should be greater than or equal to 1",
+        worker={"concurrency": 0},
+    ),
+    refused("a negative prefetch", "should be greater than or equal to 0", worker={"prefetch": -1}),
+    refused(
+        "memory without a unit that is far too little",
+        "must be a memory quantity of at least 1Mi, for example 200Mi",
+        worker={"maxMemoryPerChild": 200},
+    ),
+    refused(
+        "memory that is no quantity", "must be a memory quantity of at least 1Mi", worker={"maxMemoryPerChild": "200MB"}
+    ),
+    *(
+        refused(
+            f"extraArgs repeats a field: {argument}",
+            "repeats what a field of the pool sets: use app, queues, worker, timeLimits, broker, resultBackend or "
+            "logging.level",
+            worker={"extraArgs": ["--without-gossip", argument]},
+        )
+        for argument in (
+            "-A",
+            "-Qemails",
+            "--queues=emails",
+            "-c4",
+            "--concurrency",
+            "-EP",
+            "--pool=solo",
+            "--prefetch-multiplier=1",
+            "--disable-prefetch",
+            "--max-tasks-per-child=1",
+            "--max-memory-per-child=1",
+            "--soft-time-limit=1",
+            "--time-limit=1",
+            "-lDEBUG",
+            "--loglevel",
+            "-n",
+            "--hostname=x",
+            "-b",
+            "--broker=x",
+            "--result-backend=x",
+            "--app=x",
+        )
+    ),
+    refused(
+        "extraArgs autoscale",
+        "--autoscale changes the slots of a running worker",
+        worker={"extraArgs": ["--autoscale=1,2"]},
+    ),
+    refused("extraArgs beat", "--beat would publish every schedule once for each worker", worker={"extraArgs": ["-B"]}),
+    refused("extraArgs beat, joined", "--beat would publish every schedule", worker={"extraArgs": ["-EB"]}),
+    refused("extraArgs purge", "--purge would delete the waiting messages", worker={"extraArgs": ["--purge"]}),
+    refused("extraArgs detach", "the worker stays in the foreground of its container", worker={"extraArgs": ["-D"]}),
+    refused("both URLs of the broker", "set url or urlFrom, not both", broker={"url": "redis://r", "urlFrom": KEY}),
+    refused(
+        "both URLs of the results", "set url or urlFrom, not both", resultBackend={"url": "redis://r", "urlFrom": KEY}
+    ),
+    *(
+        refused(
+            f"a password in the clear: {url}",
+            "contains a password, which everyone who may read the pool would see: put the URL into a Secret and use "
+            "urlFrom.secretKeyRef",
+            broker={"url": url},
+        )
+        for url in ("redis://:pw@r", "amqp://guest:guest@r//", "sentinel://a;sentinel://:pw@b", "redis://r?password=pw")
+    ),
+    refused(
+        "a URL without a scheme",
+        "must be a URL without spaces, for example redis://redis:6379/0",
+        broker={"url": "redis"},
+    ),
+    refused(
+        "a Secret without a key",
+        "spec.broker.urlFrom.secretKeyRef.key: Required value",
+        broker={"urlFrom": {"secretKeyRef": {"name": "r"}}},
+    ),
+    refused(
+        "a Secret with an impossible name",
+        "must be the name of a Kubernetes object: lower-case letters, digits, '-' and '.'",
+        broker={"urlFrom": {"secretKeyRef": {"name": "My_Redis", "key": "url"}}},
+    ),
+    refused(
+        "a Secret with an impossible key",
+        "must be a key of the object's data: letters, digits, '-', '_' and '.'",
+        broker={"urlFrom": {"secretKeyRef": {"name": "redis", "key": "the url"}}},
+    ),
+    refused(
+        "back-off that starts above its end",
+        "spec.broker.retryBackoffSeconds.initial: Invalid value: initial must be at most max",
+        broker={"retryBackoffSeconds": {"initial": 31}},
+    ),
+    refused("a negative expiry", "should be greater than or equal to 0", resultBackend={"expiresSeconds": -1}),
+    *(
+        refused(
+            f"soft {soft}, hard 300",
+            "spec.timeLimits.softSeconds: Invalid value: softSeconds must be less than hardSeconds: the task needs "
+            "time to clean up before it is killed",
+            timeLimits={"softSeconds": soft, "hardSeconds": 300},
+        )
+        for soft in (300, 301)
+    ),
+    refused(
+        "a limit of 0",
+        "spec.timeLimits.hardSeconds in body should be greater than or equal to 1",
+        timeLimits={"hardSeconds": 0},
+    ),
+    refused(
+        "a delivery mode that does not exist",
+        'supported values: "AtLeastOnce", "AtMostOnce", "App"',
+        delivery={"mode": "ExactlyOnce"},
+    ),
+    refused("a lease that is too short", "should be greater than or equal to 5", delivery={"leaseSeconds": 4}),
+    refused("no delivery at all", "should be greater than or equal to 1", delivery={"maxDeliveries": 0}),
+    refused("a port that needs root", "should be greater than or equal to 1024", liveness={"port": 80}),
+    refused("a probe without a period", "should be greater than or equal to 1", liveness={"periodSeconds": 0}),
+    refused(
+        "a drain shorter than a task",
+        "spec.drain.timeoutSeconds: Invalid value: drain.timeoutSeconds must be at least timeLimits.hardSeconds",
+        timeLimits={"hardSeconds": 300},
+        drain={"timeoutSeconds": 299},
+    ),
+    refused("a level that does not exist", 'supported values: "DEBUG", "INFO"', logging={"level": "info"}),
+    *(
+        refused(
+            f"{key} with format {form}",
+            "spec.logging.format: Invalid value: workerFormat and taskFormat belong to format Text: remove them, or "
+            "set format to Text",
+            logging={"format": form, key: "%(message)s"},
+        )
+        for form in ("JSON", "App")
+        for key in ("workerFormat", "taskFormat")
+    ),
+    refused(
+        "an empty format", "a log format cannot be empty: remove it to keep the default", logging={"taskFormat": ""}
+    ),
+    refused(
+        "Sentry without a DSN", "set either dsnFrom, the Secret that holds the DSN, or dsn", sentry={"environment": "x"}
+    ),
+    refused("Sentry with two DSNs", "set either dsnFrom", sentry={"dsn": "https://k@h/1", "dsnFrom": KEY}),
+    refused(
+        "a malformed DSN",
+        "is not a Sentry DSN: it looks like https://<key>@<host>/<project number>",
+        sentry={"dsn": "https://h/1"},
+    ),
+    refused(
+        "an environment with a slash",
+        "is not a Sentry environment",
+        sentry={"dsn": "https://k@h/1", "environment": "a/b"},
+    ),
+    refused(
+        "an environment called None",
+        "is not a Sentry environment",
+        sentry={"dsn": "https://k@h/1", "environment": "None"},
+    ),
+    refused("an empty release", "is not a Sentry release", sentry={"dsn": "https://k@h/1", "release": ""}),
+    refused(
+        "more than every task traced",
+        "should be less than or equal to 1",
+        sentry={"dsn": "https://k@h/1", "tracesSampleRate": 1.1},
+    ),
+    refused(
+        "a surge that is no share",
+        "must be a number of workers, or a percentage from 0% to 100%",
+        rollout={"maxSurge": "25"},
+    ),
+    refused(
+        "more than all unavailable", "must be a number of workers, or a percentage", rollout={"maxUnavailable": "101%"}
+    ),
+    refused("a negative surge", "must be a number of workers, or a percentage", rollout={"maxSurge": -1}),
+    *(
+        refused(
+            f"no worker could be replaced: {surge} and {unavailable}",
+            "spec.rollout.maxSurge: Invalid value: maxSurge and maxUnavailable cannot both be 0",
+            rollout={"maxSurge": surge, "maxUnavailable": unavailable},
+        )
+        for surge, unavailable in ((0, 0), ("0%", 0), (0, "0%"))
+    ),
+    refused(
+        "a limit that is no quantity",
+        'spec.resources.limits[cpu]: Invalid value: "two": must be a Kubernetes quantity',
+        resources={"limits": {"cpu": "two"}},
+    ),
+    refused(
+        "a negative request",
+        "must be a Kubernetes quantity that is not negative",
+        resources={"requests": {"cpu": "-1"}},
+    ),
+    refused(
+        "a variable of the operator's",
+        'spec.env[0].name: Invalid value: "CELERIAC_CONFIG": names that start with CELERIAC_ belong to the operator: '
+        "use the pool's fields",
+        env=[{"name": "CELERIAC_CONFIG", "value": "{}"}],
+    ),
+    refused(
+        "a variable with an impossible name",
+        "must be the name of an environment variable",
+        env=[{"name": "1=2", "value": "x"}],
+    ),
+    refused(
+        "a variable named twice",
+        "duplicate entries for key",
+        env=[{"name": "A", "value": "1"}, {"name": "A", "value": "2"}],
+    ),
+    refused(
+        "a variable with two values",
+        "set value or valueFrom, not both",
+        env=[{"name": "A", "value": "1", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
+    ),
+    refused(
+        "a variable from nowhere",
+        "set exactly one of fieldRef, resourceFieldRef, configMapKeyRef and secretKeyRef",
+        env=[{"name": "A", "valueFrom": {}}],
+    ),
+    refused("variables from nowhere", "set exactly one of configMapRef and secretRef", envFrom=[{"prefix": "A_"}]),
+    refused(
+        "a label that selects the pool's pods",
+        "app.kubernetes.io/name and celeriac.dev/* tell which pods belong to the pool: choose other labels",
+        template={"metadata": {"labels": {"app.kubernetes.io/name": "x"}}},
+    ),
+    refused(
+        "a label of the operator's",
+        "choose other labels",
+        template={"metadata": {"labels": {"celeriac.dev/pool": "x"}}},
+    ),
+    refused(
+        "an annotation of the operator's",
+        "belong to the operator: choose another name",
+        template={"metadata": {"annotations": {"celeriac.dev/x": "y"}}},
+    ),
+    refused(
+        "a field of the pod in the wrong place",
+        ".spec.template.nodeSelector: field not declared in schema",
+        template={"nodeSelector": {}},
+    ),
+    refused("a field that does not exist", ".spec.concurrency: field not declared in schema", concurrency=4),
+    refused(
+        "a field that is not built yet",
+        ".spec.autoscaling: field not declared in schema",
+        autoscaling={"maxReplicas": 4},
+    ),
+]
+
+
+@pytest.mark.parametrize(("spec", "sentence"), RULES)
+def test_the_api_server_refuses(shared: Place, spec: dict[str, Any], sentence: str) -> None:
+    manifest = shared.pool_manifest(**spec)
+    manifest["spec"] = {key: value for key, value in manifest["spec"].items() if value is not None}
+    with pytest.raises(RefusedError) as caught:
+        shared.api.apply(manifest, dry_run=True)
+    assert sentence in str(caught.value)
+
+
+def accepted(case: str, **spec: Any) -> Any:
+    return pytest.param(spec, id=case)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        accepted("nothing but app and image"),
+        accepted("app with an attribute", app="shop:make_app"),
+        accepted("queues with any other characters", queues=["a b", "ä_1", "x.y:z", "{tag}"]),
+        accepted("no queue", queues=[]),
+        accepted("a URL with a user and no password", broker={"url": "redis://user@r:6379/0"}),
+        accepted("settings of the broker without its URL", broker={"maxRetries": 5}),
+        accepted("memory as a number of bytes", worker={"maxMemoryPerChild": 209_715_200}),
+        accepted("limits as numbers", resources={"limits": {"cpu": 2, "memory": "1.5Gi"}}),
+        accepted(
+            "arguments that no field sets", worker={"extraArgs": ["-E", "--without-mingle", "-Ofair", "-X", "slow"]}
+        ),
+        accepted("a drain as long as a task", timeLimits={"hardSeconds": 300}, drain={"timeoutSeconds": 300}),
+        accepted("only a soft limit", timeLimits={"softSeconds": 10}),
+        accepted("one replaced at a time", rollout={"maxSurge": 0, "maxUnavailable": 1}),
+        accepted("formats without a word about the format", logging={"taskFormat": "%(message)s"}),
+        accepted("anything in a template's spec", template={"spec": {"nodeSelector": {"a": "b"}, "x": [1, None]}}),
+    ],
+)
+def test_the_api_server_takes(shared: Place, spec: dict[str, Any]) -> None:
+    assert shared.api.apply(shared.pool_manifest(**spec), dry_run=True)["spec"]["replicas"] == 1
+
+
+@pytest.mark.parametrize(
+    ("length", "ok"),
+    [pytest.param(MAX_NAME_LENGTH, True, id="just fits"), pytest.param(MAX_NAME_LENGTH + 1, False, id="is too long")],
+)
+def test_a_name_that(shared: Place, length: int, ok: bool) -> None:
+    manifest = shared.pool_manifest("x" * length)
+    if ok:
+        shared.api.apply(manifest, dry_run=True)
+        return
+    with pytest.raises(RefusedError, match=f"the name of a pool has at most {MAX_NAME_LENGTH} characters"):
+        shared.api.apply(manifest, dry_run=True)
+
+
+def test_kubectl_shows_the_same_sentence(shared: Place) -> None:
+    manifest = shared.pool_manifest(timeLimits={"softSeconds": 2, "hardSeconds": 1})
+    with pytest.raises(RefusedError, match="softSeconds must be less than hardSeconds"):
+        shared.api.create("CeleryWorkerPool", shared.namespace, manifest)
+
+
+@pytest.mark.parametrize("case", sorted(path.name.removesuffix(".pool.yaml") for path in GOLDEN.glob("*.pool.yaml")))
+def test_golden_manifests_are_what_the_api_server_takes(shared: Place, case: str) -> None:
+    pool = yaml.safe_load((GOLDEN / f"{case}.pool.yaml").read_text())
+    pool["metadata"] = {"name": pool["metadata"]["name"], "namespace": shared.namespace}
+    assert shared.api.apply(pool, dry_run=True)["spec"]["app"] == pool["spec"]["app"]
+    for manifest in yaml.safe_load_all((GOLDEN / f"{case}.objects.yaml").read_text()):
+        manifest["metadata"]["namespace"] = shared.namespace
+        assert shared.api.apply(manifest, dry_run=True)["kind"] == manifest["kind"]
+
+
+def test_a_new_pool_is_born_not_ready_without_any_write(shared: Place) -> None:
+    (condition,) = shared.pool()["status"]["conditions"]
+    assert (condition["type"], condition["status"], condition["reason"]) == ("Ready", "Unknown", "Pending")

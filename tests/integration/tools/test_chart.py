@@ -1,0 +1,141 @@
+"""The chart is accepted by Helm and by a real API server, in every variant, and says what is wrong with its values."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from localcluster import build
+from localcluster.controlplane import ControlPlane
+from localcluster.paths import CHECKOUT, Cache
+
+CHART = str(CHECKOUT / "charts/celeriac")
+GOLDEN = CHECKOUT / "tests/golden/chart"
+NAMESPACE = "celeriac-system"
+DEFINITION = "customresourcedefinition.apiextensions.k8s.io/celeryworkerpools.celeriac.dev"
+POOL = """
+apiVersion: celeriac.dev/v1alpha1
+kind: CeleryWorkerPool
+metadata: {name: kept, namespace: default}
+spec: {app: "shop:app", image: shop}
+"""
+
+Helm = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def helm_program() -> str:
+    cache = Cache.default()
+    build.ensure_programs(cache, ["helm"])
+    return str(cache.program("helm"))
+
+
+@pytest.fixture(scope="module")
+def helm(helm_program: str, tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    home = tmp_path_factory.mktemp("helm")
+    env = {**os.environ, "KUBECONFIG": "/dev/null"}
+    env |= {f"HELM_{name}_HOME": str(home / name.lower()) for name in ("CACHE", "CONFIG", "DATA")}
+
+    def run(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run([helm_program, *arguments], env=env, capture_output=True, text=True, check=False)
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def control_plane() -> Iterator[ControlPlane]:
+    # A fresh one for each test: installing is what is tested.
+    with ControlPlane(controllers=True) as running:
+        yield running
+
+
+def test_helm_finds_nothing_to_object_to(helm: Helm):
+    assert "1 chart(s) linted, 0 chart(s) failed" in helm("lint", "--strict", CHART).stdout
+
+
+def test_everything_that_is_rendered_from_the_chart_is_up_to_date(helm_program: str):
+    done = subprocess.run([CHECKOUT / "tools/render-manifests", "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        pytest.param("watchNamespace=a", "additional properties 'watchNamespace' not allowed", id="an unknown key"),
+        pytest.param("image.tagg=1", "additional properties 'tagg' not allowed", id="an unknown key further in"),
+        pytest.param("crds.enabled=perhaps", "want boolean", id="a word where yes or no is wanted"),
+        pytest.param("image.pullPolicy=Sometimes", "value must be one of", id="an unknown pull policy"),
+        pytest.param("watchNamespaces={Team A}", "does not match pattern", id="a namespace that cannot exist"),
+        pytest.param("serviceAccount.create=false", "set serviceAccount.name", id="no account and none named"),
+    ],
+)
+def test_wrong_values_are_refused_with_a_sentence(helm: Helm, setting: str, says: str):
+    done = helm("template", "celeriac", CHART, "--set", setting, check=False)
+    assert done.returncode != 0
+    assert says in done.stderr
+
+
+def test_installing_says_what_to_do_next(helm: Helm, control_plane: ControlPlane):
+    done = helm(*on(control_plane, "install", "celeriac", CHART, "--create-namespace"))
+    assert f"kubectl --namespace {NAMESPACE} rollout status deployment/celeriac" in done.stdout
+    assert "watches all namespaces" in done.stdout
+
+
+def test_uninstalling_leaves_the_definition_and_peoples_pools(helm: Helm, control_plane: ControlPlane):
+    helm(*on(control_plane, "install", "celeriac", CHART, "--create-namespace"))
+    control_plane.kubectl("wait", "--for=condition=Established", DEFINITION, "--timeout=20s")
+    control_plane.kubectl("apply", "-f", "-", input=POOL)
+    helm(*on(control_plane, "uninstall", "celeriac"))
+    assert "kept" in control_plane.kubectl("get", "cwp", "-o", "name")
+    # and a person who comes back finds them working: the definition is taken over again
+    helm(*on(control_plane, "install", "celeriac", CHART))
+    assert "kept" in control_plane.kubectl("get", "cwp", "-o", "name")
+
+
+def test_an_upgrade_upgrades_the_definition(helm: Helm, control_plane: ControlPlane):
+    helm(*on(control_plane, "install", "celeriac", CHART, "--create-namespace"))
+    control_plane.kubectl(
+        "patch", DEFINITION, "--type=json", '--patch=[{"op": "remove", "path": "/spec/names/shortNames"}]'
+    )
+    helm(*on(control_plane, "upgrade", "celeriac", CHART))
+    assert control_plane.kubectl("get", DEFINITION, "-o", "jsonpath={.spec.names.shortNames}") == '["cwp"]'
+
+
+def test_the_rendered_manifest_is_accepted_as_it_is(control_plane: ControlPlane):
+    control_plane.kubectl("apply", "--server-side", "-f", str(CHECKOUT / "deploy/celeriac.yaml"))
+    control_plane.kubectl("wait", "--for=condition=Established", DEFINITION, "--timeout=20s")
+    # The namespace admits restricted pods only: that the Deployment gets its pod shows that the operator's is one.
+    selector = ("pod", "-l", "app.kubernetes.io/component=operator")
+    control_plane.kubectl("-n", NAMESPACE, "wait", "--for=create", *selector, "--timeout=30s")
+    assert "celeriac-" in control_plane.kubectl("-n", NAMESPACE, "get", *selector, "-o", "name")
+
+
+@pytest.mark.parametrize("variant", ["customised", "namespaced"])
+def test_each_variant_is_accepted_by_the_api_server(control_plane: ControlPlane, variant: str):
+    for namespace in (NAMESPACE, "team-a", "team-b"):
+        control_plane.kubectl("create", "namespace", namespace)
+    said = control_plane.kubectl("apply", "--server-side", "--dry-run=server", "-f", str(GOLDEN / f"{variant}.yaml"))
+    objects = (GOLDEN / f"{variant}.yaml").read_text().count("\nkind: ")
+    assert said.count("serverside-applied (server dry run)") == objects
+
+
+def test_whoever_may_edit_a_namespace_may_edit_its_pools(helm: Helm, control_plane: ControlPlane):
+    helm(*on(control_plane, "install", "celeriac", CHART, "--create-namespace"))
+    control_plane.kubectl("create", "rolebinding", "dev", "--clusterrole=edit", "--user=dev", "-n", "default")
+    may = {
+        subresource: control_plane.kubectl(
+            *("auth", "can-i", "patch", "cwp", f"--subresource={subresource}", "--as=dev", "-n", "default"), check=False
+        ).strip()
+        for subresource in ("", "scale", "status")
+    }
+    assert may == {"": "yes", "scale": "yes", "status": "no"}
+
+
+def on(control_plane: ControlPlane, *arguments: str) -> list[str]:
+    """A helm command against this control plane, in the operator's namespace."""
+    return [*arguments, "--kubeconfig", str(control_plane.kubeconfig), "--namespace", NAMESPACE]

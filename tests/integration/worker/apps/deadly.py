@@ -1,0 +1,29 @@
+"""Tasks that do not come to an end, and tasks of many queues."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from celery import Celery
+
+app = Celery("deadly", set_as_current=False)
+DIRECTORY = Path(os.environ.get("TEST_DIRECTORY", "."))
+app.conf.broker_transport_options = {"global_keyprefix": os.environ.get("TEST_PREFIX", "")}
+
+
+@app.task
+def die() -> None:
+    """As the out-of-memory killer ends a child."""
+    with (DIRECTORY / "died").open("a") as file:
+        file.write("x\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def note(line: str, seconds: float = 0) -> None:
+    with (DIRECTORY / "notes").open("a") as notes:
+        notes.write(f"{line}\n")
+    time.sleep(seconds)

@@ -1,0 +1,109 @@
+"""A broker that goes away: the worker waits, says so, and goes on by itself, or gives up in the end."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from celery import Celery
+from tests.integration.worker.conftest import StartWorker
+from tests.integration.worker.processes import RedisServer, eventually
+
+from celeriac.exits import Exit
+
+POOLS = ("prefork", "threads", "solo", "gevent")
+QUICK = {"maxRetries": 200, "retryBackoffSeconds": {"initial": 0.1, "max": 0.3}}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_consuming_resumes_by_itself_after_an_outage_and_the_worker_stays_alive_throughout(
+    pool: str, start_worker: StartWorker, producer: Celery, redis_server: RedisServer
+) -> None:
+    worker = start_worker(worker={"pool": pool, "concurrency": 2}, broker=QUICK).until_ready()
+    for round_ in range(2):
+        redis_server.kill()
+        answer = worker.until_not_ready()
+        assert "broker is away" in answer.body
+        alive = worker.get("/livez")
+        assert alive is not None
+        assert (alive.status, alive.body) == (200, "ok\n")
+        redis_server.start()
+        worker.until_ready()
+        assert producer.send_task("basic.add", (round_, 1)).get(timeout=10) == round_ + 1
+    assert worker.status()["broker_losses"] == 2
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_task_that_runs_through_an_outage_finishes_and_its_result_arrives(
+    pool: str, start_worker: StartWorker, producer: Celery, redis_server: RedisServer
+) -> None:
+    worker = start_worker(worker={"pool": pool, "concurrency": 2}, broker=QUICK).until_ready()
+    result = producer.send_task("basic.sleep", (2,))
+    eventually(lambda: worker.status()["busy"], what="the task runs")
+    redis_server.kill()
+    time.sleep(3)  # the outage itself: the task ends in it
+    redis_server.start()
+    assert result.get(timeout=20) == 2
+    worker.until_ready()
+    finished = (worker.directory / "finished").read_text().splitlines()
+    assert finished == ["2"]
+
+
+def test_a_broker_that_is_away_at_the_start_is_waited_for(
+    start_worker: StartWorker, producer: Celery, redis_server: RedisServer
+) -> None:
+    redis_server.stop()
+    worker = start_worker(worker={"pool": "prefork"}, broker=QUICK)
+    worker.until_logged(r"broker: cannot connect to redis://127.*\(3/200\)")
+    assert worker.get("/livez").status == 200  # type: ignore[union-attr]
+    assert worker.get("/readyz").status == 503  # type: ignore[union-attr]
+    redis_server.start()
+    worker.until_ready()
+    assert producer.send_task("basic.add", (1, 1)).get(timeout=10) == 2
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("when", ["at the start", "in operation"])
+def test_a_broker_that_stays_away_is_given_up_after_the_retries(
+    when: str, pool: str, start_worker: StartWorker, redis_server: RedisServer
+) -> None:
+    if when == "at the start":
+        redis_server.stop()
+    few = {"maxRetries": 3, "retryBackoffSeconds": {"initial": 0.1, "max": 0.2}}
+    worker = start_worker(worker={"pool": pool}, broker=few)
+    if when == "in operation":
+        worker.until_ready()
+        redis_server.stop()
+    assert worker.wait() == Exit.BROKER
+    said = worker.termination_message()
+    assert re.search(r"^The broker redis://127\.0\.0\.1:\d+/0 could not be reached after 3 retries, giving up: ", said)
+    assert "refused" in said
+    assert len(re.findall("broker: cannot connect", worker.logs())) == 3
+
+
+def test_sigterm_is_obeyed_while_the_broker_is_away(start_worker: StartWorker, redis_server: RedisServer) -> None:
+    worker = start_worker(
+        worker={"pool": "prefork"}, broker={"maxRetries": 50, "retryBackoffSeconds": {"initial": 30, "max": 60}}
+    ).until_ready()
+    redis_server.stop()
+    worker.until_logged("next attempt in")
+    worker.terminate()
+    assert worker.wait(5) == Exit.OK
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_a_broker_that_takes_connections_and_answers_nothing_counts_as_away_and_kills_nobody(
+    pool: str, start_worker: StartWorker, producer: Celery, redis_server: RedisServer
+) -> None:
+    worker = start_worker(worker={"pool": pool}, broker=QUICK, liveness={"stalledSeconds": 8}).until_ready()
+    redis_server.pause()
+    # Silence is called an outage 10 s after a question; two may be asked one after the other, and the machine is busy.
+    assert "broker is away" in worker.until_not_ready(timeout=60).body
+    # Longer than stalledSeconds from the first silence on.
+    worker.until(lambda: worker.status()["broker_away_seconds"], lambda it: it > 4, what="the broker is away for long")
+    assert worker.get("/livez").status == 200  # type: ignore[union-attr]
+    redis_server.resume()
+    worker.until_ready()
+    assert producer.send_task("basic.add", (1, 1)).get(timeout=10) == 2

@@ -1,0 +1,174 @@
+"""The delivery's scripts against a real Redis: whatever happens in whatever order, every message is in one place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.integration.worker.processes import RedisServer
+
+from celeriac import keys, scripts
+from celeriac.holdings import Holdings
+from celeriac.outcomes import Outcome
+
+QUEUES = ["x", "y"]
+PRIORITIES = ["", "\x06\x163"]
+
+
+@pytest.fixture
+def client(redis_server: RedisServer) -> Iterator[Any]:
+    with redis.Redis.from_url(redis_server.url) as it:
+        yield it
+
+
+def a_message(number: int) -> str:
+    return json.dumps({"body": "", "headers": {"id": str(number)}, "properties": {"n": number, "delivery_info": {}}})
+
+
+def take(client: Any, holdings: Holdings, most: int, *, fair: bool = True) -> list[tuple[str, int]]:
+    """As the transport does; the ids and the messages' numbers."""
+    number = holdings.numbers(most)
+    names = [name for queue in QUEUES for name in (keys.held(queue), keys.leases(queue))]
+    names += [queue + priority for priority in PRIORITIES for queue in QUEUES]
+    lease = int(holdings.lease_seconds * 1000)
+    how = "fair" if fair else "strict"
+    args = [len(QUEUES), 0, most, lease, f"{holdings.identity}:", number, how, 0]
+    _, _, *taken = scripts.TAKE.run(client, names, args)
+    found = []
+    for offset, at in enumerate(range(0, len(taken), 3)):
+        delivery = holdings.id_of(number + offset)
+        holdings.add(delivery, QUEUES[taken[at]])
+        found.append((delivery, json.loads(taken[at + 2])["properties"]["n"]))
+    return found
+
+
+def everything(client: Any) -> list[int]:
+    """The numbers of all messages, wherever they are."""
+    found = []
+    for queue in QUEUES:
+        for priority in PRIORITIES:
+            found += [json.loads(it)["properties"]["n"] for it in client.lrange(queue + priority, 0, -1)]
+        for value in client.hvals(keys.held(queue)):
+            found.append(json.loads(value[value.index(b"{") :])["properties"]["n"])
+        assert set(client.hkeys(keys.held(queue))) == set(client.zrange(keys.leases(queue), 0, -1))
+        for _, fields in client.xrange(keys.dead(queue)):
+            found.append(json.loads(fields[b"message"])["properties"]["n"])
+    return sorted(found)
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("push"), st.sampled_from(QUEUES), st.sampled_from(PRIORITIES)),
+        st.tuples(st.just("take"), st.integers(0, 1), st.integers(1, 4)),
+        st.tuples(
+            st.sampled_from(["settle", "return", "requeue", "bury", "twice"]), st.integers(0, 1), st.integers(0, 9)
+        ),
+        st.tuples(st.sampled_from(["renew", "die"]), st.integers(0, 1), st.none()),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps)
+def test_every_message_is_in_one_place_until_it_is_settled(client: Any, steps: list[tuple[str, Any, Any]]) -> None:
+    client.flushall()
+    workers = [Holdings(lambda: client, lease_seconds=60, where=f"w{n}") for n in range(2)]
+    for worker in workers:
+        worker.watch(QUEUES)
+    sent, settled = 0, set()
+    numbers: dict[str, int] = {}
+    for step, first, second in steps:
+        if step == "push":
+            client.lpush(first + second, a_message(sent))
+            sent += 1
+        elif step == "take":
+            numbers.update(take(client, workers[first], second))
+        elif step == "renew":
+            assert workers[first].run_once().lost == []
+        elif step == "die":
+            # Its leases run out, the other one notices.
+            gone, other = workers[first], workers[1 - first]
+            for delivery in gone.ids():
+                client.zadd(keys.leases(str(gone.queue_of(delivery))), {delivery: 1})
+            count = len(gone)
+            workers[first] = Holdings(lambda: client, lease_seconds=60, where="next")
+            workers[first].watch(QUEUES)
+            assert other.run_once().expired == count
+        elif worker_ids := workers[first].ids():
+            delivery = worker_ids[second % len(worker_ids)]
+            queue = str(workers[first].queue_of(delivery))
+            if step in {"settle", "twice"}:
+                workers[first].forget(delivery)
+                for _ in range(2 if step == "twice" else 1):
+                    workers[first].settle([(delivery, queue)])
+                settled.add(numbers[delivery])
+            elif step == "bury":
+                assert workers[first].bury(delivery, queue, a_message(numbers[delivery]).encode(), "tested")
+            else:
+                outcome = Outcome.RETURNED if step == "return" else Outcome.REQUEUED
+                assert workers[first].give_back([delivery], outcome, "tested") == 1
+        assert everything(client) == sorted(set(range(sent)) - settled)
+
+
+def test_what_goes_back_to_the_front_stands_in_its_old_order(client: Any) -> None:
+    for number in range(4):
+        client.lpush("x", a_message(number))
+    worker = Holdings(lambda: client, lease_seconds=60)
+    taken = take(client, worker, 3)
+    worker.give_back([delivery for delivery, _ in taken], Outcome.RETURNED, "tested")
+    assert [number for _, number in take(client, worker, 4)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("fair", "expected"), [(True, "xyxyx"), (False, "xxxyy")], ids=["in turn", "in strict order"])
+def test_queues_are_taken(client: Any, fair: bool, expected: str) -> None:
+    for number, queue in enumerate("xxxyyy"):
+        client.lpush(queue, a_message(number))
+    worker = Holdings(lambda: client, lease_seconds=60)
+    taken = take(client, worker, 5, fair=fair)
+    assert "".join(str(worker.queue_of(delivery)) for delivery, _ in taken) == expected
+
+
+def test_a_lost_lease_is_noticed_and_its_late_end_changes_nothing(client: Any) -> None:
+    client.lpush("x", a_message(0))
+    slow, other = (Holdings(lambda: client, lease_seconds=60) for _ in range(2))
+    slow.watch(QUEUES)
+    other.watch(QUEUES)
+    [(delivery, _)] = take(client, slow, 1)
+    client.zadd(keys.leases("x"), {delivery: 1})
+    assert other.run_once().expired == 1
+    [(second, _)] = take(client, other, 1)
+    assert slow.run_once().lost == [delivery]
+    slow.settle([(delivery, "x")])
+    assert slow.lost_count == 2
+    assert client.hkeys(keys.held("x")) == [second.encode()]
+
+
+def test_an_expired_lease_that_was_renewed_in_time_is_left_alone(client: Any) -> None:
+    client.lpush("x", a_message(0))
+    worker = Holdings(lambda: client, lease_seconds=60)
+    [(delivery, _)] = take(client, worker, 1)
+    names = [keys.held("x"), keys.leases("x"), "x"]
+    assert scripts.GIVE_BACK_EXPIRED.run(client, names, [delivery, "front", "{}"]) == 0
+    assert client.llen("x") == 0
+
+
+def test_ends_that_redis_did_not_hear_of_are_settled_later(client: Any, redis_server: RedisServer) -> None:
+    client.lpush("x", a_message(0))
+    worker = Holdings(lambda: client, lease_seconds=60)
+    worker.watch(QUEUES)
+    [(delivery, queue)] = take(client, worker, 1)[:1]
+    redis_server.stop()
+    worker.forget(delivery)
+    worker.settle([(delivery, "x")])
+    assert delivery in worker
+    redis_server.start()
+    worker.run_once()
+    assert delivery not in worker
+    assert everything(client) == []
+    assert queue == 0

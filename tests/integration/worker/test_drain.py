@@ -1,0 +1,174 @@
+"""How workers leave: nothing is lost, nothing is done twice, and the exit code is 0."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from celery import Celery
+from tests.integration.worker.conftest import StartWorker
+from tests.integration.worker.processes import RedisServer, WorkerProcess, eventually
+
+from celeriac.exits import Exit
+
+POOLS = ("prefork", "threads", "solo", "gevent")
+
+
+def lines(worker: WorkerProcess, name: str) -> list[str]:
+    file = worker.directory / name
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def ready_messages(redis_server: RedisServer) -> int:
+    """Messages that any worker may take now."""
+    return int(redis_server.client.llen("celery"))
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])  # gevent stops at the first message beyond its slots
+def test_a_running_task_finishes_and_what_is_held_goes_back_at_once(
+    pool: str, start_worker: StartWorker, producer: Celery, redis_server: RedisServer
+) -> None:
+    worker = start_worker(worker={"pool": pool, "concurrency": 1, "prefetch": 2}, drain={"timeoutSeconds": 60})
+    worker.until_ready()
+    running = producer.send_task("basic.sleep", (4,))
+    worker.until(worker.status, lambda it: it["busy"] == 1, what="the task runs")
+    for n in range(3):
+        producer.send_task("basic.note", (str(n),))
+    if pool != "solo":  # whose loop stands still while a task runs, so that it holds nothing more
+        worker.until(worker.status, lambda it: it["prefetched"] == 2, what="two messages are held")
+    worker.terminate()
+    answer = worker.until_not_ready()
+    assert "draining: 1 tasks run" in answer.body
+    assert worker.get("/livez").status == 200  # type: ignore[union-attr]
+    eventually(lambda: ready_messages(redis_server), lambda it: it == 3, timeout=2, what="all three are back")
+    assert not running.ready(), "back before the running task has finished"
+    assert worker.wait() == Exit.OK
+    assert running.get(timeout=1) == 4
+    assert lines(worker, "notes") == []
+    assert ready_messages(redis_server) == 3
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_task_that_outlasts_the_time_out_is_handed_back_and_runs_elsewhere(
+    pool: str, start_worker: StartWorker, producer: Celery, redis_server: RedisServer
+) -> None:
+    worker = start_worker(worker={"pool": pool, "concurrency": 2}, drain={"timeoutSeconds": 2}).until_ready()
+    result = producer.send_task("basic.sleep", (10,))
+    worker.until(worker.status, lambda it: it["busy"] == 1, what="the task runs")
+    began = time.monotonic()
+    worker.terminate()
+    assert worker.wait(10) == Exit.OK
+    assert 1.5 < time.monotonic() - began < 6
+    assert re.search(rf"drain: basic\.sleep\[{result.id}\] cut short after 2 s, handed back", worker.logs())
+    assert ready_messages(redis_server) == 1
+    assert lines(worker, "finished") == []
+    other = start_worker(worker={"pool": pool}).until_ready()
+    assert result.get(timeout=20) == 10
+    assert lines(other, "finished") == ["10"]
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_message_that_waits_for_its_time_goes_back_at_once(
+    pool: str, start_worker: StartWorker, producer: Celery, redis_server: RedisServer
+) -> None:
+    worker = start_worker(worker={"pool": pool}).until_ready()
+    producer.send_task("basic.note", ("later",), eta=datetime.now(timezone.utc) + timedelta(hours=1))
+    worker.until(worker.status, lambda it: it["scheduled"] == 1, what="the message waits")
+    worker.terminate()
+    assert worker.wait(10) == Exit.OK
+    assert ready_messages(redis_server) == 1
+    assert redis_server.client.zcard("unacked_index") == 0
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_an_idle_worker_leaves_at_once(pool: str, start_worker: StartWorker) -> None:
+    worker = start_worker(worker={"pool": pool}).until_ready()
+    began = time.monotonic()
+    worker.terminate()
+    assert worker.wait(10) == Exit.OK
+    assert time.monotonic() - began < (9 if pool == "gevent" else 4)  # its loop waits for up to two seconds at a time
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_second_sigterm_changes_nothing(pool: str, start_worker: StartWorker, producer: Celery) -> None:
+    worker = start_worker(worker={"pool": pool}).until_ready()
+    result = producer.send_task("basic.sleep", (3,))
+    worker.until(worker.status, lambda it: it["busy"] == 1, what="the task runs")
+    for _ in range(3):
+        worker.terminate()
+        time.sleep(0.1)  # each one is delivered on its own
+    assert worker.wait() == Exit.OK
+    assert result.get(timeout=1) == 3
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_broker_that_is_away_does_not_keep_the_worker_from_leaving(
+    pool: str, start_worker: StartWorker, producer: Celery, redis_server: RedisServer
+) -> None:
+    worker = start_worker(worker={"pool": pool}, drain={"timeoutSeconds": 3}).until_ready()
+    result = producer.send_task("basic.sleep", (30,))
+    worker.until(worker.status, lambda it: it["busy"] == 1, what="the task runs")
+    redis_server.kill()
+    worker.terminate()
+    assert worker.wait(25) == Exit.OK
+    redis_server.start()
+    held = redis_server.client.keys("*held*") or redis_server.client.llen("celery")
+    assert held, f"the message of {result.id} is neither held under a lease nor ready"
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_ctrl_c_drains_too(pool: str, start_worker: StartWorker, producer: Celery) -> None:
+    worker = start_worker(worker={"pool": pool}).until_ready()
+    result = producer.send_task("basic.sleep", (2,))
+    worker.until(worker.status, lambda it: it["busy"] == 1, what="the task runs")
+    worker.signal(signal.SIGINT)
+    worker.wait()
+    assert result.get(timeout=1) == 2
+
+
+def test_a_task_that_was_acknowledged_before_it_ran_is_named_as_lost(
+    start_worker: StartWorker, producer: Celery
+) -> None:
+    worker = start_worker(
+        worker={"pool": "threads"}, delivery={"mode": "AtMostOnce"}, drain={"timeoutSeconds": 1}
+    ).until_ready()
+    result = producer.send_task("basic.sleep", (20,))
+    worker.until(worker.status, lambda it: it["busy"] == 1, what="the task runs")
+    worker.terminate()
+    assert worker.wait(10) == Exit.OK
+    assert f"drain: basic.sleep[{result.id}] cut short and lost: it was acknowledged before it ran" in worker.logs()
+
+
+def test_a_drain_under_load_loses_and_doubles_nothing(start_worker: StartWorker, producer: Celery) -> None:
+    numbers = [str(n) for n in range(400)]
+    for n in numbers:
+        producer.send_task("basic.note", (n,))
+    workers: list[WorkerProcess] = []
+    for pool in POOLS:
+        worker = start_worker(worker={"pool": pool, "concurrency": 4, "prefetch": 8}).until_ready()
+        workers.append(worker)
+        so_far = len(lines(worker, "notes"))
+        worker.until(
+            lambda it=worker: len(lines(it, "notes")), lambda it, n=so_far: it >= n + 20, what="20 more are done"
+        )
+        worker.terminate()
+        assert worker.wait() == Exit.OK
+    last = start_worker(worker={"pool": "threads", "concurrency": 4}).until_ready()
+    workers.append(last)
+
+    def done() -> list[str]:
+        return sorted((line for worker in workers for line in lines(worker, "notes")), key=int)
+
+    eventually(done, lambda it: len(it) >= len(numbers), what="everything is done")
+    assert done() == numbers
+
+
+def test_sigterm_during_the_import_of_the_application_ends_the_worker(start_worker: StartWorker) -> None:
+    worker: Any = start_worker("slow:app")
+    eventually(lambda: lines(worker, "importing"), what="the import has begun")
+    worker.terminate()
+    assert worker.wait(5) == Exit.OK

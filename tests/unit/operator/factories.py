@@ -1,0 +1,193 @@
+"""Objects as the API server hands them out, with what a test case cares about laid over them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from celeriac_operator import desired, names, observed, secrets
+from celeriac_operator.desired import Choices
+from celeriac_operator.observed import Observed
+from celeriac_operator.plan import Plan
+from celeriac_operator.resource import CeleryWorkerPool
+from celeriac_operator.settings import Settings
+from celeriac_operator.stalled import Case, Refusal
+
+NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+SETTINGS = Settings(worker_image="celeriac-worker:2")
+LIBRARY = "celeriac-worker:1"
+
+
+def ago(seconds: float) -> str:
+    """A time before now, as Kubernetes writes it."""
+    return (NOW - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def a_pool(
+    *,
+    annotations: Mapping[str, str] | None = None,
+    generation: int = 1,
+    status: Mapping[str, Any] | None = None,
+    uid: str = "pool-uid",
+    **spec: Any,
+) -> CeleryWorkerPool:
+    """A pool named emails in the namespace shop."""
+    return CeleryWorkerPool.parse(
+        {
+            "metadata": {
+                "name": "emails",
+                "namespace": "shop",
+                "uid": uid,
+                "generation": generation,
+                "annotations": annotations or {},
+            },
+            "spec": {"app": "shop.celery:app", "image": "shop:1", **spec},
+            "status": status or {},
+        }
+    )
+
+
+def a_deployment(
+    pool: CeleryWorkerPool,
+    *,
+    library: str = LIBRARY,
+    digest: str | None = None,
+    status: Mapping[str, Any] | None = None,
+    generation: int = 1,
+) -> dict[str, Any]:
+    """The pool's Deployment as it was applied, with what the API server adds."""
+    built = copy.deepcopy(desired.build(pool, Choices(library_image=library, secrets_digest=digest))[-1])
+    built["metadata"].update(uid="deployment-uid", generation=generation, resourceVersion="10")
+    built["spec"]["progressDeadlineSeconds"] = 600
+    built["status"] = dict(status or {})
+    return built
+
+
+def counts(there: int, ready: int, *, updated: int | None = None, generation: int = 1) -> dict[str, Any]:
+    """A Deployment's status."""
+    return {
+        "observedGeneration": generation,
+        "replicas": there,
+        "updatedReplicas": there if updated is None else updated,
+        "readyReplicas": ready,
+    }
+
+
+def a_container(
+    *,
+    name: str = names.WORKER_CONTAINER,
+    ready: bool = False,
+    started: bool = False,
+    restarts: int = 0,
+    waiting: tuple[str, str] | None = None,
+    running_for: float | None = None,
+    ended: Mapping[str, Any] | None = None,
+    ended_before: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A container's status; `ended` is its state, `ended_before` its last one."""
+    state: dict[str, Any] = {}
+    if waiting:
+        state = {"waiting": {"reason": waiting[0], "message": waiting[1]}}
+    elif running_for is not None:
+        state = {"running": {"startedAt": ago(running_for)}}
+    elif ended:
+        state = {"terminated": dict(ended)}
+    return {
+        "name": name,
+        "ready": ready,
+        "started": started,
+        "restartCount": restarts,
+        "state": state,
+        "lastState": {"terminated": dict(ended_before)} if ended_before else {},
+    }
+
+
+def an_end(code: int, message: str = "", *, ran: float = 3, reason: str = "Error") -> dict[str, Any]:
+    """How a container ended, a minute ago, after running for so many seconds."""
+    return {
+        "exitCode": code,
+        "reason": reason,
+        "message": message,
+        "startedAt": ago(60 + ran),
+        "finishedAt": ago(60),
+    }
+
+
+def a_pod(
+    pool: CeleryWorkerPool,
+    *containers: Mapping[str, Any],
+    name: str = "emails-1",
+    hash: str | None = None,  # noqa: A002 -- the annotation's own word
+    ready: bool = False,
+    not_ready_for: float = 60,
+    unschedulable: tuple[str, float] | None = None,
+    deleting: bool = False,
+) -> dict[str, Any]:
+    """A pod of the pool's present template unless a hash says otherwise."""
+    template = a_deployment(pool)["spec"]["template"]["metadata"]
+    conditions: list[dict[str, Any]] = [
+        {"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": ago(not_ready_for)}
+    ]
+    if unschedulable:
+        message, since = unschedulable
+        conditions.append(
+            {
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "Unschedulable",
+                "message": message,
+                "lastTransitionTime": ago(since),
+            }
+        )
+    annotations = dict(template["annotations"])
+    if hash is not None:
+        annotations["celeriac.dev/template-hash"] = hash
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": "shop",
+            "uid": f"uid-{name}",
+            "resourceVersion": "20",
+            "labels": template["labels"],
+            "annotations": annotations,
+            **({"deletionTimestamp": ago(1)} if deleting else {}),
+        },
+        "status": {"conditions": conditions, "containerStatuses": list(containers)},
+    }
+
+
+def some_facts(*, uid: str = "secret-uid", owner_uid: str = "", owner: str = "", **values: str) -> secrets.Facts:
+    """What is known of a Secret with these values."""
+    return secrets.Facts(
+        exists=True,
+        uid=uid,
+        owner_uid=owner_uid,
+        owner=owner,
+        values={
+            key: secrets.Value(digest=secrets.digest(uid, value.encode()), dsn=secrets.judge_dsn(value.encode()))
+            for key, value in values.items()
+        },
+    )
+
+
+def seen(
+    pool: CeleryWorkerPool,
+    *,
+    deployment: Mapping[str, Any] | None = None,
+    pods: Iterable[Mapping[str, Any]] = (),
+    facts: Mapping[str, secrets.Facts] | None = None,
+) -> Observed:
+    """One pool at one moment."""
+    return Observed(
+        pool=pool,
+        deployment=deployment,
+        pods=tuple(observed.read_pod(pod) for pod in pods),
+        secrets=facts or {},
+    )
+
+
+def a_case(what: Observed, *, plan: Plan | None = None, refusal: Refusal | None = None, later: float = 0) -> Case:
+    """What the rules look at, `later` seconds after now."""
+    return Case(seen=what, plan=plan or Plan(), refusal=refusal, now=NOW + timedelta(seconds=later))

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from tests.unit.operator.factories import a_container, a_deployment, a_pod, a_pool
+
+from celeriac_operator import secrets
+from celeriac_operator.caches import Caches, Key
+
+EMAILS = Key("shop", "emails")
+BROKER = {"broker": {"urlFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}}}
+
+
+def pool(version: int = 1, name: str = "emails", **spec: Any) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": "shop",
+            "uid": "pool-uid",
+            "resourceVersion": str(version),
+            "managedFields": [{"manager": "x"}],
+        },
+        "spec": {"app": "a", "image": "b", **spec},
+    }
+
+
+def secret(version: int = 1, name: str = "redis", uid: str = "u", owner: str = "", **data: str) -> dict[str, Any]:
+    owners = [{"kind": "CeleryWorkerPool", "name": owner, "uid": "pool-uid", "controller": True}] if owner else []
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": "shop",
+            "uid": uid,
+            "resourceVersion": str(version),
+            "ownerReferences": owners,
+        },
+        "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
+    }
+
+
+def deployment(version: int) -> dict[str, Any]:
+    built = a_deployment(a_pool())
+    built["metadata"]["resourceVersion"] = str(version)
+    return built
+
+
+def test_an_event_that_is_older_than_the_answer_to_a_write_is_no_news() -> None:
+    caches = Caches()
+    assert caches.observe_deployment(deployment(20)) == {EMAILS}
+    assert caches.observe_deployment(deployment(19)) == set()
+    assert caches.observe_deployment(deployment(20)) == set()
+
+
+def test_the_answer_to_a_write_that_comes_after_the_deletion_brings_nothing_back() -> None:
+    caches = Caches()
+    caches.observe_deployment(deployment(20))
+    assert caches.remove_deployment(EMAILS, 22) == {EMAILS}
+    assert caches.observe_deployment(deployment(21)) == set()
+    assert caches.deployments.get(EMAILS) is None
+    assert caches.observe_deployment(deployment(23)) == {EMAILS}
+
+
+def test_the_deletion_of_an_earlier_object_leaves_the_new_one() -> None:
+    caches = Caches()
+    caches.observe_deployment(deployment(30))
+    assert caches.remove_deployment(EMAILS, 29) == set()
+    assert caches.deployments.get(EMAILS) is not None
+
+
+def test_managed_fields_are_not_kept() -> None:
+    caches = Caches()
+    caches.observe_pool(pool())
+    kept = caches.pools.get(EMAILS)
+    assert kept is not None
+    assert "managedFields" not in kept["metadata"]
+
+
+def test_a_pod_concerns_the_pool_that_its_label_names() -> None:
+    caches, pod = Caches(), a_pod(a_pool(), a_container())
+    assert caches.observe_pod(pod) == {EMAILS}
+    assert [each.name for each in caches.observe(a_pool()).pods] == ["emails-1"]
+    assert caches.remove_pod(Key("shop", "emails-1"), 99) == {EMAILS}
+    assert caches.observe(a_pool()).pods == ()
+
+
+def test_an_update_of_a_pod_that_no_rule_looks_at_wakes_nobody() -> None:
+    caches, pod = Caches(), a_pod(a_pool(), a_container())
+    caches.observe_pod(pod)
+    pod["metadata"]["resourceVersion"] = "21"
+    pod["status"]["podIP"] = "10.0.0.1"
+    assert caches.observe_pod(pod) == set()
+    pod["metadata"]["resourceVersion"] = "22"
+    pod["status"]["containerStatuses"][0]["ready"] = True
+    assert caches.observe_pod(pod) == {EMAILS}
+
+
+def test_a_pod_of_no_pool_is_ignored() -> None:
+    caches, pod = Caches(), a_pod(a_pool())
+    pod["metadata"]["labels"] = {}
+    assert caches.observe_pod(pod) == set()
+
+
+def test_a_secret_concerns_the_pools_that_name_it() -> None:
+    caches = Caches()
+    caches.observe_pool(pool(1, **BROKER))
+    caches.observe_pool(pool(2, name="reports", **BROKER))
+    caches.observe_pool(pool(3, name="plain"))
+    assert caches.observe_secret(secret(4, url="redis://r")) == {EMAILS, Key("shop", "reports")}
+
+
+def test_of_a_secret_that_nobody_names_nothing_is_kept() -> None:
+    caches = Caches()
+    caches.observe_pool(pool())
+    assert caches.observe_secret(secret(url="redis://:hunter2@r")) == set()
+    assert len(caches.secrets) == 0
+
+
+def test_no_value_of_a_secret_is_kept() -> None:
+    caches = Caches()
+    caches.observe_pool(pool(**BROKER))
+    caches.observe_secret(secret(url="redis://:hunter2@r"))
+    facts = caches.secrets.get(Key("shop", "redis"))
+    assert "hunter2" not in repr(facts)
+    assert base64.b64encode(b"redis://:hunter2@r").decode() not in repr(facts)
+
+
+def test_what_is_known_of_a_secret_is_forgotten_with_the_last_pool_that_names_it() -> None:
+    caches = Caches()
+    caches.observe_pool(pool(1, **BROKER))
+    caches.observe_pool(pool(2, name="reports", **BROKER))
+    caches.observe_secret(secret(3, url="x"))
+    caches.remove_pool(EMAILS, 4)
+    assert len(caches.secrets) == 1
+    caches.observe_pool(pool(5, name="reports"))
+    assert len(caches.secrets) == 0
+
+
+def test_an_owned_secret_concerns_its_pool_though_no_field_names_it() -> None:
+    caches = Caches()
+    assert caches.observe_secret(secret(name="emails-sentry", owner="emails")) == {EMAILS}
+    assert "emails-sentry" in caches.observe(a_pool()).secrets
+
+
+def test_a_secret_that_is_gone_is_known_to_be_gone() -> None:
+    caches = Caches()
+    caches.observe_pool(pool(**BROKER))
+    caches.observe_secret(secret(5, url="x"))
+    assert caches.remove_secret(Key("shop", "redis"), 6) == {EMAILS}
+    assert caches.secrets.get(Key("shop", "redis")) == secrets.ABSENT
+    assert caches.observe_secret(secret(7, uid="new", url="x")) == {EMAILS}
+
+
+def test_a_secret_is_asked_for_once() -> None:
+    caches, subject = Caches(), a_pool(**BROKER)
+    caches.observe_pool(pool(**BROKER))
+    assert caches.unknown_secrets(subject) == [Key("shop", "redis")]
+    caches.note_secret(Key("shop", "redis"), secrets.ABSENT)
+    assert caches.unknown_secrets(subject) == []
+
+
+def test_an_event_that_comes_before_the_answer_to_a_read_wins() -> None:
+    caches = Caches()
+    caches.observe_pool(pool(**BROKER))
+    caches.observe_secret(secret(5, url="x"))
+    caches.note_secret(Key("shop", "redis"), secrets.ABSENT)
+    facts = caches.secrets.get(Key("shop", "redis"))
+    assert facts is not None
+    assert facts.exists
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_pool_that_cannot_be_read_names_no_secret(count: int) -> None:
+    caches = Caches()
+    broken = pool(**BROKER)
+    broken["spec"]["replicas"] = f"{count} workers"
+    assert caches.observe_pool(broken) == {EMAILS}
+    assert caches.observe_secret(secret(2, url="x")) == set()

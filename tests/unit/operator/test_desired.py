@@ -1,0 +1,164 @@
+"""Golden manifests: tests/golden/operator/<case>.pool.yaml goes in, <case>.objects.yaml comes out.
+
+Every byte of a pod template counts: what differs for an unchanged pool restarts its workers at an operator upgrade.
+REWRITE_GOLDEN=1 writes the files anew; look at the difference before you commit it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.unit.operator.factories import LIBRARY, a_pool
+
+from celeriac_operator import desired, labels
+from celeriac_operator.desired import Choices, TemplateError
+from celeriac_operator.resource import CeleryWorkerPool
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "operator"
+CASES = sorted(path.name.removesuffix(".pool.yaml") for path in GOLDEN.glob("*.pool.yaml"))
+CHOICES = Choices(library_image="celeriac-worker:1.0.0", secrets_digest="0123456789abcdef")
+
+
+class Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, _data: Any) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_builds_the_golden_objects(case: str) -> None:
+    pool = CeleryWorkerPool.parse(yaml.safe_load((GOLDEN / f"{case}.pool.yaml").read_text()))
+    names_secrets = any(section and section.url_from for section in (pool.spec.broker, pool.spec.result_backend))
+    built = desired.build(pool, CHOICES if names_secrets else Choices(library_image=CHOICES.library_image))
+    text = yaml.dump_all(built, Dumper=Dumper, sort_keys=False, width=120, allow_unicode=True)
+    path = GOLDEN / f"{case}.objects.yaml"
+    if os.environ.get("REWRITE_GOLDEN"):
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def test_there_are_golden_manifests() -> None:
+    assert {"minimal", "full", "template", "never-injected"} <= set(CASES)
+
+
+def pod(**spec: Any) -> dict[str, Any]:
+    template: dict[str, Any] = desired.build(a_pool(**spec), Choices(library_image=LIBRARY))[-1]["spec"]["template"]
+    return template
+
+
+def worker(**spec: Any) -> dict[str, Any]:
+    found: dict[str, Any] = next(each for each in pod(**spec)["spec"]["containers"] if each["name"] == "worker")
+    return found
+
+
+def variable(container: dict[str, Any], name: str) -> str:
+    return str(next(each["value"] for each in container["env"] if each["name"] == name))
+
+
+def template_hash(**spec: Any) -> str:
+    return str(pod(**spec)["metadata"]["annotations"][labels.TEMPLATE_HASH])
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param({"replicas": 7}, id="the number of workers"),
+        pytest.param({"suspend": True}, id="suspension"),
+        pytest.param({"rollout": {"maxSurge": 2, "maxUnavailable": 1}}, id="how a change rolls out"),
+    ],
+)
+def test_workers_are_not_restarted_by(spec: dict[str, Any]) -> None:
+    assert template_hash(**spec) == template_hash()
+
+
+def test_dollar_signs_reach_the_worker_as_they_are() -> None:
+    # Kubernetes expands $(NAME) in values and reads $$ as $.
+    container = worker(logging={"taskFormat": "$(HOME) $$"}, broker={"url": "redis://h/$(X)"})
+    assert '"taskFormat":"$$(HOME) $$$$"' in variable(container, "CELERIAC_CONFIG")
+    assert variable(container, "CELERIAC_BROKER_URL") == "redis://h/$$(X)"
+
+
+def test_the_cpu_limit_of_the_template_counts_for_concurrency() -> None:
+    patch = {"spec": {"containers": [{"name": "worker", "resources": {"limits": {"cpu": "3"}}}]}}
+    container = worker(resources={"limits": {"cpu": 1}}, template=patch)
+    assert '"concurrency":3' in variable(container, "CELERIAC_CONFIG")
+
+
+def test_the_injector_has_the_workers_requests_and_limits_and_no_devices() -> None:
+    amounts = {"cpu": "2", "memory": "1Gi", "nvidia.com/gpu": 1}
+    (injector,) = pod(resources={"limits": amounts, "requests": amounts})["spec"]["initContainers"]
+    same = {"cpu": "2", "memory": "1Gi"}
+    assert injector["resources"] == {"limits": same, "requests": same}
+
+
+def test_a_template_may_give_the_injector_its_own_resources() -> None:
+    patch = {"spec": {"initContainers": [{"name": "celeriac-inject", "resources": {"limits": {"cpu": "1"}}}]}}
+    (injector,) = pod(resources={"limits": {"cpu": 2}}, template=patch)["spec"]["initContainers"]
+    assert injector["resources"] == {"limits": {"cpu": "1"}}
+
+
+def test_null_in_a_template_deletes() -> None:
+    patch = {"spec": {"securityContext": {"runAsNonRoot": None, "runAsUser": 0}}}
+    context = pod(template=patch)["spec"]["securityContext"]
+    assert context == {"seccompProfile": {"type": "RuntimeDefault"}, "runAsUser": 0}
+
+
+def test_the_grace_period_covers_the_drain_and_the_probes_have_a_short_one() -> None:
+    spec = pod(drain={"timeoutSeconds": 1000})["spec"]
+    (container,) = spec["containers"]
+    assert spec["terminationGracePeriodSeconds"] > 1000
+    assert container["livenessProbe"]["terminationGracePeriodSeconds"] <= 10
+    assert container["startupProbe"]["terminationGracePeriodSeconds"] <= 10
+
+
+def test_an_inline_dsn_becomes_an_owned_secret_that_is_mounted() -> None:
+    secret, deployment = desired.build(
+        a_pool(sentry={"dsn": "https://key@sentry.example/1"}), Choices(library_image=LIBRARY)
+    )
+    (volume,) = (v for v in deployment["spec"]["template"]["spec"]["volumes"] if "secret" in v)
+    assert secret["metadata"]["ownerReferences"] == deployment["metadata"]["ownerReferences"]
+    assert secret["metadata"]["name"] == volume["secret"]["secretName"] == "emails-sentry"
+    assert volume["secret"]["optional"] is True
+    assert "sentry.example" not in str(deployment)
+
+
+@pytest.mark.parametrize(
+    ("patch", "sentence"),
+    [
+        pytest.param(
+            {"containers": [{"name": "worker", "$patch": "delete"}]},
+            "template.spec.containers takes the container worker away: it is the worker",
+            id="without the worker's container",
+        ),
+        pytest.param(
+            {"containers": None},
+            "template.spec.containers takes the container worker away: it is the worker",
+            id="without any container",
+        ),
+        pytest.param(
+            {"containers": [{"name": "worker", "env": [{"name": "CELERIAC_CONFIG", "value": "{}"}]}]},
+            "template.spec.containers sets CELERIAC_CONFIG: names that start with CELERIAC_ belong to the operator: "
+            "use the pool's fields",
+            id="that sets the operator's own variables",
+        ),
+        pytest.param(
+            {"containers": [{"name": "worker", "resources": {"limits": {"cpu": "many"}}}]},
+            "template.spec.containers: the cpu limit is not a quantity: 'many'",
+            id="with a cpu limit that is no quantity",
+        ),
+        pytest.param({"containers": "x"}, "template.spec.containers must be a list", id="of the wrong shape"),
+    ],
+)
+def test_a_template_is_refused(patch: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(TemplateError) as caught:
+        pod(template={"spec": patch})
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("resources", ["x", {"limits": "x"}, {"limits": {"cpu": None}}, None])
+def test_what_the_api_server_will_refuse_is_passed_on(resources: Any) -> None:
+    patch = {"spec": {"containers": [{"name": "worker", "resources": resources}]}}
+    assert worker(template=patch)["env"]

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from prometheus_client import generate_latest
+from tests.unit.operator.factories import a_pool
+
+from celeriac_operator.caches import Caches, Key
+from celeriac_operator.generate import figures
+from celeriac_operator.metrics import Metrics
+
+ROOT = Path(__file__).parents[3]
+
+
+def observe(caches: Caches, name: str, version: int, *conditions: tuple[str, str, str]) -> None:
+    manifest = a_pool().model_dump(by_alias=True, mode="json", exclude_none=True)
+    manifest["metadata"] = {"name": name, "namespace": "shop", "uid": name, "resourceVersion": str(version)}
+    manifest["status"] = {
+        "conditions": [{"type": kind, "status": status, "reason": reason} for kind, status, reason in conditions]
+    }
+    caches.observe_pool(manifest)
+
+
+def test_pools_are_counted_by_condition_and_a_condition_that_no_pool_has_is_not_reported() -> None:
+    caches, metrics = Caches(), Metrics()
+    metrics.follow(
+        depth=lambda: 0,
+        oldest=lambda: 0,
+        pools=lambda: len(caches.pools),
+        leads=lambda: True,
+        conditions=caches.conditions,
+    )
+
+    def count(kind: str, status: str, reason: str) -> float | None:
+        labels = {"type": kind, "status": status, "reason": reason}
+        return metrics.registry.get_sample_value("celeriac_operator_pool_conditions", labels)
+
+    observe(caches, "a", 1, ("Ready", "True", "Ready"))
+    observe(caches, "b", 2, ("Ready", "False", "CrashLoop"), ("Stalled", "True", "CrashLoop"))
+    observe(caches, "c", 3, ("Ready", "True", "Ready"))
+    assert count("Ready", "True", "Ready") == 2
+    assert count("Stalled", "True", "CrashLoop") == 1
+    observe(caches, "b", 4, ("Ready", "True", "Ready"))
+    caches.remove_pool(Key("shop", "a"), 5)
+    assert count("Ready", "True", "Ready") == 2
+    assert count("Stalled", "True", "CrashLoop") is None
+
+
+def test_metrics_can_be_asked_for_before_anything_is_known() -> None:
+    assert b"celeriac_operator_pools 0.0" in generate_latest(Metrics().registry)
+
+
+def test_every_metric_that_the_advice_names_exists() -> None:
+    page = figures.build()
+    table, _, advice = page.partition("## What to watch")
+    named = {word.split("{")[0].split("[")[0].strip("`() ") for word in advice.replace("(", " ").split()}
+    metrics = {word for word in named if word.startswith("celeriac_operator_")}
+    assert len(metrics) == 4
+    assert [each for each in sorted(metrics) if f"`{each}`" not in table] == []

@@ -1,0 +1,27 @@
+"""The troubleshooting page has a section for every reason that a person may meet."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from celeriac_operator import reasons
+from demo import install
+
+HEADINGS = re.findall(r"^### (\w+)", (install.ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
+WELL = {reasons.Progress.READY, reasons.SentryReason.CONFIGURED}
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [each for kind in (reasons.Progress, reasons.Cause, reasons.SentryReason) for each in kind if each not in WELL],
+    ids=str,
+)
+def test_a_reason_has_a_section(reason):
+    assert str(reason) in HEADINGS
+
+
+def test_a_section_is_about_a_reason_that_there_is():
+    known = {str(each) for kind in (reasons.Progress, reasons.Cause, reasons.SentryReason) for each in kind}
+    assert set(HEADINGS) <= known

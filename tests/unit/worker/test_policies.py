@@ -1,0 +1,164 @@
+"""Policies as values: keys, delays, and which calls are published whatever they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery import Celery
+from hypothesis import given
+from hypothesis import strategies as st
+
+import celeriac
+from celeriac import policies
+from celeriac.policies import Exclusive, Throttle, carries_more, delay_seconds
+
+
+def run(user: Any, kind: str = "mail", *rest: Any, **extra: Any) -> None:
+    """A task's function."""
+
+
+def key_of(key: policies.Key, *args: Any, **kwargs: Any) -> str:
+    return Throttle(key, seconds=1).key_of(run, args, kwargs)
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        (None, ""),
+        ("user", "42"),
+        ("kind", "mail"),
+        ("extra_one", "yes"),
+        ("{user}-{kind}", "42-mail"),
+        ("u:{user:>4}", "u:  42"),
+        (lambda user, **_: f"<{user}>", "<42>"),
+        (lambda *args, **kwargs: len(args) + len(kwargs), "2"),
+    ],
+    ids=["none", "a parameter", "a default", "one of **kwargs", "a template", "a format", "a callable", "a number"],
+)
+def test_a_key_is_made_of_the_calls_arguments(key: policies.Key, expected: str) -> None:
+    assert key_of(key, 42, extra_one="yes") == expected
+
+
+def test_it_does_not_matter_how_an_argument_is_passed() -> None:
+    assert key_of("user", 42) == key_of("user", user=42) == key_of("user", "42")
+
+
+def test_templates_reach_into_arguments() -> None:
+    assert key_of("{user.id}-{kind[0]}", SimpleNamespace(id=7), "mail") == "7-m"
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [("{user.name}", "cannot be filled"), ("{nobody}", "cannot be filled"), (lambda *_, **__: None, "returned None")],
+    ids=["an attribute that is not there", "an argument that is not there", "a callable without an answer"],
+)
+def test_a_key_that_cannot_be_made_is_an_error(key: policies.Key, message: str) -> None:
+    with pytest.raises(celeriac.PolicyError, match=message):
+        key_of(key, 42)
+
+
+def plain(user: str) -> None:
+    """A task's function."""
+
+
+def bound(self: celeriac.Task, user: str) -> None:
+    """A task's function that gets its task."""
+
+
+def make_task(body: Callable[..., None] = plain, **options: Any) -> Any:
+    app = Celery("a", set_as_current=False, broker="memory://")
+    task = app.task(base=celeriac.Task, name="t", shared=False, **options)(body)
+    task.bind(app)
+    return task
+
+
+@pytest.mark.parametrize("bind", [False, True], ids=["a plain task", "a bound task"])
+@pytest.mark.parametrize("key", ["site", "{user}/{site}"], ids=["a name", "a template"])
+def test_a_key_that_names_no_parameter_is_refused_when_the_task_is_made(bind: bool, key: str) -> None:
+    with pytest.raises(celeriac.PolicyError, match=r"of task t: it has no parameter 'site'; its parameters are: user"):
+        make_task(bound if bind else plain, bind=bind, policy=Throttle(key, seconds=1))
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("once", "use celeriac"),
+        ([Throttle(seconds=1), Throttle(seconds=2)], "2 policies of the kind Throttle"),
+        (Throttle("{user", seconds=1), "is no template"),
+    ],
+    ids=["no policy", "two of a kind", "a broken template"],
+)
+def test_a_policy_that_makes_no_sense_is_refused_when_the_task_is_made(policy: Any, message: str) -> None:
+    with pytest.raises(celeriac.PolicyError, match=message):
+        make_task(policy=policy)
+
+
+def test_a_task_may_have_one_policy_for_calling_and_one_for_running() -> None:
+    both = [Throttle("user", seconds=1), Exclusive("user")]
+    task = make_task(policy=both)
+    found = task._resolve()
+    assert (found.throttle, found.exclusive) == tuple(both)
+
+
+def test_a_task_that_another_thread_is_still_binding_has_its_policy() -> None:
+    policy = Throttle("user", seconds=1)
+    unbound = type("t", (celeriac.Task,), {"name": "t", "policy": policy, "run": staticmethod(plain)})
+    assert unbound()._resolve().throttle == policy
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Throttle("user", seconds=0),
+        lambda: Throttle("user", seconds=float("nan")),
+        lambda: Exclusive(lock_seconds=-1),
+        lambda: Exclusive(wait_seconds=0),
+        lambda: Exclusive(max_hold_seconds=0),
+        lambda: Exclusive(backoff_seconds=(5, 1)),
+        lambda: Exclusive(on_conflict="explode"),  # type: ignore[arg-type]
+    ],
+    ids=["no window", "not a number", "negative lock", "no wait", "no hold", "backwards delays", "unknown conflict"],
+)
+def test_numbers_that_make_no_sense_are_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match=r"must be|longest delay stands second|it is 'requeue'"):
+        make()
+
+
+@given(
+    conflicts=st.integers(0, 10_000),
+    shortest=st.floats(0.001, 10),
+    factor=st.floats(1, 100),
+    chance=st.floats(0, 0.999),
+)
+def test_delays_stay_between_half_the_shortest_and_the_longest(
+    conflicts: int, shortest: float, factor: float, chance: float
+) -> None:
+    delay = delay_seconds(conflicts, shortest, shortest * factor, chance)
+    assert shortest / 2 <= delay <= shortest * factor
+
+
+def test_delays_double() -> None:
+    assert [delay_seconds(n, 1, 5, 0) for n in range(5)] == [1, 2, 4, 5, 5]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, False),
+        ({"countdown": 5, "queue": "x", "link": None}, False),
+        ({"link": ["sig"]}, True),
+        ({"link_error": ["sig"]}, True),
+        ({"chain": ["sig"]}, True),
+        ({"chord": "sig"}, True),
+        ({"group_id": "g"}, True),
+        ({"retries": 1}, True),
+        ({"headers": {policies.CONFLICTS_HEADER: 1}}, True),
+        ({"headers": {"other": 1}}, False),
+    ],
+    ids=["alone", "with options", "callback", "errback", "chain", "chord", "group", "retry", "put back", "own headers"],
+)
+def test_calls_that_carry_more_than_themselves_are_known(options: dict[str, Any], expected: bool) -> None:
+    assert carries_more(options) is expected

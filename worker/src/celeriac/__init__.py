@@ -1,0 +1,39 @@
+"""Celery workers that lose nothing, double nothing and never hang in silence.
+
+Importing this package loads none of its parts, and neither Celery nor redis-py; each name does when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from celeriac.exceptions import CeleriacError, PolicyError
+    from celeriac.lock import Lock, LockLostError
+    from celeriac.policies import Exclusive, Throttle
+    from celeriac.task import Task
+
+__all__ = ["CeleriacError", "Exclusive", "Lock", "LockLostError", "PolicyError", "Task", "Throttle"]
+
+_HOMES = {
+    "CeleriacError": "exceptions",
+    "Exclusive": "policies",
+    "Lock": "lock",
+    "LockLostError": "lock",
+    "PolicyError": "exceptions",
+    "Task": "task",
+    "Throttle": "policies",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

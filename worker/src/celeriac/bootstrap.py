@@ -1,0 +1,259 @@
+"""How does a Celery application become one of Celeriac's workers?
+
+`run` is the whole story in order: read the contract, import the application as `celery -A` does, lay the pool's
+configuration over it, add this library's parts through Celery's own extension points, and run Celery's own worker
+command in this process. Values flow one way: no part asks another for its configuration, and nothing but this module
+reads the environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from celeriac import application, contract, settings
+from celeriac.contract import Config, Environment
+from celeriac.exits import Exit, GivingUpError, scrub, write_termination_message
+from celeriac.settings import Own, Setting
+
+logger = logging.getLogger(__name__)
+
+
+def run(document: str, environ: Mapping[str, str]) -> int:
+    """Be a worker until there is a reason to end; the exit code.
+
+    Whatever makes a worker give up is one sentence on stderr and in the termination log.
+    """
+    end_quietly_until_celery_listens()
+    environment = Environment(pod_name="-", termination_log=contract.termination_log(environ))
+    try:
+        environment = contract.parse_environment(environ, hostname=socket.gethostname())
+        config = contract.parse(document)
+        patch_green_pools(config)
+        app = application.load(config.app, environment)
+        own = application.read_own(app, environment)
+        laid = application.lay_settings(app, config, environment, own)
+        return work(app, config, environment, own, laid)
+    except contract.ContractError as error:
+        sentence = f"The worker's configuration cannot be used: {error}"
+        return give_up(GivingUpError(sentence, Exit.CONFIGURATION), environment)
+    except GivingUpError as giving_up:
+        return give_up(giving_up, environment)
+
+
+def work(app: Any, config: Config, environment: Environment, own: Own, laid: list[Setting]) -> int:
+    """Add the parts to the application and run Celery's worker command; its exit code."""
+    from celeriac import consumer, delivery, logs, reports
+    from celeriac.drain import Drain, hand_back_held
+    from celeriac.health.backlog import BacklogWatch
+    from celeriac.health.server import HealthServer
+    from celeriac.health.vitals import Vitals, pool_processes
+    from celeriac.metrics import WorkerMetrics
+    from celeriac.reaper import Reaper
+
+    who = {"pool": config.pool.name, "namespace": config.pool.namespace, "pod": environment.pod_name}
+    formatter = logs.build_formatter(config.logging, always=who, own=own, color=sys.stderr.isatty())
+    logs.install(formatter, config.logging)
+    warn_once_logging_stands(config, laid)
+    sentry = start_sentry(config, who)
+    delivered = delivery.install(app, config)
+    if delivered is not None:
+        delivered.holdings.on_buried = reports.buried(sentry)
+    vitals = Vitals(stalled_seconds=config.liveness.stalled_seconds, drain_timeout_seconds=config.drain.timeout_seconds)
+    metrics = WorkerMetrics(vitals.observe, namespace=config.pool.namespace, pool=config.pool.name)
+    described = {
+        **who,
+        "version": version(),
+        "celery": version("celery"),
+        "node": settings.node_name(config, environment),
+    }
+    health = HealthServer(config.liveness.port, vitals.observe, described, metrics.render)
+    drain = Drain(vitals, config.drain.timeout_seconds, flush=sentry.flush)
+    reaper = Reaper(lambda: pool_processes(getattr(vitals.worker, "pool", None)))
+    parts = consumer.ConsumerParts(
+        vitals=vitals,
+        retry=settings.retries(config, own),
+        reporter=sentry,
+        prefetch_window=prefetch_window(config, own, laid),
+        on_giving_up=partial(give_up, environment=environment),
+        begin_drain=drain.begin,
+        hand_back=hand_back_held,
+    )
+    install_events(app)
+    app.conf.worker_consumer = consumer.consumer_class(stock_class(app.conf.worker_consumer), parts)
+    reports.install_unknown_tasks(sentry)
+    once_built(lambda worker: setattr(vitals, "worker", worker))
+    once_set_up(lambda: application.install_task_loggers(app), lambda: reports.install_requests(app, sentry))
+    application.select_queues(app, config)
+    health.start()
+    drain.start()
+    reaper.start()
+    BacklogWatch(app, vitals).start()
+    try:
+        return run_celery(app, settings.celery_arguments(config, environment))
+    finally:
+        sentry.flush()
+        health.stop()
+
+
+# --- the steps ---
+
+
+def end_quietly_until_celery_listens() -> None:
+    """Obey SIGTERM while the application is still being imported.
+
+    Process 1 has no default actions: without a handler the kernel drops the signal, and a pod that is deleted while
+    it starts would last until its grace period ends. Nothing has been taken yet, so nothing is lost.
+    """
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(int(Exit.OK)))
+
+
+def patch_green_pools(config: Config) -> None:
+    """Let gevent or eventlet patch the standard library before anything imports it.
+
+    Raises:
+        GivingUpError: the image does not have it.
+    """
+    if config.worker.pool not in {"gevent", "eventlet"}:
+        return
+    try:
+        # Nothing else of Celery's before: what is imported first keeps the sockets and the sleep that it finds.
+        from celery import maybe_patch_concurrency
+    except ImportError:
+        application.import_celery()  # says so
+        raise
+    try:
+        maybe_patch_concurrency(["celery", "worker", "-P", config.worker.pool])
+    except ImportError as error:
+        raise GivingUpError(
+            f"worker.pool is {config.worker.pool}, which the image cannot import ({error}): install it there",
+            Exit.CONFIGURATION,
+        ) from None
+
+
+def warn_once_logging_stands(config: Config, laid: list[Setting]) -> None:
+    """Say once, in the worker's own format, what was not understood and what was laid over."""
+    from celery import signals
+
+    def warn(**_: Any) -> None:
+        for key in config.unknown_keys:
+            logger.warning("configuration: ignoring %s, which this version of the library does not know", key)
+        for setting in laid:
+            if "url" not in setting.name and setting.name != "result_backend":
+                logger.debug("configuration: %s = %r (%s)", setting.name, setting.value, setting.source.value)
+
+    signals.celeryd_after_setup.connect(warn, weak=False, dispatch_uid="celeriac-warnings")
+
+
+def start_sentry(config: Config, tags: Mapping[str, str]) -> Any:
+    """Reporting as the pool says; without a `sentry` section a reporter that does nothing."""
+    from celeriac.reports import NoReporter
+
+    if config.sentry is None:
+        return NoReporter()
+    from celeriac.sentry import Sentry
+
+    sentry = Sentry(config.sentry, tags)
+    sentry.start()
+    return sentry
+
+
+def prefetch_window(config: Config, own: Own, laid: list[Setting]) -> Callable[[Any], int | None]:
+    """How many messages a consumer may hold; known when its pool is."""
+    acks_late = {setting.name: setting.value for setting in laid}.get("task_acks_late", own.get("task_acks_late"))
+    multiplier = own.get("worker_prefetch_multiplier")
+
+    def window(celerys_consumer: Any) -> int | None:
+        if celerys_consumer.controller.autoscale:
+            return None  # the number of slots changes, and Celery changes its window with it
+        slots = celerys_consumer.controller.concurrency  # a prefork pool has no processes yet
+        return settings.prefetch_window(config, slots=slots, acks_late=bool(acks_late), app_multiplier=multiplier)
+
+    return window
+
+
+def install_events(app: Any) -> None:
+    """Keep monitoring events from stopping the worker; an application's own dispatcher class is left to it."""
+    from celery.app.events import Events
+
+    if app.events.dispatcher_cls == Events.dispatcher_cls:
+        app.events.dispatcher_cls = "celeriac.events:Dispatcher"
+
+
+def stock_class(name: Any) -> Any:
+    """The consumer class that the application's configuration names."""
+    from kombu.utils.imports import symbol_by_name
+
+    return symbol_by_name(name)
+
+
+def once_built(action: Callable[[Any], None]) -> None:
+    """Do something with Celery's worker as soon as it exists, before its parts do."""
+    from celery import signals
+
+    signals.worker_init.connect(lambda sender, **_: action(sender), weak=False, dispatch_uid="celeriac-built")
+
+
+def once_set_up(*actions: Callable[[], None]) -> None:
+    """Do something once all tasks are known, before the pool starts."""
+    from celery import signals
+
+    def act(**_: Any) -> None:
+        for action in actions:
+            action()
+
+    signals.celeryd_after_setup.connect(act, weak=False, dispatch_uid="celeriac-set-up")
+
+
+def run_celery(app: Any, arguments: list[str]) -> int:
+    """Celery's own command line in this process; its exit code.
+
+    Raises:
+        GivingUpError: Celery does not take the arguments.
+    """
+    import click
+    from celery.bin.celery import celery as command
+    from celery.exceptions import ImproperlyConfigured
+
+    try:
+        code = command.main(
+            args=["--app", app, *arguments], prog_name="celery", standalone_mode=False, auto_envvar_prefix="CELERY"
+        )
+    except click.ClickException as error:
+        shown = " ".join(arguments)
+        raise GivingUpError(
+            f"Celery does not take the worker's arguments ({error.format_message()}): {shown}", Exit.USAGE
+        ) from None
+    except ImproperlyConfigured as error:
+        raise GivingUpError(f"Celery refuses its configuration: {error}", Exit.CONFIGURATION) from None
+    except SystemExit as error:
+        code = error.code
+    return code if isinstance(code, int) else int(Exit.OK if code is None else Exit.FAILURE)
+
+
+def give_up(giving_up: GivingUpError, environment: Environment) -> int:
+    """Say the one sentence where people look for it; the exit code."""
+    sentence = scrub(str(giving_up), environment.urls())
+    write_termination_message(environment.termination_log, sentence)
+    if logging.getLogger().handlers:
+        logger.critical("%s", sentence)
+    else:
+        print(f"celeriac: {sentence}", file=sys.stderr, flush=True)
+    return int(giving_up.code)
+
+
+def version(distribution: str = "celeriac") -> str:
+    """The installed version of a distribution, or `unknown`."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

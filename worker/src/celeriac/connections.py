@@ -1,0 +1,92 @@
+"""Which Redis do policies use?
+
+The application's broker if that is Redis; else its result backend if that is; else the setting `celeriac_redis_url`
+or the environment variable `CELERIAC_REDIS_URL`. Connections are made on first use and kept for each application; a
+process that forks makes its own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from dataclasses import dataclass
+from typing import Any, Final
+
+from celeriac.exceptions import PolicyError
+
+SETTING: Final = "celeriac_redis_url"
+VARIABLE: Final = "CELERIAC_REDIS_URL"
+MOST_CONNECTIONS: Final = 10_000
+"""kombu's pools stop at 10 connections with an error; each waiting thread needs one."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where policies are decided."""
+
+    client: Any
+    """A redis-py client."""
+    prefix: str
+    """What every key begins with: the transport's `global_keyprefix`, where the store is the broker."""
+    is_broker: bool
+    """Whether messages are in the same Redis, so that a decision and its message can be written in one step."""
+
+
+_stores: weakref.WeakKeyDictionary[Any, Store] = weakref.WeakKeyDictionary()
+_making = threading.Lock()
+
+
+def store(app: Any) -> Store:
+    """The store of an application's policies.
+
+    Raises:
+        PolicyError: the application has no Redis that it could be.
+        kombu.exceptions.OperationalError, redis.exceptions.RedisError: it cannot be reached.
+    """
+    found = _stores.get(app)
+    if found is None:
+        with _making:
+            found = _stores.get(app)
+            if found is None:
+                found = _stores[app] = _make(app)
+    return found
+
+
+def broker_client(app: Any) -> Any:
+    """A redis-py client of the Redis broker, with kombu's reading of its URL and options.
+
+    It gives up after a moment, where redis-py's default goes on for seconds: its callers know what to do without Redis,
+    and some of them answer web requests.
+    """
+    import redis
+    from redis.backoff import ExponentialBackoff
+    from redis.retry import Retry
+
+    connection = app.connection_for_write(transport_options={"max_connections": MOST_CONNECTIONS})
+    pool = connection.channel().pool
+    pool.connection_kwargs["retry"] = Retry(ExponentialBackoff(cap=0.2, base=0.05), retries=2)
+    return redis.Redis(connection_pool=pool)
+
+
+def is_redis(url: object) -> bool:
+    """Whether a broker URL is one of kombu's Redis transports."""
+    return str(url or "").split("://", 1)[0] in {"redis", "rediss", "sentinel"}
+
+
+def _make(app: Any) -> Store:
+    if is_redis(app.conf.broker_write_url or app.conf.broker_url):
+        prefix = (app.conf.broker_transport_options or {}).get("global_keyprefix") or ""
+        return Store(broker_client(app), prefix, is_broker=True)
+    backend = getattr(app.backend, "client", None)
+    if is_redis(app.conf.result_backend) and backend is not None:
+        return Store(backend, "", is_broker=False)
+    url = app.conf.get(SETTING) or os.environ.get(VARIABLE)
+    if not url:
+        raise PolicyError(
+            f"policies need Redis: neither the broker nor the result backend of {app.main or 'this application'} is "
+            f"one; set {SETTING} (or the environment variable {VARIABLE}) to a redis:// URL"
+        )
+    import redis
+
+    return Store(redis.Redis.from_url(url), "", is_broker=False)

@@ -1,0 +1,177 @@
+"""How does a worker leave?
+
+SIGTERM (or SIGINT) starts a drain. Celery's own warm shutdown does the work; this module adds what it lacks:
+
+    SIGTERM            /readyz fails at once, the clock starts
+    consumer stops     nothing new is taken; what is held and does not run yet (prefetched, waiting for its time or
+                       its rate limit) is handed back to the broker
+    tasks finish       and are acknowledged as they do
+    time-out           what still runs is cut short and handed back: a prefork child is ended, a thread or an inline
+                       task ends with the process
+    end                Sentry is flushed, exit code 0
+
+A second SIGTERM changes nothing. If the broker is away meanwhile, handing back fails, is logged, and the messages come
+back by themselves: with the connection (AMQP) or when the lease or visibility time-out ends (Redis). A task that was
+acknowledged before it ran (at most once) cannot be handed back; it is named in the log as lost.
+
+The time-out is kept by a thread, for the main thread may be running a task itself (solo) or waiting for the pool.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from celery import signals
+from celery.worker import state
+
+from celeriac.exits import Exit
+from celeriac.health import vitals as vital_signs
+from celeriac.health.vitals import Vitals
+
+logger = logging.getLogger(__name__)
+
+CHILD_SECONDS: Final = 5.0
+"""A child that is ended has so long before it is killed."""
+
+
+class Drain:
+    """Keeps the time-out of a drain; `begin` may be called from a signal handler, and twice.
+
+    Args:
+        vitals: knows when the drain began.
+        timeout_seconds: running tasks may take so long.
+        flush: sends what is still to be sent.
+        end: ends the process at once.
+    """
+
+    def __init__(
+        self,
+        vitals: Vitals,
+        timeout_seconds: float,
+        *,
+        flush: Callable[[], None],
+        end: Callable[[int], Any] = os._exit,
+    ) -> None:
+        self.vitals = vitals
+        self.timeout_seconds = timeout_seconds
+        self.flush = flush
+        self.end = end
+        self._begun = threading.Event()
+
+    def start(self) -> None:
+        """Wait for a drain to begin. The thread is made now: a signal handler must not start one."""
+        signals.worker_shutting_down.connect(self.begin, weak=False, dispatch_uid="celeriac-drain")
+        threading.Thread(target=self._keep_time, name="celeriac-drain", daemon=True).start()
+
+    def begin(self, **_: Any) -> None:
+        """The worker has been told to leave."""
+        if self.vitals.draining is not None:  # also keeps a second signal out of the event's lock
+            return
+        self.vitals.drain_begun()
+        self._begun.set()
+
+    def _keep_time(self) -> None:
+        self._begun.wait()
+        began = self.vitals.draining
+        while (left := (began or 0.0) + self.timeout_seconds - self.vitals.clock()) > 0:
+            time.sleep(left)
+        try:
+            cut_short(self.vitals.worker, self.timeout_seconds)
+            self.flush()
+        except Exception:
+            logger.exception("drain: could not end in order")
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(Exception):
+                    stream.flush()
+            self.end(int(Exit.OK))
+
+
+def hand_back_held(consumer: Any) -> int:
+    """Hand back what is held and does not run yet; how many messages that were.
+
+    Called in the main thread once consuming has stopped.
+    """
+    semaphore = getattr(consumer.controller, "semaphore", None)
+    if semaphore is not None:
+        semaphore.clear()  # requests that wait here for a slot of the pool
+    held = [request for request in _waiting(consumer) if hand_back(request)]
+    for request in held:
+        state.task_ready(request)
+    if held:
+        logger.info("drain: handed %d held messages back to the broker", len(held))
+    return len(held)
+
+
+def _waiting(consumer: Any) -> list[Any]:
+    """Requests that have not begun, each of them kept from beginning."""
+    waiting = []
+    for request in vital_signs.snapshot(getattr(state, "scheduled_requests", ())):
+        entry = getattr(request, "_eta_timer_entry", None)
+        if entry is not None:
+            consumer.timer.cancel(entry)
+        waiting.append(request)
+    for bucket in consumer.task_buckets.values():
+        if bucket:
+            waiting += [request for request, _ in bucket.contents]
+            bucket.clear_pending()
+    active = set(vital_signs.snapshot(state.active_requests))
+    waiting += [
+        request
+        for request in vital_signs.snapshot(state.reserved_requests)
+        if request not in active and request.keep_from_beginning()
+    ]
+    return list(dict.fromkeys(waiting))
+
+
+def hand_back(request: Any) -> bool:
+    """Give one unacknowledged message back to the broker, to be delivered again at once; was it possible?"""
+    if request.acknowledged or request.message.acknowledged:
+        return False
+    try:
+        request.message.requeue()
+    except Exception:
+        logger.warning("drain: could not hand %s back, it comes back by itself", request.humaninfo(), exc_info=True)
+        return False
+    request.acknowledged = True
+    return True
+
+
+def cut_short(worker: Any, after_seconds: float) -> int:
+    """End what still runs and hand it back; how many tasks that were."""
+    running = vital_signs.snapshot(state.active_requests)
+    for request in running:
+        request.given_back = True  # whatever happens to its process now is no failure
+    _end_children(worker, running)
+    for request in running:
+        if request.acknowledged:
+            continue  # it has finished after all
+        if hand_back(request):
+            logger.warning("drain: %s cut short after %.0f s, handed back", request.humaninfo(), after_seconds)
+    for request in running:
+        if request.acknowledged and not request.task.acks_late and request in state.active_requests:
+            logger.error("drain: %s cut short and lost: it was acknowledged before it ran", request.humaninfo())
+    return len(running)
+
+
+def _end_children(worker: Any, running: list[Any]) -> None:
+    """End the prefork children that run these requests, so that nobody runs them beside their next owner."""
+    own = set(vital_signs.pool_processes(getattr(worker, "pool", None)) or ())
+    pids = {request.worker_pid for request in running} & own
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        deadline = time.monotonic() + CHILD_SECONDS
+        while pids and time.monotonic() < deadline:
+            pids = {pid for pid in pids if vital_signs.is_running(pid)}
+            if pids:
+                time.sleep(0.05)

@@ -1,0 +1,164 @@
+"""The health server: /livez, /readyz, /status and /metrics.
+
+One thread in the worker's parent process, standard library only. It answers from memory: no broker, no lock that the
+worker holds. A stopped process (SIGSTOP, a frozen cgroup) or an interpreter that never yields cannot answer, and the
+probe times out: that is an answer too. Children of a prefork pool close the listening socket right after the fork, so
+that no orphan keeps the port.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
+from typing import Any, Final
+
+from celeriac.exits import Exit, GivingUpError
+from celeriac.health import rules
+from celeriac.health.rules import Observed
+
+logger = logging.getLogger(__name__)
+
+REQUEST_TIMEOUT_SECONDS: Final = 10
+"""A client that connects and says nothing holds a thread for so long."""
+
+
+class HealthServer:
+    """Answers probes until it is stopped; starting and stopping twice does nothing.
+
+    Args:
+        port: TCP port, on all addresses of the pod.
+        observe: what is known of the worker, asked anew for each request.
+        describe: what /status adds to it: names and versions.
+        metrics: the body of /metrics and its content type.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        observe: Callable[[], Observed],
+        describe: dict[str, Any],
+        metrics: Callable[[], tuple[bytes, str]],
+    ) -> None:
+        self.port = port
+        self.observe = observe
+        self.describe = describe
+        self.metrics = metrics
+        self._server: ThreadingHTTPServer | None = None
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises:
+            GivingUpError: the port is taken or not ours to take.
+        """
+        if self._server is not None:
+            return
+        try:
+            server = _Server(("", self.port), _handler(self))
+        except OSError as error:
+            raise GivingUpError(
+                f"The health server cannot listen on port {self.port} (liveness.port): {error.strerror}",
+                Exit.CONFIGURATION,
+            ) from None
+        self._server = server
+        threading.Thread(target=server.serve_forever, name="celeriac-health", daemon=True).start()
+        os.register_at_fork(after_in_child=server.socket.close)
+
+    def stop(self) -> None:
+        """Stop answering and free the port."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
+            server.server_close()
+
+    def livez(self) -> tuple[int, str]:
+        """Status and text of the liveness probe."""
+        return _verdict(rules.broken(rules.LIVENESS, self.observe()))
+
+    def readyz(self) -> tuple[int, str]:
+        """Status and text of the readiness probe."""
+        return _verdict(rules.broken(rules.READINESS, self.observe()))
+
+    def status(self) -> dict[str, Any]:
+        """What /status shows: names, numbers and ages in seconds; never a task's arguments."""
+        seen = self.observe()
+        return {
+            **self.describe,
+            "alive": not rules.broken(rules.LIVENESS, seen),
+            "ready": not rules.broken(rules.READINESS, seen),
+            "reasons": rules.broken(rules.LIVENESS, seen) + rules.broken(rules.READINESS, seen),
+            "busy": len(seen.running),
+            **{key: _rounded(value) for key, value in asdict(seen).items()},
+        }
+
+
+class _Server(ThreadingHTTPServer):
+    address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET  # IPv6-only clusters exist
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 64
+
+    def server_bind(self) -> None:
+        # Without HTTPServer's look-up of the host's own name, which hangs for seconds where DNS does.
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = "", int(self.server_address[1])
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class's signature
+        # Called where the error is being handled. A probe that hung up is no news.
+        logger.debug("health server: request from %s failed", client_address, exc_info=sys.exc_info())
+
+
+def _handler(health: HealthServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = REQUEST_TIMEOUT_SECONDS
+        server_version = "celeriac"
+        sys_version = ""
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if path == "/livez":
+                self._text(*health.livez())
+            elif path == "/readyz":
+                self._text(*health.readyz())
+            elif path == "/status":
+                self._send(200, json.dumps(health.status()).encode(), "application/json")
+            elif path == "/metrics":
+                self._send(200, *health.metrics())
+            else:
+                self._text(404, "there are /livez, /readyz, /status and /metrics")
+
+        do_HEAD = do_GET  # noqa: N815 - the base class looks for this name
+
+        def _text(self, status: int, text: str) -> None:
+            self._send(status, f"{text}\n".encode(), "text/plain; charset=utf-8")
+
+        def _send(self, status: int, body: bytes, content_type: str) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Probes are not logged."""
+
+    return Handler
+
+
+def _verdict(reasons: list[str]) -> tuple[int, str]:
+    return (503, "; ".join(reasons)) if reasons else (200, "ok")
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 3) if isinstance(value, float) else value

@@ -1,0 +1,180 @@
+"""What is this worker doing right now?
+
+The worker's own hooks write down what happens (a tick, a connection, a message taken, the start of the drain); a
+probe reads it together with Celery's lists of requests. Writers are the main thread and the pool's threads, the
+reader is the health server's thread: all of it is plain assignment of single values, so no lock is needed and a probe
+can never block the worker. Nothing here touches the broker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from celery.worker import state
+
+from celeriac.health.rules import Observed, Running
+
+T = TypeVar("T")
+
+
+class Vitals:
+    """Signs of life of one worker process. Times are monotonic seconds.
+
+    Args:
+        stalled_seconds: what has to move must move within this time.
+        drain_timeout_seconds: how long a drain may take.
+        clock: the monotonic clock; tests pass their own.
+    """
+
+    def __init__(
+        self, *, stalled_seconds: float, drain_timeout_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.clock = clock
+        self.started = clock()
+        self.stalled_seconds = stalled_seconds
+        self.drain_timeout_seconds = drain_timeout_seconds
+        self.worker: Any = None
+        """Celery's WorkController, once it is built."""
+        self.consuming = False
+        self.ticked: float | None = None
+        self.taken: float | None = None
+        self.broker_lost: float | None = None
+        self.broker_attempts = 0
+        self.broker_losses = 0
+        self.draining: float | None = None
+        self.ignoring_since: float | None = None
+        self._processes_seen: float | None = None
+
+    def tick(self) -> None:
+        """The consumer loop has come round."""
+        self.ticked = self.clock()
+
+    def take(self, _request: Any = None) -> None:
+        """A message has been taken."""
+        self.taken = self.clock()
+        self.ignoring_since = None
+
+    def broker_failed(self) -> None:
+        """The broker did not answer, or its connection broke."""
+        if self.consuming:
+            self.broker_losses += 1
+        self.consuming = False
+        self.broker_attempts += 1
+        self.ignoring_since = None
+        if self.broker_lost is None:
+            self.broker_lost = self.clock()
+
+    def broker_connected(self) -> None:
+        """A connection to the broker stands."""
+        self.broker_lost = None
+        self.broker_attempts = 0
+
+    def loop_entered(self) -> None:
+        """The consumer loop begins to take messages."""
+        self.tick()
+        self.consuming = True
+
+    def drain_begun(self) -> None:
+        """The worker has been told to leave."""
+        if self.draining is None:
+            self.draining = self.clock()
+
+    def observe(self) -> Observed:
+        """Everything that is known at this moment."""
+        now = self.clock()
+        pool = getattr(self.worker, "pool", None)
+        processes = count_processes(pool)
+        if processes:
+            self._processes_seen = now
+        return Observed(
+            uptime_seconds=now - self.started,
+            slots=getattr(pool, "num_processes", None) or getattr(self.worker, "concurrency", None) if pool else None,
+            runs_inline=is_inline(pool),
+            consuming=self.consuming,
+            ticked_seconds=_age(now, self.ticked),
+            broker_away_seconds=_age(now, self.broker_lost),
+            broker_attempts=self.broker_attempts,
+            broker_losses=self.broker_losses,
+            draining_seconds=_age(now, self.draining),
+            drain_timeout_seconds=self.drain_timeout_seconds,
+            **_requests(self.worker),
+            processes=processes,
+            processes_gone_seconds=_age(now, self._processes_seen) if processes == 0 else None,
+            ignored_messages_seconds=_age(now, self.ignoring_since),
+            stalled_seconds=self.stalled_seconds,
+        )
+
+
+def is_inline(pool: Any) -> bool:
+    """Does this pool run tasks in the thread that takes messages?"""
+    return type(pool).__module__ == "celery.concurrency.solo"
+
+
+def pool_processes(pool: Any) -> list[int] | None:
+    """Process ids of a prefork pool's children; `None` for the other pools."""
+    processes = getattr(getattr(pool, "_pool", None), "_pool", None)
+    if not isinstance(processes, list):
+        return None
+    return [process.pid for process in snapshot(processes) if getattr(process, "pid", None)]
+
+
+def count_processes(pool: Any) -> int | None:
+    """How many of the pool's processes are alive.
+
+    Asked of the kernel through /proc: `waitpid`, which billiard's own question ends in, would take the exit status
+    away from the pool.
+    """
+    pids = pool_processes(pool)
+    return None if pids is None else sum(1 for pid in pids if is_running(pid))
+
+
+def is_running(pid: int) -> bool:
+    """Is there such a process, and has it not ended (a zombie has)?"""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in {"Z", "X"}
+
+
+def hard_limit_seconds(request: Any, default: float | None) -> float | None:
+    """The hard limit that holds for a request: the message's own, else the task's, else the worker's."""
+    own = (request.time_limits or (None, None))[0]
+    return own or getattr(request.task, "time_limit", None) or default
+
+
+def snapshot(values: Iterable[T]) -> list[T]:
+    """A copy of a collection that another thread may be changing."""
+    while True:
+        with contextlib.suppress(RuntimeError):  # changed while it was read; the next reading is as good
+            return list(values)
+
+
+def _requests(worker: Any) -> dict[str, Any]:
+    if worker is None:
+        return {}
+    now = time.time()  # Celery notes the start of a task in wall-clock time
+    active = snapshot(state.active_requests)
+    default = getattr(worker, "time_limit", None)
+    running = tuple(
+        Running(
+            name=request.name,
+            id=request.id,
+            seconds=max(0.0, now - request.time_start),
+            hard_limit_seconds=hard_limit_seconds(request, default),
+        )
+        for request in active
+        if request.time_start is not None
+    )
+    reserved = len(set(snapshot(state.reserved_requests)) - set(active))
+    # Celery keeps this set since 5.6.
+    scheduled = len(snapshot(getattr(state, "scheduled_requests", ())))
+    return {"running": running, "prefetched": reserved, "scheduled": scheduled}
+
+
+def _age(now: float, since: float | None) -> float | None:
+    return None if since is None else now - since

@@ -1,0 +1,90 @@
+"""(pure) Which keys does the library have in Redis?
+
+Every key is built here and nowhere else. Braces make a hash tag, so that keys which one script touches together
+land in one slot of a Redis Cluster. `{queue}` below stands for the queue's name as the application spells it; keys
+of the delivery carry the application's `global_keyprefix` in front, as the transport's own keys do.
+
+| key | type | what | expiry |
+|---|---|---|---|
+| `celeriac:held:{queue}` | hash | delivery id -> `<length of list name>:<list name><message>` | when settled |
+| `celeriac:leases:{queue}` | sorted set | delivery id -> end of its lease, ms, server time | when settled |
+| `celeriac:dead:{queue}` | stream | the dead-letter queue | none; a person decides |
+| lock's name | string | the owner's token | the lock's timeout |
+| `celeriac:fence:{name}` | string | the last fence given out | a week after it began |
+| `celeriac:waiters:{name}` | list | waiting clients, first come first | an hour after the last one joined |
+| `celeriac:inbox:{name}:token` | list | the hand-over to one waiter: one entry | as the lock, usually taken at once |
+| `celeriac:throttle:{task/key}` | string | id of the call that has the window | the window |
+| `celeriac:exclusive:{task/key}` | string | a lock, as above | its timeout, renewed while the task runs |
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+FENCE_SECONDS: Final = 7 * 86_400
+WAITERS_SECONDS: Final = 3_600
+
+_LONGEST_NAME: Final = 200
+
+
+def held(queue: str, *, prefix: str = "") -> str:
+    """Messages of a queue that were delivered and are not settled."""
+    return f"{prefix}celeriac:held:{_tag(queue)}"
+
+
+def leases(queue: str, *, prefix: str = "") -> str:
+    """Until when each held message of a queue belongs to the worker that took it."""
+    return f"{prefix}celeriac:leases:{_tag(queue)}"
+
+
+def dead(queue: str, *, prefix: str = "") -> str:
+    """Messages of a queue that were given up."""
+    return f"{prefix}celeriac:dead:{_tag(queue)}"
+
+
+def dead_pattern(*, prefix: str = "") -> str:
+    """A pattern for SCAN that finds every dead-letter queue."""
+    return f"{prefix}celeriac:dead:*"
+
+
+def fence(lock: str) -> str:
+    """The counter of a lock's acquisitions."""
+    return f"celeriac:fence:{_tag(lock)}"
+
+
+def waiters(lock: str) -> str:
+    """The line in front of a lock."""
+    return f"celeriac:waiters:{_tag(lock)}"
+
+
+def inbox_prefix(lock: str) -> str:
+    """What every waiter's inbox begins with; the waiter's token follows."""
+    return f"celeriac:inbox:{_tag(lock)}:"
+
+
+def throttle(task: str, key: str, *, prefix: str = "") -> str:
+    """The window of a throttled task and key."""
+    return f"{prefix}celeriac:throttle:{{{_safe(f'{task}/{key}')}}}"
+
+
+def exclusive(task: str, key: str, *, prefix: str = "") -> str:
+    """The lock of an exclusive task and key."""
+    return f"{prefix}celeriac:exclusive:{{{_safe(f'{task}/{key}')}}}"
+
+
+def _tag(name: str) -> str:
+    """Put a name so that the key hashes as the bare name does.
+
+    A name with a hash tag of its own (`lock:{42}`) is left as it is: the key's first braces are then the name's. Redis
+    hashes a name with an empty or unclosed tag as a whole, which no longer key can repeat; on a Cluster such names do
+    not work, elsewhere they do.
+    """
+    return name if "{" in name else f"{{{name}}}"
+
+
+def _safe(name: str) -> str:
+    """A name that can stand inside a hash tag: without braces, and short."""
+    if "{" in name or "}" in name or len(name) > _LONGEST_NAME:
+        return f"sha256-{hashlib.sha256(name.encode()).hexdigest()}"
+    return name

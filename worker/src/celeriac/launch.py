@@ -1,0 +1,67 @@
+"""Starts a worker in an image that does not have this library.
+
+An init container puts a copy of this file beside a folder `lib` with the library and what it needs. The folder goes
+to the END of the path: whatever the image has installed itself wins. Written for any Python 3, old ones included,
+so that these get a sentence instead of a SyntaxError.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+OLDEST = (3, 10)
+CONFIGURATION = 78  # as in sysexits.h, like the worker's own exit codes
+
+
+def give_up(sentence: str) -> None:
+    """Say why on stderr and in the container's termination log, and end."""
+    sys.stderr.write("celeriac: " + sentence + "\n")
+    path = os.environ.get("CELERIAC_TERMINATION_LOG") or "/dev/termination-log"
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_TRUNC), "w") as log:
+            log.write(sentence)
+    except OSError:
+        pass
+    sys.exit(CONFIGURATION)
+
+
+def spare_async_timeout() -> None:
+    """Let redis-py be imported where its asynchronous half has not what it needs: nothing here uses that half.
+
+    On these versions redis-py imports the package async-timeout, which an init container with a newer Python has not.
+    """
+    try:
+        __import__("async_timeout")
+    except ImportError:
+        spare = type(sys)("async_timeout")
+        spare.__dict__["timeout"] = None
+        sys.modules["async_timeout"] = spare
+
+
+def main() -> None:
+    """Make the library importable, then be `python -m celeriac`."""
+    here = Path(__file__).resolve().parent
+    found = ".".join(str(number) for number in sys.version_info[:3])
+    if sys.version_info < OLDEST:
+        give_up(
+            "The image's Python is " + found + " (" + sys.executable + "), Celeriac needs 3.10 or later: "
+            "worker.python may have to name another interpreter"
+        )
+    # A script's own folder comes first on the path; `python -m`, like `celery`, has the working directory there.
+    if sys.path and Path(sys.path[0]).resolve() == here:
+        sys.path[0] = str(Path.cwd())
+    sys.path.append(str(here / "lib"))
+    if sys.version_info < (3, 11, 3):
+        spare_async_timeout()
+    try:
+        from celeriac.__main__ import main as run
+    except ImportError as error:
+        give_up(
+            "The worker library cannot be imported from " + str(here) + " (" + str(error) + "): let the init container "
+            "run again, or look at its log"
+        )
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""What does a log line look like, and which task does it belong to?
+
+Two formats, as Celery has them: one for the worker and everything that propagates to the root logger (libraries,
+`print`, Celery itself), one for task loggers (`celery.utils.log.get_task_logger`, `self.logger`). Both may use
+`%(task_name)s` and `%(task_id)s`, which are there on every record: those of the running task, of the task that a
+worker's own message is about, or `-`. No record can break a format, whatever thread or process it comes from.
+
+The nearest word wins here too. A pool that names a format gets it on the application's own console handlers as well;
+a pool that names none leaves an application's own logging as it is. Handlers are never taken away: Celery is told not
+to hijack the root logger, and what an application has installed stays.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping, MutableMapping
+from datetime import datetime, timezone
+from functools import cache
+from typing import Any, Final
+
+from celery import signals
+from celery._state import get_current_task  # what Celery's own TaskFormatter asks
+from celery.utils.log import ColorFormatter, get_multiprocessing_logger
+
+from celeriac.contract import ContractError, Logging
+
+WORKER_FORMAT: Final = "[%(asctime)s:%(levelname)s] [%(task_name)s] %(message)s"
+TASK_FORMAT: Final = "[%(asctime)s:%(levelname)s] Task %(task_name)s[%(task_id)s]: %(message)s"
+NO_TASK: Final = "-"
+TASK_LOGGER: Final = "celery.task"
+
+_STANDARD_KEYS: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "task_name", "task_id"}
+_CELERY_KEYS: Final = frozenset({"data", "color"})
+"""Extras of Celery's own records: `data` repeats the message and may hold a task's arguments."""
+
+
+class TaskLogger(logging.LoggerAdapter):  # type: ignore[type-arg]  # generic only from Python 3.11 on
+    """The logger of one task: `self.logger` in a bound task. Takes `extra` as a plain logger does."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """Leave both as they are: before Python 3.13 an adapter throws the caller's `extra` away."""
+        return msg, kwargs
+
+
+@cache
+def task_logger(name: str) -> TaskLogger:
+    """The logger of the task called `name`; its records get the task format."""
+    return TaskLogger(logging.getLogger(f"{TASK_LOGGER}.{name}"), {})
+
+
+def current_task() -> tuple[str, str]:
+    """Name and id of the task that runs in this thread, or two dashes."""
+    task = get_current_task()
+    request = getattr(task, "request", None)
+    if task is None or request is None or not request.id:
+        return NO_TASK, NO_TASK
+    return task.name, request.id
+
+
+def fill(record: logging.LogRecord) -> None:
+    """Give `record` its task; what the caller has put there with `extra` stays."""
+    fields = record.__dict__
+    if "task_name" in fields and "task_id" in fields:
+        return
+    name, task_id = current_task()
+    if name == NO_TASK:
+        name, task_id = _subject(record)
+    fields.setdefault("task_name", name)
+    fields.setdefault("task_id", task_id)
+
+
+def _subject(record: logging.LogRecord) -> tuple[str, str]:
+    """The task that one of Celery's own messages is about ("received", "succeeded")."""
+    data = getattr(record, "data", None)
+    if record.name.startswith("celery.") and isinstance(data, Mapping) and data.get("name") and data.get("id"):
+        return str(data["name"]), str(data["id"])
+    return NO_TASK, NO_TASK
+
+
+class TaskFields(logging.Filter):
+    """On an application's own handlers: every record has its task, so that their formats may use it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass."""
+        fill(record)
+        return True
+
+
+class OneLineRetries(logging.Filter):
+    """A result backend that is away: Celery shows a traceback of 60 lines with each attempt; its last line says it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass, the warnings without their traceback."""
+        if record.levelno == logging.WARNING and isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
+            record.msg, record.args = f"{_message(record)} {record.exc_info[1]}", ()
+            record.exc_info = record.exc_text = None
+        return True
+
+
+def is_task_logger(name: str) -> bool:
+    """Does the logger called `name` descend from Celery's task logger, by name or by `get_task_logger`?"""
+    logger: logging.Logger | None = logging.getLogger(name)
+    while logger is not None:
+        if logger.name == TASK_LOGGER:
+            return True
+        logger = logger.parent
+    return False
+
+
+class TextFormatter(logging.Formatter):
+    """Lines as the two formats say; colours, as Celery gives them, only on a terminal."""
+
+    def __init__(
+        self, worker_format: str, task_format: str, *, datefmt: str | None = None, color: bool = False
+    ) -> None:
+        super().__init__(worker_format, datefmt)
+        self.worker: Any = _celerys_formatter(worker_format, color, datefmt)
+        self.task: Any = _celerys_formatter(task_format, color, datefmt)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record; exceptions and multi-line messages follow on lines of their own."""
+        fill(record)
+        formatter = self.task if is_task_logger(record.name) else self.worker
+        return str(formatter.format(record))
+
+
+def _celerys_formatter(text: str, color: bool, datefmt: str | None) -> Any:
+    formatter: Any = ColorFormatter(text, use_color=color)
+    formatter.datefmt = datefmt  # Celery's own class takes it as an argument since 5.5 only
+    return formatter
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line, with stable keys; `always` is put into each (pool, pod)."""
+
+    def __init__(self, always: Mapping[str, str]) -> None:
+        super().__init__()
+        self.always = dict(always)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record, whatever it holds: values that JSON cannot take are shown by their repr."""
+        fill(record)
+        fields = record.__dict__
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": _message(record),
+            "task_name": fields["task_name"],
+            "task_id": fields["task_id"],
+            **self.always,
+            "process": record.process,
+            "thread": record.threadName,
+        }
+        if record.exc_info:
+            line["exception"] = self._exception(record)
+        if record.stack_info:
+            line["stack"] = record.stack_info
+        extra = {key: value for key, value in fields.items() if key not in _STANDARD_KEYS | _CELERY_KEYS}
+        if extra:
+            line["extra"] = extra
+        return json.dumps(line, default=repr, ensure_ascii=False, skipkeys=True)
+
+    def _exception(self, record: logging.LogRecord) -> dict[str, str]:
+        info = record.exc_info if isinstance(record.exc_info, tuple) else sys.exc_info()
+        kind, error, _ = info
+        # As the text format shows it: Celery's tracebacks from another process are none of Python's own.
+        shown = "" if kind is None else self.formatException(info)
+        return {"type": kind.__name__ if kind else "", "message": str(error), "traceback": shown}
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError, KeyError):  # arguments that do not fit their message are a bug of the caller
+        return f"{record.msg} {record.args!r}"
+
+
+def build_formatter(
+    config: Logging, *, always: Mapping[str, str], own: Mapping[str, Any], color: bool = False
+) -> logging.Formatter:
+    """The formatter that the pool, the application's Celery settings and the defaults give together.
+
+    Raises:
+        ContractError: a format uses a field that no record has, or is no format at all.
+    """
+    if config.format == "JSON":
+        return JsonFormatter(always)
+    worker = config.worker_format or own.get("worker_log_format") or WORKER_FORMAT
+    task = config.task_format or own.get("worker_task_log_format") or TASK_FORMAT
+    for key, text in (("logging.workerFormat", worker), ("logging.taskFormat", task)):
+        _check(key, text)
+    return TextFormatter(worker, task, datefmt=own.get("worker_log_datefmt"), color=color)
+
+
+def _check(key: str, text: str) -> None:
+    record = logging.LogRecord("celery", logging.INFO, __file__, 1, "", (), None)
+    fill(record)
+    fields = {**record.__dict__, "message": "", "asctime": ""}
+    try:
+        logging.Formatter(text)
+        text % fields
+    except KeyError as error:
+        raise ContractError(f"{key} uses %({error.args[0]})s, which no log record has: {text!r}") from None
+    except (ValueError, TypeError) as error:
+        raise ContractError(f"{key} is no format of Python's logging ({error}): {text!r}") from None
+
+
+def install(formatter: logging.Formatter, config: Logging) -> None:
+    """Put `formatter` on the handlers that Celery is about to make, and on those of the application if it may.
+
+    To be called before Celery sets its logging up. With `App` as format nothing but the task fields is added.
+    """
+
+    def dress(**_: Any) -> None:
+        for logger in _roots():
+            for handler in logger.handlers:
+                if handler.formatter is formatter:
+                    continue
+                if config.format != "App" and (_is_celerys(handler) or (config.format and _is_console(handler))):
+                    handler.setFormatter(formatter)
+                elif not any(isinstance(it, TaskFields) for it in handler.filters):
+                    handler.addFilter(TaskFields())
+
+    logging.getLogger("celery.backends.base").addFilter(OneLineRetries())
+    # The first two as soon as Celery has made its handlers; the third also where the application has done it all.
+    for signal in (signals.after_setup_logger, signals.after_setup_task_logger, signals.celeryd_after_setup):
+        signal.connect(dress, weak=False, dispatch_uid=f"celeriac-logs-{id(signal)}")
+
+
+def _roots() -> list[logging.Logger]:
+    named = [logging.getLogger(name) for name in ("celery", TASK_LOGGER, "celery.redirected")]
+    pool = get_multiprocessing_logger()
+    return [logging.getLogger(), *named, *([pool] if pool is not None else [])]
+
+
+def _is_celerys(handler: logging.Handler) -> bool:
+    return isinstance(handler.formatter, ColorFormatter)
+
+
+def _is_console(handler: logging.Handler) -> bool:
+    """Does this handler write where `kubectl logs` reads?"""
+    return type(handler) is logging.StreamHandler and getattr(handler.stream, "name", None) in {"<stderr>", "<stdout>"}

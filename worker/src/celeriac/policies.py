@@ -1,0 +1,200 @@
+"""(pure) When must a call of a task not lead to a run of its own?
+
+A policy is a value that stands on a task: `@app.task(base=celeriac.Task, policy=Throttle(key="user_id", seconds=30))`.
+It says which calls are the same (`key`) and what happens to the later ones. Deciding is Redis's, atomically and by the
+server's time; this module holds what can be said without it.
+
+`key` is one of
+* the name of a parameter of the task: `key="user_id"`,
+* a template of parameters: `key="{user_id}-{kind}"`; as in `str.format`, `{user.id}` and `{items[0]}` work,
+* a callable that gets the call's arguments and returns a string: `key=lambda user, **_: user["id"]`,
+* `None`: all calls of the task are the same.
+
+Two values are the same key when their texts are: 42 and "42" are.
+"""
+
+from __future__ import annotations
+
+import inspect
+import string
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Final, Literal
+
+from celeriac.exceptions import PolicyError
+
+Key = str | Callable[..., object] | None
+
+BACKOFF_JITTER: Final = 0.5
+"""A delay is shortened by up to this share, so that calls which met once do not meet again."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What all policies have."""
+
+    key: Key = None
+    """Which calls are the same; see the module."""
+
+    def check(self, task: str, run: Callable[..., object]) -> None:
+        """Compare the key with the task's parameters.
+
+        Raises:
+            PolicyError: the key names a parameter that the task does not have.
+        """
+        if self.key is None or callable(self.key):
+            return
+        parameters = inspect.signature(run).parameters
+        if any(it.kind is it.VAR_KEYWORD for it in parameters.values()):
+            return
+        for name in self._names():
+            if name not in parameters:
+                known = ", ".join(parameters) or "none"
+                raise PolicyError(
+                    f"{type(self).__name__}(key={self.key!r}) of task {task}: it has no parameter {name!r}; "
+                    f"its parameters are: {known}"
+                )
+
+    def key_of(self, run: Callable[..., object], args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        """The key of one call, as a text.
+
+        Raises:
+            TypeError: the arguments do not fit the task.
+            PolicyError: the template cannot be filled, or the callable returned nothing.
+        """
+        if self.key is None:
+            return ""
+        if callable(self.key):
+            value = self.key(*args, **kwargs)
+            if value is None:
+                raise PolicyError(f"the key of {type(self).__name__} returned None; return a text for each call")
+            return str(value)
+        bound = inspect.signature(run).bind(*args, **kwargs)
+        bound.apply_defaults()
+        arguments = _flat(bound)
+        try:
+            if "{" not in self.key:
+                return str(arguments[self.key])
+            return self.key.format(**arguments)
+        except (LookupError, AttributeError) as error:
+            raise PolicyError(f"{type(self).__name__}(key={self.key!r}) cannot be filled: {error!r}") from error
+
+    def _names(self) -> list[str]:
+        key = str(self.key)
+        if "{" not in key:
+            return [key]
+        try:
+            fields = [field for _, field, _, _ in string.Formatter().parse(key) if field is not None]
+        except ValueError as error:
+            raise PolicyError(f"{type(self).__name__}(key={key!r}) is no template: {error}") from None
+        return [field.split(".")[0].split("[")[0] for field in fields]
+
+
+@dataclass(frozen=True)
+class Throttle(Policy):
+    """The first call in a window wins; the others do not run and get the first one's result handle.
+
+    Decided when the task is called (`delay`, `apply_async`), so later calls cost no message. The window starts with
+    the first call, whether or when that call's task runs, and is not prolonged by the others.
+
+    Args:
+        key: which calls are the same; see the module.
+        seconds: the window's length, at least 0.001.
+
+    Raises:
+        ValueError: `seconds` is not positive.
+    """
+
+    _: KW_ONLY
+    seconds: float
+
+    def __post_init__(self) -> None:
+        _positive("seconds", self.seconds, self)
+
+
+@dataclass(frozen=True)
+class Exclusive(Policy):
+    """One run at a time for each key, across all workers.
+
+    Decided when a run is about to start. The lock is renewed while the task runs, and is free at most `lock_seconds`
+    after its worker died. `task.fence` is the lock's fencing number during a run.
+
+    Args:
+        key: which calls are the same; see the module.
+        on_conflict: what a call does while another one runs. `"requeue"`: it is put back with a delay that grows from
+            `backoff_seconds[0]` to `backoff_seconds[1]`, and its slot goes on to something else. `"wait"`: it waits in
+            its slot, in the order of arrival, for `wait_seconds`, then it is put back. `"skip"`: it does not run; its
+            result is `REVOKED`.
+        wait_seconds: the longest wait in a slot; `None`: without end.
+        backoff_seconds: the shortest and the longest delay of a call that is put back.
+        lock_seconds: how long a dead worker's lock lasts, and how long Redis may be away before a running task's lock
+            is lost.
+        max_hold_seconds: after this time the lock is not renewed any more, so that a task which hangs does not hold up
+            the others for ever; `None`: no bound (give the task a time limit).
+
+    Raises:
+        ValueError: a number is not positive, `on_conflict` is none of the three, or the delays are the wrong way round.
+    """
+
+    _: KW_ONLY
+    on_conflict: Literal["requeue", "wait", "skip"] = "requeue"
+    wait_seconds: float | None = 10.0
+    backoff_seconds: tuple[float, float] = (1.0, 30.0)
+    lock_seconds: float = 30.0
+    max_hold_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.on_conflict not in {"requeue", "wait", "skip"}:
+            raise ValueError(f"on_conflict is {self.on_conflict!r}: it is 'requeue', 'wait' or 'skip'")
+        first, last = self.backoff_seconds
+        _positive("backoff_seconds", first, self)
+        if last < first:
+            raise ValueError(f"backoff_seconds is {self.backoff_seconds}: the longest delay stands second")
+        _positive("lock_seconds", self.lock_seconds, self)
+        for name, value in (("wait_seconds", self.wait_seconds), ("max_hold_seconds", self.max_hold_seconds)):
+            if value is not None:
+                _positive(name, value, self)
+
+
+def delay_seconds(conflicts: int, shortest: float, longest: float, chance: float) -> float:
+    """How long a call waits after its nth conflict (from 0): doubled each time, with jitter.
+
+    Args:
+        conflicts: how often this call was put back already.
+        shortest: seconds of the first delay.
+        longest: seconds that no delay exceeds.
+        chance: a random number in [0, 1).
+    """
+    doubled = min(longest, shortest * 2 ** min(conflicts, 30))
+    return float(doubled * (1 - BACKOFF_JITTER * chance))
+
+
+def carries_more(options: Mapping[str, Any]) -> bool:
+    """Whether a call must be published whatever its policy says, since something else would be lost with it.
+
+    Callbacks, the rest of a chain and the count of a chord hang on this very message; a retry or a call that was put
+    back is not a new call.
+    """
+    if any(options.get(name) for name in ("link", "link_error", "chain", "chord", "group_id", "retries")):
+        return True
+    return bool((options.get("headers") or {}).get(CONFLICTS_HEADER))
+
+
+CONFLICTS_HEADER: Final = "celeriac_conflicts"
+"""A message's header: how often its run met another one of its key."""
+
+
+def _flat(bound: inspect.BoundArguments) -> dict[str, Any]:
+    """Arguments by name; those that a `**kwargs` has caught count like any other."""
+    arguments: dict[str, Any] = {}
+    for name, value in bound.arguments.items():
+        if bound.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+            arguments.update(value)
+        else:
+            arguments[name] = value
+    return arguments
+
+
+def _positive(name: str, value: float, policy: Policy) -> None:
+    if not value >= 0.001:
+        raise ValueError(f"{name} of {type(policy).__name__} is {value!r}: it must be at least 0.001 seconds")

@@ -1,0 +1,194 @@
+"""Which failures can only be seen from the worker's parent process?
+
+A task's own exception is reported where it is raised, by the Sentry SDK's integration. A task that is killed cannot
+report anything: the hard time limit, a lost process (SIGKILL, out of memory) and a message that no task can take are
+seen by Celery's parent process alone. This module hooks into Celery's own extension points there (`Task.Request` and
+the consumer class) and tells a reporter of each such failure exactly once. It knows nothing of Sentry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # missing from the stubs
+from celery import signals
+from celery.exceptions import NotRegistered, TimeLimitExceeded, WorkerLostError
+from celery.worker import state
+from kombu.utils.imports import symbol_by_name
+
+if TYPE_CHECKING:
+    _Request = Any  # a Celery request class: celery.worker.request.Request or what a task names
+else:
+    _Request = object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A failure as the parent process sees it."""
+
+    error: BaseException
+    kind: str
+    """Stable name for grouping: the same kind of failure of the same task is one problem."""
+    task_name: str
+    task_id: str
+    queue: str | None = None
+    args: Any = field(default=None, repr=False)
+    kwargs: Any = field(default=None, repr=False)
+
+
+class Reporter(Protocol):
+    """Whoever wants to know; must not raise."""
+
+    def report(self, failure: Failure) -> None:
+        """Take note of one failure."""
+
+    def flush(self) -> None:
+        """Send what is waiting, within seconds."""
+
+
+class NoReporter:
+    """For a pool that reports nowhere."""
+
+    def report(self, failure: Failure) -> None:
+        """Nobody wants to know."""
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+
+def queue_of(delivery_info: Any) -> str | None:
+    """The queue a message came from, as far as its delivery information says."""
+    info = delivery_info or {}
+    return info.get("routing_key") or info.get("exchange") or None
+
+
+def install_requests(app: Any, reporter: Reporter) -> None:
+    """Make the parent's requests of every task tell of hard time limits and lost processes."""
+    classes: dict[Any, Any] = {}
+    for task in app.tasks.values():
+        base = symbol_by_name(task.Request)
+        if base not in classes:
+            classes[base] = request_class(base, reporter)
+        task.Request = classes[base]
+
+
+class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chosen at run time
+    """What the parent process sees of a task, to be put before a Celery request class."""
+
+    reporter: Reporter
+    #: Set when the drain gives the message back: whatever happens to the process then is no failure.
+    given_back = False
+    _reported = False
+    _had_succeeded = False
+    _reference: Any = None
+    _future: Any = None
+
+    @property
+    def _apply_result(self) -> Any:
+        """Celery's weak reference to the pool's handle of this task; Celery sets it."""
+        return self._reference
+
+    @_apply_result.setter
+    def _apply_result(self, reference: Any) -> None:
+        self._reference = reference
+        # Nobody holds the handle of a threads pool, so its future would be out of reach before the task begins.
+        self._future = getattr(reference() if reference is not None else None, "f", None)
+
+    def keep_from_beginning(self) -> bool:
+        """Take the task out of the pool's queue; false if it has begun or is certain to."""
+        if self._reference is None:
+            return True  # it has not been handed to the pool
+        # A child of a prefork pool that has been sent a task will run it.
+        return self._future is not None and bool(self._future.cancel())
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        if not soft:
+            self._report(TimeLimitExceeded(timeout), "hard-time-limit")
+        super().on_timeout(soft, timeout)
+
+    def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.given_back:
+            return None
+        result = super().on_failure(exc_info, *args, **kwargs)
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):
+            error = error.exc
+        # Celery tells of a hard time limit here first and in on_timeout then: one failure all the same.
+        if isinstance(error, TimeLimitExceeded):
+            self._report(error, "hard-time-limit")
+        elif isinstance(error, (WorkerLostError, SystemExit, KeyboardInterrupt)) and not self._was_intended():
+            self._report(_as_lost(error), "worker-lost")
+        return result
+
+    def _success_was_stored(self) -> Any:
+        # A process that is lost after its task has succeeded took nothing with it.
+        stored = super()._success_was_stored()
+        self._had_succeeded = bool(stored)
+        return stored
+
+    def _was_intended(self) -> bool:
+        return bool(self._had_succeeded or self._already_cancelled or self._already_revoked or state.should_terminate)
+
+    def _report(self, error: BaseException, kind: str) -> None:
+        if self._reported:
+            return
+        self._reported = True
+        self.reporter.report(
+            Failure(
+                error=error,
+                kind=kind,
+                task_name=self.name,
+                task_id=self.id,
+                queue=queue_of(self.delivery_info),
+                args=self.args,
+                kwargs=self.kwargs,
+            )
+        )
+
+
+def _as_lost(error: BaseException) -> BaseException:
+    return error if isinstance(error, WorkerLostError) else WorkerLostError(f"Worker exited prematurely: {error!r}")
+
+
+def request_class(base: Any, reporter: Reporter) -> Any:
+    """A subclass of a Celery request class that reports what its task cannot."""
+    return type("Request", (RequestHooks, base), {"reporter": reporter, "__module__": __name__})
+
+
+def install_unknown_tasks(reporter: Reporter) -> None:
+    """Tell of each message that is thrown away because this worker does not know its task."""
+
+    def unknown(message: Any, name: str, **_: Any) -> None:
+        report_message(reporter, message, NotRegistered(name), "unknown-task")
+
+    signals.task_unknown.connect(unknown, weak=False, dispatch_uid="celeriac-unknown-task")
+
+
+class DeadLetter(Exception):  # noqa: N818 - it is shown by this name
+    """A message has been put into the dead-letter queue."""
+
+
+def buried(reporter: Reporter) -> Callable[[str, dict[str, Any] | None, str], None]:
+    """What to call with queue, payload and reason when a message goes to the dead-letter queue."""
+
+    def report(queue: str, payload: dict[str, Any] | None, why: str) -> None:
+        headers = (payload or {}).get("headers") or {}
+        name, task_id = str(headers.get("task") or "-"), str(headers.get("id") or "-")
+        error = DeadLetter(f"{name} is in the dead-letter queue of {queue}: {why}")
+        reporter.report(Failure(error=error, kind="dead-letter", task_name=name, task_id=task_id, queue=queue))
+
+    return report
+
+
+def report_message(reporter: Reporter, message: Any, error: BaseException, kind: str) -> None:
+    """Tell of a message that no task could take: unknown task, undecodable body."""
+    headers = message.headers if isinstance(message.headers, dict) else {}
+    name, task_id, queue = headers.get("task"), headers.get("id"), None
+    with contextlib.suppress(AttributeError):
+        queue = queue_of(message.delivery_info)
+    reporter.report(
+        Failure(error=error, kind=kind, task_name=str(name or "-"), task_id=str(task_id or "-"), queue=queue)
+    )

@@ -1,0 +1,406 @@
+"""Every Lua script that the library runs in Redis: keys, arguments, and the meaning of each return value.
+
+A script is one atomic step. Rules kept by all of them: time comes from the server (`TIME`), never from a client; a
+member or token that is not the caller's is never touched; nothing is decoded (no cjson: it turns `[]` into `{}` and
+rounds large numbers), so that a message stays byte for byte what its producer wrote. They run on Redis 6.0 and later
+and on Valkey. `NOW` in a source stands for the server's time in milliseconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+from redis.exceptions import NoScriptError
+
+from celeriac.keys import FENCE_SECONDS, WAITERS_SECONDS
+
+GRACE_MILLISECONDS: Final = 2_000
+"""A waiter that has not fetched its hand-over by then is taken for dead."""
+
+_NOW: Final = """
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+"""
+
+
+class Script:
+    """A script and its digest; `run` sends the digest, and the text only to a server that does not have it yet."""
+
+    def __init__(self, name: str, source: str) -> None:
+        self.name = name
+        self.source = source.replace("NOW\n", _NOW)
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+    def run(self, client: Any, keys: list[str], args: list[Any]) -> Any:
+        """Run it on a redis-py client (plain, Sentinel's or Cluster's): one round trip, two on the first call."""
+        try:
+            return client.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return client.eval(self.source, len(keys), *keys, *args)
+
+    def queue(self, pipeline: Any, keys: list[str], args: list[Any]) -> None:
+        """Add it to a pipeline, with its text: a pipeline cannot answer a missing digest half-way."""
+        pipeline.eval(self.source, len(keys), *keys, *args)
+
+    def __repr__(self) -> str:
+        return f"<Script {self.name}>"
+
+
+# --- delivery
+
+TAKE: Final = Script(
+    "take",
+    """
+-- Settle deliveries that have ended and take new messages, in one step: a worker that dies at any instruction has
+-- either not taken a message, or it is held under a lease and is delivered again.
+--
+-- KEYS  held, leases of each queue consumed (in the order of taking), then of each other queue to settle in,
+--       then the queues' lists, all queues of the first priority first
+-- ARGV  queues consumed; other queues; most messages to take (0: only settle); lease in ms;
+--       prefix and first number of the new delivery ids; 'fair' (one from each queue in turn) or 'strict';
+--       number of deliveries to settle; for each: index of its queue (from 1), its id
+-- ->    {whether every list was found empty (then a change of any is announced to this connection, if it tracks),
+--        {ids that were not held any more: their lease was lost},
+--        index of the queue, index of the priority (both from 0), message, ... for each message taken}
+NOW
+local queues, others, most, lease = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local prefix, number, fair = ARGV[5], tonumber(ARGV[6]), ARGV[7] == 'fair'
+local settled = tonumber(ARGV[8])
+local lost, out = {}, {0, {}}
+for i = 1, settled do
+  local queue, id = tonumber(ARGV[7 + 2 * i]), ARGV[8 + 2 * i]
+  redis.call('ZREM', KEYS[2 * queue], id)
+  if redis.call('HDEL', KEYS[2 * queue - 1], id) == 0 then lost[#lost + 1] = id end
+end
+out[2] = lost
+if most == 0 or queues == 0 then return out end
+
+local first = 2 * (queues + others)
+local priorities = (#KEYS - first) / queues
+local taken, due = 0, string.format('%.0f', now + lease)
+local function take(queue, priority)
+  local list = KEYS[first + priority * queues + queue]
+  local message = redis.call('RPOP', list)
+  if not message then return false end
+  local id = prefix .. string.format('%.0f', number + taken)
+  redis.call('HSET', KEYS[2 * queue - 1], id, #list .. ':' .. list .. message)
+  redis.call('ZADD', KEYS[2 * queue], due, id)
+  out[3 * taken + 3], out[3 * taken + 4], out[3 * taken + 5] = queue - 1, priority, message
+  taken = taken + 1
+  return true
+end
+for priority = 0, priorities - 1 do
+  if fair then
+    local found = true
+    while found and taken < most do
+      found = false
+      for queue = 1, queues do
+        if taken < most and take(queue, priority) then found = true end
+      end
+    end
+  else
+    for queue = 1, queues do
+      while taken < most and take(queue, priority) do end
+    end
+  end
+  if taken == most then return out end
+end
+-- Reading the lists is what makes a tracking connection hear of the next message.
+for i = first + 1, #KEYS do redis.call('LLEN', KEYS[i]) end
+out[1] = 1
+return out
+""",
+)
+
+RENEW: Final = Script(
+    "renew",
+    """
+-- Renew the leases that one process holds, and find those of others that have run out.
+--
+-- KEYS  held, leases of each queue
+-- ARGV  lease in ms; most expired deliveries to return for each queue; then for each queue: count, ids
+-- ->    {{ids that were not held any more: lost}, {index of the queue (from 0), id, held value, ... : expired}}
+NOW
+local lease, limit = tonumber(ARGV[1]), ARGV[2]
+local due = string.format('%.0f', now + lease)
+local lost, expired, at = {}, {}, 3
+for queue = 1, #KEYS / 2 do
+  local held, leases = KEYS[2 * queue - 1], KEYS[2 * queue]
+  local count = tonumber(ARGV[at])
+  for i = at + 1, at + count do
+    if redis.call('ZSCORE', leases, ARGV[i]) then
+      redis.call('ZADD', leases, due, ARGV[i])
+    else
+      lost[#lost + 1] = ARGV[i]
+    end
+  end
+  at = at + 1 + count
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, limit)) do
+    local value = redis.call('HGET', held, id)
+    if value then
+      expired[#expired + 1] = queue - 1
+      expired[#expired + 1] = id
+      expired[#expired + 1] = value
+    else
+      redis.call('ZREM', leases, id)
+    end
+  end
+end
+return {lost, expired}
+""",
+)
+
+GIVE_BACK: Final = Script(
+    "give-back",
+    """
+-- Put one held message back into its list, if it is still held under this id: of two that try, one does it.
+--
+-- KEYS  held, leases, list
+-- ARGV  id; 'front' (delivered next) or 'back'; the message with this delivery written into it
+-- ->    1, or 0 when the id was not held any more
+if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call(ARGV[2] == 'front' and 'RPUSH' or 'LPUSH', KEYS[3], ARGV[3])
+return 1
+""",
+)
+
+GIVE_BACK_EXPIRED: Final = Script(
+    "give-back-expired",
+    """
+-- As give-back, for a delivery of somebody else: only if its lease has really run out by now.
+--
+-- KEYS, ARGV, -> as give-back
+NOW
+local due = redis.call('ZSCORE', KEYS[2], ARGV[1])
+if due and tonumber(due) > now then return 0 end
+if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call(ARGV[2] == 'front' and 'RPUSH' or 'LPUSH', KEYS[3], ARGV[3])
+return 1
+""",
+)
+
+BURY: Final = Script(
+    "bury",
+    """
+-- Move one held message to the dead-letter queue, if it is still held under this id.
+--
+-- KEYS  held, leases, dead
+-- ARGV  id; then field, value, ... of the entry
+-- ->    1, or 0 when the id was not held any more
+if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('XADD', KEYS[3], '*', unpack(ARGV, 2))
+return 1
+""",
+)
+
+REVIVE: Final = Script(
+    "revive",
+    """
+-- Put one dead message back into a list.
+--
+-- KEYS  dead, list
+-- ARGV  id of the entry; the message
+-- ->    1, or 0 when the entry is gone
+if redis.call('XDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('LPUSH', KEYS[2], ARGV[2])
+return 1
+""",
+)
+
+# --- locks
+
+_LOCKS: Final = f"""
+-- The server's time, asked for only where it is needed: a free lock is taken without.
+local function milliseconds()
+  local clock = redis.call('TIME')
+  return clock[1] * 1000 + math.floor(clock[2] / 1000)
+end
+-- Fences grow with every acquisition. A counter begins at the server's clock in microseconds, so that they grow also
+-- when it has expired or was lost: nobody acquires a lock a million times a second.
+local function next_fence(key)
+  local fence = redis.call('INCR', key)
+  if fence > 1 then return string.format('%.0f', fence) end
+  local clock = redis.call('TIME')
+  redis.call('SET', key, clock[1] .. string.rep('0', 6 - #clock[2]) .. clock[2], 'EX', {FENCE_SECONDS})
+  return redis.call('GET', key)
+end
+local function set_owner(key, token, timeout)
+  if timeout == '0' then redis.call('SET', key, token) else redis.call('SET', key, token, 'PX', timeout) end
+end
+-- Whether a token stands in the line, and its entry: `<timeout ms>:<gives up at, ms, or 0>:<token>`.
+local function entry_of(waiters, token)
+  for _, entry in ipairs(redis.call('LRANGE', waiters, 0, -1)) do
+    if string.match(entry, '^%d+:%d+:(.*)$') == token then return entry end
+  end
+end
+-- Give the lock to the first in the line. The waiter sleeps in BLPOP on its inbox and finds its fence there: no second
+-- round trip. As long as it lies there the waiter has not woken up, which is how others learn that it is dead.
+local function hand_over(name, fence, waiters, inboxes)
+  while true do
+    local entry = redis.call('LPOP', waiters)
+    if not entry then
+      redis.call('DEL', name)
+      return
+    end
+    local timeout, give_up, token = string.match(entry, '^(%d+):(%d+):(.*)$')
+    local now = milliseconds()
+    if give_up == '0' or tonumber(give_up) > now then
+      set_owner(name, token, timeout)
+      redis.call('RPUSH', inboxes .. token, next_fence(fence) .. ':' .. string.format('%.0f', now))
+      if timeout == '0' then
+        redis.call('EXPIRE', inboxes .. token, {FENCE_SECONDS})
+      else
+        redis.call('PEXPIRE', inboxes .. token, timeout)
+      end
+      return
+    end
+  end
+end
+"""
+
+ACQUIRE: Final = Script(
+    "acquire",
+    _LOCKS
+    + f"""
+-- Take a lock if it is free, else join its line.
+--
+-- A lock counts as free when it has no owner, or when its owner is a waiter that was handed the lock and has not
+-- fetched the hand-over from its inbox for a while: that waiter is dead.
+--
+-- KEYS  lock, fence, waiters
+-- ARGV  token; timeout in ms (0: none); 'try' to leave at once, 'join' the line, or 'stay' in it, having joined;
+--       give up so many ms from now (0: never); what inboxes begin with
+-- ->    fence (string) when taken or already this token's; else -(ms until it is worth asking again: the lock runs out,
+--       or its new owner counts as dead), 0 when only a hand-over can change anything
+local token, timeout, how, inboxes = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
+local is_free
+if timeout == '0' then
+  is_free = redis.call('SET', KEYS[1], token, 'NX')
+else
+  is_free = redis.call('SET', KEYS[1], token, 'NX', 'PX', timeout)
+end
+local wait
+if not is_free then
+  local owner = redis.call('GET', KEYS[1])
+  if owner == token then
+    local handed = redis.call('LPOP', inboxes .. token)
+    return handed and string.match(handed, '^(%d+):') or redis.call('GET', KEYS[2])
+  end
+  local handed = redis.call('LINDEX', inboxes .. owner, 0)
+  if handed then
+    wait = tonumber(string.match(handed, ':(%d+)$')) + {GRACE_MILLISECONDS} - milliseconds()
+    if wait <= 0 then
+      redis.call('DEL', inboxes .. owner)
+      set_owner(KEYS[1], token, timeout)
+      is_free = true
+    end
+  end
+end
+if is_free then
+  if how == 'stay' then
+    local entry = entry_of(KEYS[3], token)
+    if entry then redis.call('LREM', KEYS[3], 1, entry) end
+  end
+  return next_fence(KEYS[2])
+end
+if how == 'try' then return 0 end
+if how == 'join' or not entry_of(KEYS[3], token) then
+  local give_up = ARGV[4] == '0' and '0' or string.format('%.0f', milliseconds() + tonumber(ARGV[4]))
+  redis.call('RPUSH', KEYS[3], timeout .. ':' .. give_up .. ':' .. token)
+end
+redis.call('EXPIRE', KEYS[3], {WAITERS_SECONDS})
+local left = redis.call('PTTL', KEYS[1])
+if wait and (left < 0 or wait < left) then left = wait end
+if left < 0 then return 0 end
+return -math.max(left, 1)
+""",
+)
+
+RELEASE: Final = Script(
+    "release",
+    _LOCKS
+    + """
+-- Let go of a lock and hand it to the first in the line.
+--
+-- KEYS  lock, fence, waiters
+-- ARGV  token; what inboxes begin with
+-- ->    1, or 0 when the lock is not this token's (nothing is changed then)
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+hand_over(KEYS[1], KEYS[2], KEYS[3], ARGV[2])
+return 1
+""",
+)
+
+LEAVE: Final = Script(
+    "leave",
+    _LOCKS
+    + """
+-- Leave the line; a lock that was handed over in the same moment goes to the next in it.
+--
+-- KEYS  lock, fence, waiters
+-- ARGV  token; what inboxes begin with
+-- ->    1 when it stood in the line, 0 when not
+local entry = entry_of(KEYS[3], ARGV[1])
+if entry then redis.call('LREM', KEYS[3], 1, entry) end
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  redis.call('DEL', ARGV[2] .. ARGV[1])
+  hand_over(KEYS[1], KEYS[2], KEYS[3], ARGV[2])
+end
+return entry and 1 or 0
+""",
+)
+
+EXTEND: Final = Script(
+    "extend",
+    """
+-- Give a lock more time.
+--
+-- KEYS  lock
+-- ARGV  token; ms; 'add' to what is left, or 'set'
+-- ->    1, or 0 when the lock is not this token's or has no end
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local left = redis.call('PTTL', KEYS[1])
+if left < 0 then return 0 end
+local milliseconds = tonumber(ARGV[2])
+if ARGV[3] == 'add' then milliseconds = milliseconds + left end
+redis.call('PEXPIRE', KEYS[1], string.format('%.0f', milliseconds))
+return 1
+""",
+)
+
+# --- policies
+
+THROTTLE: Final = Script(
+    "throttle",
+    """
+-- Publish the first call of a window; the claim and the message are written in one step, so that no crash can leave
+-- one without the other.
+--
+-- KEYS  window, then the list of each message
+-- ARGV  id of the call; window in ms; then the message for each list
+-- ->    the id of the call that has the window: this one when it was published now (or before: asking again, as a
+--       client does whose connection broke, publishes nothing twice)
+local first = redis.call('GET', KEYS[1])
+if first then return first end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+for i = 2, #KEYS do redis.call('LPUSH', KEYS[i], ARGV[i + 1]) end
+return ARGV[1]
+""",
+)
+
+FORGET: Final = Script(
+    "forget",
+    """
+-- Delete a key if it holds this value.
+--
+-- KEYS  key
+-- ARGV  value
+-- ->    1, or 0 when it holds something else or nothing
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+""",
+)

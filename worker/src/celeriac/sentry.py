@@ -1,0 +1,232 @@
+"""How do failures reach Sentry, each once?
+
+The SDK's own Celery integration reports what a task raises, where it is raised; its Django integration comes along
+where Django is installed. What only the parent process sees is told to `Sentry.report`. Log lines in which Celery
+repeats those failures, or counts its attempts to reach a broker, are no events of their own.
+
+The SDK is set up in the parent before Celery builds its tracers, and again in each child, whose transport must not
+share sockets with the parent's. The DSN is a file (a mounted Secret): each process looks at it every few seconds and
+changes over without a restart. A DSN that is missing or malformed never stops a worker; it costs one warning. What an
+application has given to `sentry_sdk.init` itself (`before_send`, integrations, sampling) stays, except for what the
+pool says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from celery import signals
+from celery._state import get_current_task
+
+from celeriac import contract
+from celeriac.reports import Failure, queue_of
+
+logger = logging.getLogger(__name__)
+
+WATCH_SECONDS: Final = 5.0
+"""Between two looks at the DSN file; the kubelet itself takes about a minute to renew it."""
+FLUSH_SECONDS: Final = 5.0
+FILTERED: Final = "[Filtered]"
+
+_REPEATERS: Final = (
+    "celery.worker.request",  # hard time limit, lost process: reported by the parent itself
+    "celeriac.holdings",  # a message that went to the dead-letter queue: likewise
+    "celery.worker.consumer.consumer",  # unknown task, decode error, lost broker: likewise, or no failure of a task
+    "celery.concurrency.asynpool",
+    "celery.pool",
+    "multiprocessing",  # billiard, on a child that was killed
+    "celery.backends.redis",  # one line for each attempt to reach the result backend
+    "celery.backends.base",
+)
+_DERIVED: Final = {"dsn", "data_collection", "project_root", "instrumenter"}
+"""Options that the SDK works out anew for each client."""
+
+
+class Sentry:
+    """Reports to Sentry from this process and its children, whatever happens to the DSN.
+
+    Args:
+        settings: the pool's `sentry` section.
+        tags: put on every event; names and values are strings.
+    """
+
+    def __init__(self, settings: contract.Sentry, tags: Mapping[str, str]) -> None:
+        self.settings = settings
+        self.tags = dict(tags)
+        self.dsn: str | None = None
+        self._pid = os.getpid()
+        self._refused: str | None = None
+        self._app_options: dict[str, Any] = {}
+        self._sdk: Any = None
+
+    def start(self) -> None:
+        """Set the SDK up in this process and keep an eye on the DSN; a child calls it again by itself."""
+        self._sdk = _load_sdk()
+        if self._sdk is None:
+            return
+        from sentry_sdk.integrations.logging import ignore_logger
+
+        for name in _REPEATERS:
+            ignore_logger(name)
+        self._app_options = _options_of_the_application(self._sdk)
+        scope = self._sdk.get_global_scope()
+        for name, value in self.tags.items():
+            scope.set_tag(name, value)
+        scope.add_event_processor(_add_task)
+        self._initialise(self._read_dsn() or "")
+        self._watch()
+        signals.worker_process_init.connect(self._start_in_child, weak=False, dispatch_uid="celeriac-sentry")
+
+    def run_once(self) -> bool:
+        """Look at the DSN once; was it changed over?"""
+        dsn = self._read_dsn() or ""
+        if dsn in {self.dsn, self._refused}:
+            return False
+        before = self._sdk.get_client()
+        changed = self._initialise(dsn)
+        if changed:
+            logger.info("sentry: the DSN has changed, reporting to the new one")
+            before.close(timeout=FLUSH_SECONDS)
+        return changed
+
+    def report(self, failure: Failure) -> None:
+        """Report what only the parent process has seen."""
+        if self._sdk is None:
+            return
+        try:
+            self._capture(failure)
+        except Exception:  # reporting must never be the reason that a worker fails
+            logger.warning("sentry: could not report %s of %s", failure.kind, failure.task_name, exc_info=True)
+
+    def flush(self, seconds: float = FLUSH_SECONDS) -> None:
+        """Send what is waiting, for at most so long."""
+        if self._sdk is not None:
+            self._sdk.flush(timeout=seconds)
+
+    def _capture(self, failure: Failure) -> None:
+        from sentry_sdk.scope import should_send_default_pii
+        from sentry_sdk.utils import event_from_exception
+
+        shown = should_send_default_pii()
+        event, hint = event_from_exception(
+            failure.error,
+            client_options=self._sdk.get_client().options,
+            mechanism={"type": "celery", "handled": False},
+        )
+        event["fingerprint"] = ["celeriac", failure.kind, failure.task_name]
+        event["transaction"] = failure.task_name
+        event["tags"] = _task_tags(failure.task_name, failure.task_id, failure.queue)
+        event["extra"] = {
+            "celery-job": {
+                "task_name": failure.task_name,
+                "args": failure.args if shown else FILTERED,
+                "kwargs": failure.kwargs if shown else FILTERED,
+            }
+        }
+        self._sdk.capture_event(event, hint=hint)
+
+    def _read_dsn(self) -> str | None:
+        try:
+            return Path(self.settings.dsn_file).read_text().strip() or None
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def _initialise(self, dsn: str) -> bool:
+        """Set the SDK up with `dsn`; an empty one sends nothing, but prepares Celery for one that comes later."""
+        from sentry_sdk.utils import BadDsn
+
+        settings = self.settings
+        asked = {
+            "environment": settings.environment,
+            "release": settings.release,
+            "traces_sample_rate": settings.traces_sample_rate,
+            "send_default_pii": settings.send_default_pii,
+        }
+        options = {**self._app_options, **{name: value for name, value in asked.items() if value is not None}}
+        try:
+            with warnings.catch_warnings():
+                # The SDK announces a successor of send_default_pii that older versions do not know.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self._sdk.init(dsn=dsn, **options)
+        except BadDsn:
+            self._refused = dsn
+            logger.warning(
+                "sentry: the DSN in %s is malformed, failures are not reported until it is put right", settings.dsn_file
+            )
+            if self.dsn is None:
+                return self._initialise("")
+            return False
+        if not dsn and self._refused is None and self.dsn is None:
+            logger.warning("sentry: there is no DSN in %s, failures are not reported until it comes", settings.dsn_file)
+        # What git or the environment said about the release is asked for once, not in each child.
+        self._app_options.setdefault("release", self._sdk.get_client().options.get("release"))
+        self.dsn = dsn
+        self._refused = None if dsn else self._refused
+        return True
+
+    def _start_in_child(self, **_: Any) -> None:
+        if os.getpid() == self._pid:  # the solo pool sends this signal in the parent
+            return
+        self._pid = os.getpid()
+        self._initialise(self.dsn or "")
+        self._watch()
+
+    def _watch(self) -> None:
+        def look() -> None:
+            while True:
+                time.sleep(WATCH_SECONDS)
+                with contextlib.suppress(Exception):  # a DSN that cannot be taken over now is tried again
+                    self.run_once()
+
+        threading.Thread(target=look, name="celeriac-sentry-dsn", daemon=True).start()
+
+
+def _load_sdk() -> Any:
+    try:
+        import sentry_sdk
+        from sentry_sdk.consts import VERSION
+    except ImportError as error:
+        logger.warning("sentry: sentry-sdk cannot be imported (%s), failures are not reported", error)
+        return None
+    if int(VERSION.partition(".")[0]) < 2:
+        logger.warning("sentry: the image has sentry-sdk %s, failures are not reported; 2 or later is needed", VERSION)
+        return None
+    return sentry_sdk
+
+
+def _options_of_the_application(sdk: Any) -> dict[str, Any]:
+    """What the application has given to `sentry_sdk.init` itself, if it has."""
+    from sentry_sdk.consts import DEFAULT_OPTIONS
+
+    client = sdk.get_client()
+    if not client.is_active():
+        return {}
+    return {
+        name: value
+        for name, value in client.options.items()
+        if name in DEFAULT_OPTIONS and name not in _DERIVED and value != DEFAULT_OPTIONS[name]
+    }
+
+
+def _task_tags(name: str, task_id: str, queue: str | None) -> dict[str, str]:
+    tags = {"task": name, "task_id": task_id, "celery_task_id": task_id}
+    return {**tags, "queue": queue} if queue else tags
+
+
+def _add_task(event: Any, _hint: Any) -> Any:
+    """An event processor of the SDK: which task an event belongs to."""
+    task = get_current_task()
+    request = getattr(task, "request", None)
+    if task is not None and request is not None and request.id:
+        tags = event.setdefault("tags", {})
+        for name, value in _task_tags(task.name, request.id, queue_of(request.delivery_info)).items():
+            tags.setdefault(name, value)
+    return event

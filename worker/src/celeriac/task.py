@@ -1,0 +1,146 @@
+"""A task base class with a logger and policies.
+
+`@app.task(base=celeriac.Task)` or `@shared_task(base=celeriac.Task)`, or `Celery(task_cls=celeriac.Task)` for all tasks
+of an application. It works in processes that only call tasks, too: what belongs to running and to policies is loaded
+when it is needed.
+
+The hooks are Celery's own (`apply_async`, `before_start`, the signal after a run). `__call__` is left alone: Celery
+traces tasks that override it on a slower path, and every traceback would get one more frame. A subclass with a
+`before_start` of its own must call this one's.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import celery
+
+from celeriac.exceptions import PolicyError
+from celeriac.policies import Exclusive, Policy, Throttle, carries_more
+
+if TYPE_CHECKING:
+    from celeriac.logs import TaskLogger
+
+
+@dataclass(frozen=True)
+class _Policies:
+    """What stands on one task."""
+
+    throttle: Throttle | None
+    exclusive: Exclusive | None
+
+
+class Task(celery.Task):  # type: ignore[type-arg]  # generic only in the stubs
+    """Base class of tasks."""
+
+    policy: Policy | Sequence[Policy] | None = None
+    """What happens to calls that are the same; a policy, or one for calling and one for running."""
+
+    _policies: ClassVar[_Policies | None] = None
+
+    @property
+    def logger(self) -> TaskLogger:
+        """A logger whose lines name the task and its id."""
+        from celeriac.logs import task_logger
+
+        return task_logger(self.name)
+
+    @property
+    def fence(self) -> int | None:
+        """The fencing number of this run, greater than that of every earlier run of its key, or `None`.
+
+        Only `Exclusive` runs have one.
+        A store that refuses writes with a lower number than the last cannot be damaged by a run that lost its lock.
+        """
+        lock = getattr(self.request, "celeriac_lock", None)
+        return None if lock is None else lock.fence
+
+    @classmethod
+    def on_bound(cls, app: Any) -> None:
+        """Check the policy against the task, when Celery binds it to an application.
+
+        Raises:
+            PolicyError: the policy does not fit the task.
+        """
+        super().on_bound(app)
+        cls._resolve()
+
+    @classmethod
+    def _resolve(cls) -> _Policies:
+        """The task's policies, checked once.
+
+        Not left to `on_bound` alone: Celery binds tasks when they are first used, and lets other threads use a task
+        before it has finished.
+        """
+        found = cls.__dict__.get("_policies")
+        if found is not None:
+            return found  # type: ignore[no-any-return]  # a class's dictionary holds anything
+        given = _as_sequence(cls.policy)
+        for policy in given:
+            if not isinstance(policy, Policy):
+                raise PolicyError(f"policy of task {cls.name} is {policy!r}: use celeriac.Throttle or .Exclusive")
+            policy.check(cls.name, _body(cls))
+        policies = _Policies(
+            throttle=_the_only(cls.name, [it for it in given if isinstance(it, Throttle)]),
+            exclusive=_the_only(cls.name, [it for it in given if isinstance(it, Exclusive)]),
+        )
+        if policies.exclusive is not None:
+            from celery import signals
+
+            from celeriac import dedupe
+
+            signals.task_postrun.connect(dedupe.leave, weak=False, dispatch_uid="celeriac-leave")
+        cls._policies = policies
+        return policies
+
+    def apply_async(  # type: ignore[override]  # the stubs list options one by one; Celery takes any
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        task_id: str | None = None,
+        producer: Any = None,
+        **options: Any,
+    ) -> Any:
+        """As Celery's; a call that its policy does not let run returns the handle of the call that runs instead."""
+        policy = self._resolve().throttle
+        if policy is None or self.app.conf.task_always_eager or carries_more(options):
+            return super().apply_async(args, kwargs, task_id, producer, **options)
+        from celeriac import dedupe
+
+        publish_now = super().apply_async
+        return dedupe.publish(
+            self, policy, publish_now, args or (), kwargs or {}, task_id=task_id, producer=producer, **options
+        )
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Celery calls this before each run."""
+        super().before_start(task_id, args, kwargs)
+        policy = self._resolve().exclusive
+        if policy is not None and not self.request.is_eager:
+            from celeriac import dedupe
+
+            dedupe.enter(self, policy, args, kwargs)
+
+
+def _body(task: type[Task]) -> Any:
+    """The task's function, to read its parameters from: without `self`, as its callers see it."""
+    body = inspect.getattr_static(task, "run")
+    return body.__func__ if isinstance(body, staticmethod) else functools.partial(body, None)
+
+
+def _as_sequence(policy: Any) -> Sequence[Any]:
+    if policy is None:
+        return ()
+    return policy if isinstance(policy, (list, tuple)) else (policy,)
+
+
+def _the_only(task: str, policies: list[Any]) -> Any:
+    if len(policies) > 1:
+        raise PolicyError(
+            f"task {task} has {len(policies)} policies of the kind {type(policies[0]).__name__}: one is allowed"
+        )
+    return policies[0] if policies else None
