@@ -83,6 +83,7 @@ class Reconciler:
             wait,
             LEAVING_SECONDS if todo.waiting_for else None,
             CONFLICT_SECONDS if todo.conflicts else None,
+            0.0 if self._is_outdated(key, manifest) else None,
         ]
         again_seconds = min((each for each in again if each is not None), default=None)
         return Result(refused=refusal is not None, again_seconds=again_seconds)
@@ -176,7 +177,20 @@ class Reconciler:
         old = Status.model_validate(manifest.get("status") or {})
         generation = manifest["metadata"].get("generation", 1)
         await self._report(key, manifest, old, status.unreadable(old, generation, message, self._clock()))
-        return Result(refused=True)
+        return Result(refused=True, again_seconds=0.0 if self._is_outdated(key, manifest) else None)
+
+    def _is_outdated(self, key: Key, manifest: Manifest) -> bool:
+        """Whether somebody changed the pool during the pass.
+
+        Nobody else tells: the answer to the status write brings that change into the cache, and is newer than its
+        event, which is no news when it comes.
+
+            pass:    reads version 1 ........ writes status -> answer: version 3, with the new spec
+            person:            writes spec: version 2
+            watch:                                                       version 2 (old), version 3 (known)
+        """
+        now = self._caches.pools.get(key)
+        return now is not None and _asked(now) != _asked(manifest)
 
     async def _emit(self, pool: CeleryWorkerPool, events: list[Event]) -> None:
         try:
@@ -187,6 +201,12 @@ class Reconciler:
             log.warning(
                 "events not recorded: %s", error, extra={"pool": f"{pool.metadata.namespace}/{pool.metadata.name}"}
             )
+
+
+def _asked(pool: Manifest) -> tuple[object, ...]:
+    """What people say by a pool: everything but its status."""
+    metadata = pool["metadata"]
+    return metadata["uid"], metadata.get("generation"), metadata.get("annotations"), metadata.get("deletionTimestamp")
 
 
 def _shown(action: Apply | Delete) -> str:

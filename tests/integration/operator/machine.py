@@ -297,6 +297,9 @@ def running_operator(
         if await_start:
             operator.await_start()
         yield operator
+    except BaseException:
+        print(operator.text())  # pytest shows it beside the failure
+        raise
     finally:
         process.kill()
         process.wait()
