@@ -279,7 +279,10 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
         except ResponseError as error:
             logger.info("this Redis refuses CLIENT TRACKING (%s): queues are polled", error)
             return False
-        connection._parser.set_invalidation_push_handler(lambda _: None)
+        parser = connection._parser
+        # redis-py before 5.1 knows one handler for everything that is announced; this connection hears nothing else.
+        listen = getattr(parser, "set_invalidation_push_handler", None) or parser.set_push_handler
+        listen(lambda _: None)
         return True
 
     # --- reading
