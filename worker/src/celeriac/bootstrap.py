@@ -9,6 +9,7 @@ reads the environment.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.metadata
 import logging
 import os
@@ -126,18 +127,26 @@ def patch_green_pools(config: Config) -> None:
     if config.worker.pool not in {"gevent", "eventlet"}:
         return
     try:
-        # Nothing else of Celery's before: what is imported first keeps the sockets and the sleep that it finds.
-        from celery import maybe_patch_concurrency
-    except ImportError:
-        application.import_celery()  # says so
-        raise
-    try:
-        maybe_patch_concurrency(["celery", "worker", "-P", config.worker.pool])
+        # Before anything of Celery's, which keeps the sockets and the sleep that it finds. Celery's own patching is too
+        # late: gevent looks into every module there is, and that look imports the whole of Celery and kombu.
+        patch_standard_library(config.worker.pool)
     except ImportError as error:
         raise GivingUpError(
             f"worker.pool is {config.worker.pool}, which the image cannot import ({error}): install it there",
             Exit.CONFIGURATION,
         ) from None
+    try:
+        from celery import maybe_patch_concurrency
+    except ImportError:
+        application.import_celery()  # says so
+        raise
+    maybe_patch_concurrency(["celery", "worker", "-P", config.worker.pool])
+
+
+def patch_standard_library(pool: str) -> None:
+    """Replace what blocks by what lets other green threads run."""
+    module, function = {"gevent": ("gevent.monkey", "patch_all"), "eventlet": ("eventlet", "monkey_patch")}[pool]
+    getattr(importlib.import_module(module), function)()
 
 
 def warn_once_logging_stands(config: Config, laid: list[Setting]) -> None:
