@@ -10,10 +10,11 @@ No Secret's value is kept: facts only, and only of Secrets that a pool names or 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from celeriac_operator import labels, names, observed, plan, secrets
+from celeriac_operator import kinds, labels, names, observed, plan, secrets
+from celeriac_operator.kinds import Kind
 from celeriac_operator.observed import Pod
 from celeriac_operator.resource import KIND, CeleryWorkerPool
 
@@ -88,17 +89,40 @@ class Store(Generic[Content]):
 
 
 class Caches:
-    """Everything that is known. Each `observe_*` returns the keys of the pools that the news concerns."""
+    """Everything that is known. Whatever takes news in returns the keys of the pools that it concerns."""
 
     def __init__(self) -> None:
         self.pools: Store[Manifest] = Store()
         self.deployments: Store[Manifest] = Store()
+        self.budgets: Store[Manifest] = Store()
         self.pods: Store[tuple[Key, Pod]] = Store()
         self.secrets: Store[secrets.Facts] = Store()
-        self.answers: dict[Key, observed.Answer] = {}
+        self.answers: dict[Key, dict[str, observed.Answer]] = {}
         self._pods_of: dict[Key, dict[str, Pod]] = {}
         self._named_by: dict[Key, set[str]] = {}  # Secret -> pools of its namespace that name it
         self._names_of: dict[Key, frozenset[str]] = {}
+        self._observe: Mapping[Kind, Callable[[Manifest], set[Key]]] = {
+            kinds.POOL: self.observe_pool,
+            kinds.DEPLOYMENT: self.observe_deployment,
+            kinds.DISRUPTION_BUDGET: self.observe_budget,
+            kinds.POD: self.observe_pod,
+            kinds.SECRET: self.observe_secret,
+        }
+        self._remove: Mapping[Kind, Callable[[Key, int], set[Key]]] = {
+            kinds.POOL: self.remove_pool,
+            kinds.DEPLOYMENT: self.remove_deployment,
+            kinds.DISRUPTION_BUDGET: self.remove_budget,
+            kinds.POD: self.remove_pod,
+            kinds.SECRET: self.remove_secret,
+        }
+
+    def found(self, kind: Kind, manifest: Manifest) -> set[Key]:
+        """A state of an object of any watched kind."""
+        return self._observe[kind](manifest)
+
+    def lost(self, kind: Kind, key: Key, version: int) -> set[Key]:
+        """An object of any watched kind is gone, as of this version."""
+        return self._remove[kind](key, version)
 
     def observe_pool(self, manifest: Manifest) -> set[Key]:
         """A pool was added or changed."""
@@ -124,6 +148,23 @@ class Caches:
     def remove_deployment(self, key: Key, version: int) -> set[Key]:
         """An owned Deployment is gone."""
         return {key} if self.deployments.remove(key, version) else set()
+
+    def observe_budget(self, manifest: Manifest) -> set[Key]:
+        """An owned PodDisruptionBudget was added or changed."""
+        key, kept = key_of(manifest), _without_status(manifest)
+        before = self.budgets.get(key)
+        if not self.budgets.put(key, version_of(manifest), kept):
+            return set()
+        # Its status moves with every worker, and no rule looks at it.
+        return {key} if before is None or _unversioned(before) != _unversioned(kept) else set()
+
+    def remove_budget(self, key: Key, version: int) -> set[Key]:
+        """An owned PodDisruptionBudget is gone."""
+        return {key} if self.budgets.remove(key, version) else set()
+
+    def note_answer(self, pool: Key, kind: str, answer: observed.Answer) -> None:
+        """Remember what the API server made of an apply."""
+        self.answers.setdefault(pool, {})[kind] = answer
 
     def observe_pod(self, manifest: Manifest) -> set[Key]:
         """A worker pod was added or changed."""
@@ -183,7 +224,8 @@ class Caches:
             deployment=self.deployments.get(key),
             pods=tuple(self._pods_of.get(key, {}).values()),
             secrets=facts,
-            answer=self.answers.get(key),
+            budget=self.budgets.get(key),
+            answers=dict(self.answers.get(key, {})),
         )
 
     def conditions(self) -> Counter[tuple[str, str, str]]:
@@ -233,6 +275,14 @@ def _lean(manifest: Manifest) -> Manifest:
     """Without managedFields, which are larger than the rest and which nobody here reads."""
     metadata = {key: value for key, value in manifest["metadata"].items() if key != "managedFields"}
     return {**manifest, "metadata": metadata}
+
+
+def _without_status(manifest: Manifest) -> Manifest:
+    return {key: value for key, value in _lean(manifest).items() if key != "status"}
+
+
+def _unversioned(manifest: Manifest) -> Manifest:
+    return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": ""}}
 
 
 def _secret_names(manifest: Manifest) -> frozenset[str]:

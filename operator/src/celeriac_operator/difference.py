@@ -30,6 +30,9 @@ LIST_KEYS: Mapping[str, tuple[str, ...]] = {
     "schedulingGates": ("name",),
 }
 
+# Maps that belong to one manager as a whole: what others add to them changes their meaning.
+_ATOMIC = ("selector",)
+
 _AMOUNTS_IN = ("limits", "requests")
 _AMOUNTS = ("sizeLimit", "divisor", "storage")
 
@@ -44,7 +47,7 @@ def first(wanted: Any, there: Any) -> str | None:
 
 
 def _value(wanted: Any, there: Any, path: tuple[str, ...]) -> str | None:
-    if isinstance(wanted, Mapping):
+    if isinstance(wanted, Mapping) and not (path and path[-1] in _ATOMIC):
         return _map(wanted, there if isinstance(there, Mapping) else {}, path)
     if isinstance(wanted, list) and isinstance(there, list):
         return _list(wanted, there, path)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from celeriac_operator import kinds
 from celeriac_operator.caches import Caches, Key, key_of, version_of
 from celeriac_operator.kinds import Kind
 from celeriac_operator.metrics import Metrics
@@ -20,18 +19,7 @@ class Intake:
     def __init__(self, caches: Caches, queue: WorkQueue[Key], metrics: Metrics) -> None:
         self._queue = queue
         self._metrics = metrics
-        self._observe: Mapping[Kind, Callable[[Manifest], set[Key]]] = {
-            kinds.POOL: caches.observe_pool,
-            kinds.DEPLOYMENT: caches.observe_deployment,
-            kinds.POD: caches.observe_pod,
-            kinds.SECRET: caches.observe_secret,
-        }
-        self._remove: Mapping[Kind, Callable[[Key, int], set[Key]]] = {
-            kinds.POOL: caches.remove_pool,
-            kinds.DEPLOYMENT: caches.remove_deployment,
-            kinds.POD: caches.remove_pod,
-            kinds.SECRET: caches.remove_secret,
-        }
+        self._caches = caches
 
     def event(self, kind: Kind, manifest: Manifest) -> None:
         """A watch reports a new state."""
@@ -45,11 +33,11 @@ class Intake:
 
     def found(self, kind: Kind, manifest: Manifest) -> None:
         """A state of an object, from wherever."""
-        self._add(self._observe[kind](manifest))
+        self._add(self._caches.found(kind, manifest))
 
     def lost(self, kind: Kind, key: Key, version: int) -> None:
         """An object is gone, as of this version."""
-        self._add(self._remove[kind](key, version))
+        self._add(self._caches.lost(kind, key, version))
 
     def _add(self, keys: set[Key]) -> None:
         for key in keys:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from celeriac_operator import labels
@@ -33,6 +34,13 @@ class Kind:
 
 POOL = Kind(kind=KIND, group=GROUP, version=VERSION, plural=PLURAL)
 DEPLOYMENT = Kind(kind="Deployment", group="apps", version="v1", plural="deployments", label_selector=labels.WATCHED)
+DISRUPTION_BUDGET = Kind(
+    kind="PodDisruptionBudget",
+    group="policy",
+    version="v1",
+    plural="poddisruptionbudgets",
+    label_selector=labels.WATCHED,
+)
 POD = Kind(kind="Pod", group="", version="v1", plural="pods", label_selector=labels.WATCHED)
 SECRET = Kind(
     kind="Secret",
@@ -45,4 +53,7 @@ SECRET = Kind(
 EVENT = Kind(kind="Event", group="", version="v1", plural="events")
 LEASE = Kind(kind="Lease", group="coordination.k8s.io", version="v1", plural="leases")
 
-WATCHED = (POOL, DEPLOYMENT, POD, SECRET)
+WATCHED = (POOL, DEPLOYMENT, DISRUPTION_BUDGET, POD, SECRET)
+
+OWNED: Mapping[str, Kind] = {each.kind: each for each in (DEPLOYMENT, DISRUPTION_BUDGET, SECRET)}
+"""What the operator makes for a pool, by kind."""

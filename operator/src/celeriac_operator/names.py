@@ -26,6 +26,11 @@ def deployment(pool: CeleryWorkerPool) -> str:
     return pool.metadata.name
 
 
+def disruption_budget(pool: CeleryWorkerPool) -> str:
+    """The pool's PodDisruptionBudget has the pool's name, too."""
+    return pool.metadata.name
+
+
 def sentry_secret(pool: CeleryWorkerPool) -> str:
     """The Secret that holds an inline DSN."""
     return f"{pool.metadata.name}-sentry"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -68,7 +68,7 @@ class Pod:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the API server made of the last apply of the Deployment: the manifest's digest, the object's generation."""
+    """What the API server made of the last apply of an object: the manifest's digest, the object's generation."""
 
     digest: str
     generation: int
@@ -79,17 +79,19 @@ class Observed:
     """One pool at one moment.
 
     Attributes:
-        answer: to the last apply of this process, if there was one.
         deployment: the Deployment of the pool's name as it was last seen; None: there is none.
+        budget: the same for the PodDisruptionBudget.
         pods: the pool's pods, those that are leaving included.
         secrets: what is known of the Secrets that the pool names or owns, by name.
+        answers: to the last applies of this process, by kind.
     """
 
     pool: CeleryWorkerPool
     deployment: Manifest | None
     pods: tuple[Pod, ...]
     secrets: Mapping[str, secrets.Facts]
-    answer: Answer | None = None
+    budget: Manifest | None = None
+    answers: Mapping[str, Answer] = field(default_factory=dict)
 
     def newest_pods(self) -> tuple[Pod, ...]:
         """Pods of the Deployment's present template that are not leaving."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from celeriac_operator import desired, difference, labels, names, observed, secrets
-from celeriac_operator.desired import Choices, TemplateError
+from celeriac_operator.desired import Choices, TemplateError, deployment
 from celeriac_operator.observed import Answer, Observed
 from celeriac_operator.resource import CeleryWorkerPool
 from celeriac_operator.settings import Settings
@@ -159,7 +159,7 @@ def build(seen: Observed, settings: Settings) -> Plan:
                 held = missing_secret(seen)
             case Conflict() as conflict:
                 conflicts.append(conflict)
-            case Apply() as action:
+            case Apply() | Delete() as action:
                 actions.append(action)
             case str() as leaving:
                 waiting_for = leaving
@@ -167,25 +167,35 @@ def build(seen: Observed, settings: Settings) -> Plan:
     return Plan(actions=tuple(actions), conflicts=tuple(conflicts), waiting_for=waiting_for, held=held)
 
 
-def _judge(seen: Observed, manifest: Manifest) -> Apply | Conflict | str | None:
+def _judge(seen: Observed, manifest: Manifest) -> Apply | Delete | Conflict | str | None:
     """What one wanted manifest asks for: an action, nothing, or to wait for what the returned text names."""
-    if manifest["kind"] == "Secret":
+    kind, name = manifest["kind"], manifest["metadata"]["name"]
+    if kind == "Secret":
         return _judge_secret(seen, manifest)
-    there = seen.deployment
-    name = manifest["metadata"]["name"]
+    there = seen.deployment if kind == "Deployment" else seen.budget
     if there is None:
         return Apply(manifest=manifest, uid="", reason="it does not exist")
     owner = observed.controller(there)
     if _is_leaving(seen.pool, there, owner):
-        return f"the Deployment {name} of an earlier pool to be removed"
+        return f"the {kind} {name} of an earlier pool to be removed"
     if not is_ours(seen.pool, there):
         shown = f"{owner['kind']} {owner['name']}" if owner else ""
-        return Conflict(kind="Deployment", name=name, owner=shown)
+        return Conflict(kind=kind, name=name, owner=shown)
+    return _judge_difference(seen, manifest, there)
+
+
+def _judge_difference(seen: Observed, manifest: Manifest, there: Manifest) -> Apply | Delete | None:
+    kind, name, uid = manifest["kind"], manifest["metadata"]["name"], there["metadata"]["uid"]
     found = difference.first(manifest, there)
     # What the server makes of this manifest is what it is: sending it again would change nothing.
-    if found is None or seen.answer == Answer(digest=digest(manifest), generation=there["metadata"]["generation"]):
+    answer = Answer(digest=digest(manifest), generation=there["metadata"]["generation"])
+    if found is None or seen.answers.get(kind) == answer:
         return None
-    return Apply(manifest=manifest, uid=there["metadata"]["uid"], reason=found)
+    for limit in ("maxUnavailable", "minAvailable"):
+        if limit in there["spec"] and limit not in manifest["spec"]:
+            # Whoever has set it owns it, and the API server takes no budget with both. The next pass makes it anew.
+            return Delete(kind=kind, name=name, uid=uid, reason=f"spec.{limit} must go")
+    return Apply(manifest=manifest, uid=uid, reason=found)
 
 
 def digest(manifest: Manifest) -> str:
@@ -231,17 +241,24 @@ def _judge_secret(seen: Observed, manifest: Manifest) -> Apply | Conflict | None
     return Apply(manifest=manifest, uid=there.uid, reason=f"data.{names.SENTRY_KEY} differs")
 
 
-def _leftovers(seen: Observed, wanted: tuple[dict[str, Any], ...]) -> list[Delete]:
+def _leftovers(seen: Observed, wanted: tuple[dict[str, Any], ...]) -> Iterator[Delete]:
+    """Owned objects that the pool does not ask for any more."""
+    kinds = {each["kind"] for each in wanted}
     name = names.sentry_secret(seen.pool)
-    there = seen.secrets.get(name, secrets.ABSENT)
-    wants_it = any(each["kind"] == "Secret" for each in wanted)
-    if wants_it or there.deleting or not there.exists or there.owner_uid != seen.pool.metadata.uid:
-        return []
-    return [Delete(kind="Secret", name=name, uid=there.uid, reason="the pool has no inline DSN any more")]
+    secret = seen.secrets.get(name, secrets.ABSENT)
+    is_owned = secret.exists and secret.owner_uid == seen.pool.metadata.uid
+    if "Secret" not in kinds and is_owned and not secret.deleting:
+        yield Delete(kind="Secret", name=name, uid=secret.uid, reason="the pool has no inline DSN any more")
+    budget = seen.budget
+    if budget is None or "PodDisruptionBudget" in kinds or "deletionTimestamp" in budget["metadata"]:
+        return
+    if is_ours(seen.pool, budget):
+        name, uid = budget["metadata"]["name"], budget["metadata"]["uid"]
+        yield Delete(kind="PodDisruptionBudget", name=name, uid=uid, reason="the pool needs none")
 
 
 def _wanted_hash(pool: CeleryWorkerPool, choices: Choices) -> str:
-    wanted = desired.build(pool, choices)[-1]
+    wanted = deployment.build(pool, choices)
     return str(wanted["spec"]["template"]["metadata"]["annotations"][labels.TEMPLATE_HASH])
 
 

@@ -119,37 +119,27 @@ class Reconciler:
     async def _act(self, key: Key, pool: CeleryWorkerPool, todo: Plan, action: Apply | Delete) -> Plan:
         match action:
             case Delete():
-                await self._cluster.delete(kinds.SECRET, key.namespace, action.name, action.uid)
-            case Apply() if action.manifest["kind"] == "Secret":
-                return await self._apply_secret(pool, todo, action)
+                await self._cluster.delete(kinds.OWNED[action.kind], key.namespace, action.name, action.uid)
+                return todo
             case Apply():
-                return await self._apply_deployment(key, pool, todo, action)
-        return todo
+                return await self._apply_object(key, pool, todo, action)
 
-    async def _apply_deployment(self, key: Key, pool: CeleryWorkerPool, todo: Plan, action: Apply) -> Plan:
-        uid = action.uid
+    async def _apply_object(self, key: Key, pool: CeleryWorkerPool, todo: Plan, action: Apply) -> Plan:
+        kind = kinds.OWNED[action.manifest["kind"]]
         try:
-            there = await self._cluster.apply(kinds.DEPLOYMENT, action.manifest, uid)
+            there = await self._cluster.apply(kind, action.manifest, action.uid)
         except OccupiedError as error:
-            if not plan.is_ours(pool, error.there):
-                conflict = _conflict(error.there)
-                return replace(todo, conflicts=(*todo.conflicts, conflict))
-            # Ours, and out of sight: somebody took off the label by which it is watched.
-            there = await self._cluster.apply(kinds.DEPLOYMENT, action.manifest, error.there["metadata"]["uid"])
-        self._caches.observe_deployment(there)
-        answer = observed.Answer(digest=plan.digest(action.manifest), generation=there["metadata"]["generation"])
-        self._caches.answers[key] = answer
-        return todo
-
-    async def _apply_secret(self, pool: CeleryWorkerPool, todo: Plan, action: Apply) -> Plan:
-        try:
-            there = await self._cluster.apply(kinds.SECRET, action.manifest, action.uid)
-        except OccupiedError as error:
-            self._caches.observe_secret(error.there)
+            if kind is kinds.SECRET:  # watched whoever owns it: the next pass knows
+                self._caches.observe_secret(error.there)
             if not plan.is_ours(pool, error.there):
                 return replace(todo, conflicts=(*todo.conflicts, _conflict(error.there)))
-            there = await self._cluster.apply(kinds.SECRET, action.manifest, error.there["metadata"]["uid"])
-        self._caches.observe_secret(there)
+            # Ours, and out of sight: somebody took off the label by which it is watched.
+            there = await self._cluster.apply(kind, action.manifest, error.there["metadata"]["uid"])
+        self._caches.found(kind, there)
+        # A Secret has no generation: it is compared by the digest of its value.
+        if generation := there["metadata"].get("generation"):
+            answer = observed.Answer(digest=plan.digest(action.manifest), generation=generation)
+            self._caches.note_answer(key, kind.kind, answer)
         return todo
 
     async def _report(self, key: Key, manifest: Manifest, old: Status, new: Status) -> float | None:

@@ -60,6 +60,7 @@ class Resync:
         self._stores: Mapping[Kind, Store[object]] = {
             kinds.POOL: caches.pools,  # type: ignore[dict-item]  # only keys and versions are looked at
             kinds.DEPLOYMENT: caches.deployments,  # type: ignore[dict-item]  # ditto
+            kinds.DISRUPTION_BUDGET: caches.budgets,  # type: ignore[dict-item]  # ditto
             kinds.POD: caches.pods,  # type: ignore[dict-item]  # ditto
             kinds.SECRET: caches.secrets,  # type: ignore[dict-item]  # ditto
         }

@@ -100,9 +100,10 @@ def recheck_seconds(case: Case) -> float | None:
 
 def _conflict(case: Case) -> Finding | None:
     for conflict in case.plan.conflicts:
-        if conflict.kind == "Deployment":
-            owner = f"belongs to {conflict.owner}" if conflict.owner else "is not Celeriac's"
-            message = f"a Deployment named {conflict.name} exists and {owner}: rename the pool or remove the Deployment"
+        # One of a Secret is about Sentry alone, and has its condition.
+        if conflict.kind != "Secret":
+            kind, owner = conflict.kind, f"belongs to {conflict.owner}" if conflict.owner else "is not Celeriac's"
+            message = f"a {kind} named {conflict.name} exists and {owner}: rename the pool or remove the {kind}"
             return Finding(cause=Cause.NAME_CONFLICT, message=message)
     return None
 

@@ -74,8 +74,8 @@ def audit_log() -> Path:
 
 def test_every_right_is_used_and_no_request_is_refused(shop, kube: Kube, a_pool, audit_log: Path):
     (operator,) = kube.at(install.OPERATOR_NAMESPACE).pods(OPERATOR)
-    # Everything that the operator writes: Deployment, Secret, status, events; and their removal.
-    kube.apply(a_pool("whole", sentry={"dsn": "http://public@sentry:8000/1"}))
+    # Everything that the operator writes: Deployment, budget, Secret, status, events; and their removal.
+    kube.apply(a_pool("whole", sentry={"dsn": "http://public@sentry:8000/1"}, disruption={"maxUnavailable": 1}))
     kube.wait_ready("whole")
     kube.kubectl("delete", "deployment/whole", "--wait=false")
     waiting.until(
@@ -84,9 +84,9 @@ def test_every_right_is_used_and_no_request_is_refused(shop, kube: Kube, a_pool,
     kube.wait_ready("whole")
     kube.apply(a_pool("whole", sentry={"dsnFrom": {"secretKeyRef": {"name": "none", "key": "dsn"}}}))
     waiting.until(
-        "the inline DSN's Secret is gone",
-        lambda: kube.kubectl("get", "secrets", "--output=name").split(),
-        lambda names: "secret/whole-sentry" not in names,
+        "the inline DSN's Secret and the budget are gone",
+        lambda: set(kube.kubectl("get", "secrets,poddisruptionbudgets", "--output=name").split()),
+        lambda names: names.isdisjoint({"secret/whole-sentry", "poddisruptionbudget.policy/whole"}),
         seconds=30,
     )
 

@@ -257,15 +257,16 @@ def test_it_says_when_a_port_is_taken(kubeconfig: Path, tmp_path: Path) -> None:
 def test_its_permissions_are_exactly_those_that_it_uses(
     place: Place, kubeconfig: Path, control_plane: ControlPlane, tmp_path: Path
 ) -> None:
-    """Over everything that the tests above made it do, and the end of an inline DSN. The last one of this module."""
+    """Over everything that the tests above made it do, and the end of all that may end. The last one of this module."""
     with running_operator(kubeconfig, tmp_path):
-        place.pool(sentry={"dsn": "https://key@sentry.example/1"})
+        place.pool(sentry={"dsn": "https://key@sentry.example/1"}, disruption={"minAvailable": 1})
         until("Secret", lambda: place.get("Secret", "emails-sentry"))
-        place.await_deployment()
+        until("budget", lambda: place.get("PodDisruptionBudget"))
         place.api.delete("Deployment", place.namespace, "emails")
         until("event", lambda: any(each["reason"] == "Repaired" for each in place.api.list("Event", place.namespace)))
         place.pool()
         until("end of the Secret", lambda: place.get("Secret", "emails-sentry"), lambda seen: seen is None)
+        until("end of the budget", lambda: place.get("PodDisruptionBudget"), lambda seen: seen is None)
     used = set()
     for entry in audit(control_plane):
         reference = entry.get("objectRef", {})

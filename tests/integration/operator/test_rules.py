@@ -242,6 +242,22 @@ RULES = [
         )
         for surge, unavailable in ((0, 0), ("0%", 0), (0, "0%"))
     ),
+    *(
+        refused(
+            f"a budget with {len(limits)} limits",
+            "spec.disruption: Invalid value: set exactly one of maxUnavailable and minAvailable",
+            disruption=limits,
+        )
+        for limits in ({}, {"maxUnavailable": 1, "minAvailable": 1})
+    ),
+    *(
+        refused(
+            f"a budget whose {limit} is no count",
+            "must be a number of workers, or a percentage from 0% to 100%",
+            disruption={limit: "half"},
+        )
+        for limit in ("maxUnavailable", "minAvailable")
+    ),
     refused(
         "a limit that is no quantity",
         'spec.resources.limits[cpu]: Invalid value: "two": must be a Kubernetes quantity',
@@ -338,6 +354,7 @@ def accepted(case: str, **spec: Any) -> Any:
         accepted("a drain as long as a task", timeLimits={"hardSeconds": 300}, drain={"timeoutSeconds": 300}),
         accepted("only a soft limit", timeLimits={"softSeconds": 10}),
         accepted("one replaced at a time", rollout={"maxSurge": 0, "maxUnavailable": 1}),
+        accepted("a share of the workers to stay", disruption={"minAvailable": "50%"}),
         accepted("formats without a word about the format", logging={"taskFormat": "%(message)s"}),
         accepted("anything in a template's spec", template={"spec": {"nodeSelector": {"a": "b"}, "x": [1, None]}}),
     ],

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from celeriac_operator import desired, names, observed, secrets
-from celeriac_operator.desired import Choices
+from celeriac_operator.desired import Choices, disruption_budget
 from celeriac_operator.observed import Observed
 from celeriac_operator.plan import Plan
 from celeriac_operator.resource import CeleryWorkerPool
@@ -49,6 +49,21 @@ def a_pool(
     )
 
 
+def wanted(pool: CeleryWorkerPool, kind: str, *, library: str = LIBRARY, digest: str | None = None) -> dict[str, Any]:
+    """The one manifest of this kind that the pool asks for."""
+    manifests = desired.build(pool, Choices(library_image=library, secrets_digest=digest))
+    (found,) = (copy.deepcopy(each) for each in manifests if each["kind"] == kind)
+    return found
+
+
+def a_budget(pool: CeleryWorkerPool, **spec: Any) -> dict[str, Any]:
+    """The pool's PodDisruptionBudget as it was applied, with what a test case changes."""
+    built = wanted(pool, "PodDisruptionBudget")
+    built["metadata"].update(uid="budget-uid", generation=1, resourceVersion="10")
+    built["spec"].update(spec)
+    return built
+
+
 def a_deployment(
     pool: CeleryWorkerPool,
     *,
@@ -58,7 +73,7 @@ def a_deployment(
     generation: int = 1,
 ) -> dict[str, Any]:
     """The pool's Deployment as it was applied, with what the API server adds."""
-    built = copy.deepcopy(desired.build(pool, Choices(library_image=library, secrets_digest=digest))[-1])
+    built = wanted(pool, "Deployment", library=library, digest=digest)
     built["metadata"].update(uid="deployment-uid", generation=generation, resourceVersion="10")
     built["spec"]["progressDeadlineSeconds"] = 600
     built["status"] = dict(status or {})
@@ -176,13 +191,17 @@ def seen(
     pool: CeleryWorkerPool,
     *,
     deployment: Mapping[str, Any] | None = None,
+    budget: Mapping[str, Any] | Literal["as it should be"] | None = "as it should be",
     pods: Iterable[Mapping[str, Any]] = (),
     facts: Mapping[str, secrets.Facts] | None = None,
 ) -> Observed:
     """One pool at one moment."""
+    if budget == "as it should be":
+        budget = a_budget(pool) if disruption_budget.build(pool) else None
     return Observed(
         pool=pool,
         deployment=deployment,
+        budget=budget,
         pods=tuple(observed.read_pod(pod) for pod in pods),
         secrets=facts or {},
     )

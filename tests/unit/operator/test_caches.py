@@ -4,7 +4,7 @@ import base64
 from typing import Any
 
 import pytest
-from tests.unit.operator.factories import a_container, a_deployment, a_pod, a_pool
+from tests.unit.operator.factories import a_budget, a_container, a_deployment, a_pod, a_pool
 
 from celeriac_operator import secrets
 from celeriac_operator.caches import Caches, Key
@@ -67,6 +67,21 @@ def test_the_deletion_of_an_earlier_object_leaves_the_new_one() -> None:
     caches.observe_deployment(deployment(30))
     assert caches.remove_deployment(EMAILS, 29) == set()
     assert caches.deployments.get(EMAILS) is not None
+
+
+def test_only_what_a_budget_says_is_news_not_how_its_pods_are() -> None:
+    caches = Caches()
+    budget = a_budget(a_pool(replicas=2))
+
+    def version(number: int, **more: Any) -> dict[str, Any]:
+        return {**budget, "metadata": {**budget["metadata"], "resourceVersion": str(number)}, **more}
+
+    assert caches.observe_budget(version(20)) == {EMAILS}
+    assert caches.observe_budget(version(21, status={"currentHealthy": 1})) == set()
+    assert caches.budgets.version(EMAILS) == 21
+    assert caches.observe_budget(version(22, spec={"maxUnavailable": 9})) == {EMAILS}
+    assert caches.remove_budget(EMAILS, 23) == {EMAILS}
+    assert caches.budgets.get(EMAILS) is None
 
 
 def test_managed_fields_are_not_kept() -> None:

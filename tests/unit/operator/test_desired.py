@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.unit.operator.factories import LIBRARY, a_pool
+from tests.unit.operator.factories import LIBRARY, a_pool, wanted
 
 from celeriac_operator import desired, labels
 from celeriac_operator.desired import Choices, TemplateError
@@ -45,7 +45,7 @@ def test_there_are_golden_manifests() -> None:
 
 
 def pod(**spec: Any) -> dict[str, Any]:
-    template: dict[str, Any] = desired.build(a_pool(**spec), Choices(library_image=LIBRARY))[-1]["spec"]["template"]
+    template: dict[str, Any] = wanted(a_pool(**spec), "Deployment")["spec"]["template"]
     return template
 
 
@@ -68,6 +68,7 @@ def template_hash(**spec: Any) -> str:
         pytest.param({"replicas": 7}, id="the number of workers"),
         pytest.param({"suspend": True}, id="suspension"),
         pytest.param({"rollout": {"maxSurge": 2, "maxUnavailable": 1}}, id="how a change rolls out"),
+        pytest.param({"disruption": {"minAvailable": 1}}, id="how many a drain of nodes takes away"),
     ],
 )
 def test_workers_are_not_restarted_by(spec: dict[str, Any]) -> None:
@@ -162,3 +163,37 @@ def test_a_template_is_refused(patch: dict[str, Any], sentence: str) -> None:
 def test_what_the_api_server_will_refuse_is_passed_on(resources: Any) -> None:
     patch = {"spec": {"containers": [{"name": "worker", "resources": resources}]}}
     assert worker(template=patch)["env"]
+
+
+def budget(**spec: Any) -> dict[str, Any] | None:
+    manifests = desired.build(a_pool(**spec), Choices(library_image=LIBRARY))
+    return next((each["spec"] for each in manifests if each["kind"] == "PodDisruptionBudget"), None)
+
+
+@pytest.mark.parametrize(
+    ("spec", "limit"),
+    [
+        pytest.param({}, None, id="one worker: none"),
+        pytest.param({"replicas": 0}, None, id="no worker: none"),
+        pytest.param({"replicas": 2}, {"maxUnavailable": 1}, id="two workers: one at a time"),
+        pytest.param(
+            {"replicas": 2, "suspend": True}, {"maxUnavailable": 1}, id="suspended: it stays for when they come back"
+        ),
+        pytest.param({"disruption": {"minAvailable": 1}}, {"minAvailable": 1}, id="one worker, but it was asked for"),
+        pytest.param(
+            {"replicas": 8, "disruption": {"maxUnavailable": "25%"}}, {"maxUnavailable": "25%"}, id="as the pool says"
+        ),
+        pytest.param(
+            {"replicas": 2, "disruption": {"maxUnavailable": 0}}, {"maxUnavailable": 0}, id="none may be taken"
+        ),
+        pytest.param({"replicas": 2, "disruption": {"maxUnavailable": "100%"}}, None, id="all may be taken: none"),
+        pytest.param({"replicas": 2, "disruption": {"minAvailable": 0}}, None, id="none must stay: none"),
+        pytest.param({"replicas": 2, "disruption": {"minAvailable": "0%"}}, None, id="no share must stay: none"),
+    ],
+)
+def test_the_budget_of_a_pool_with(spec: dict[str, Any], limit: dict[str, Any] | None) -> None:
+    rest = {
+        "selector": {"matchLabels": {"app.kubernetes.io/name": "celeriac-worker", "celeriac.dev/pool": "emails"}},
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+    }
+    assert budget(**spec) == ({**limit, **rest} if limit else None)

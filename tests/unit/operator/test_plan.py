@@ -4,10 +4,18 @@ import dataclasses
 from typing import Any
 
 import pytest
-from tests.unit.operator.factories import LIBRARY, SETTINGS, a_deployment, a_pool, seen, some_facts
+from tests.unit.operator.factories import (
+    LIBRARY,
+    SETTINGS,
+    a_budget,
+    a_deployment,
+    a_pool,
+    seen,
+    some_facts,
+    wanted,
+)
 
-from celeriac_operator import desired, labels, observed, plan, secrets
-from celeriac_operator.desired import Choices
+from celeriac_operator import labels, observed, plan, secrets
 from celeriac_operator.observed import Answer
 from celeriac_operator.plan import Apply, Conflict, Delete
 from celeriac_operator.resource import CeleryWorkerPool
@@ -95,12 +103,14 @@ def test_a_removed_variable_is_noticed_by_the_hash() -> None:
 def test_what_the_server_made_of_the_last_apply_is_not_sent_again() -> None:
     pool = a_pool()
     deployment = edited(a_deployment(pool), revisionHistoryLimit=9)  # as if the server insisted
-    wanted = desired.build(pool, Choices(library_image=LIBRARY))[-1]
+    manifest = wanted(pool, "Deployment")
     what = seen(pool, deployment=deployment)
     assert plan.build(what, SETTINGS).actions
-    answered = dataclasses.replace(what, answer=Answer(digest=plan.digest(wanted), generation=1))
+    answered = dataclasses.replace(what, answers={"Deployment": Answer(digest=plan.digest(manifest), generation=1)})
     assert plan.build(answered, SETTINGS).actions == ()
-    changed_since = dataclasses.replace(what, answer=Answer(digest=plan.digest(wanted), generation=0))
+    changed_since = dataclasses.replace(
+        what, answers={"Deployment": Answer(digest=plan.digest(manifest), generation=0)}
+    )
     assert plan.build(changed_since, SETTINGS).actions
 
 
@@ -291,5 +301,68 @@ def test_secrets_that_concern_a_pool(spec: dict[str, Any], names: set[str]) -> N
 
 def test_the_hash_that_is_compared_is_the_one_that_is_written() -> None:
     pool = a_pool()
-    wanted = desired.build(pool, Choices(library_image=LIBRARY))[-1]
-    assert observed.template_hash(wanted) == observed.template_hash(a_deployment(pool)) != ""
+    manifest = wanted(pool, "Deployment")
+    assert observed.template_hash(manifest) == observed.template_hash(a_deployment(pool)) != ""
+
+
+TWO = a_pool(replicas=2)
+
+
+def budget_plan(pool: CeleryWorkerPool, budget: dict[str, Any] | None) -> plan.Plan:
+    return plan.build(seen(pool, deployment=a_deployment(pool), budget=budget), SETTINGS)
+
+
+def test_workers_come_before_their_budget() -> None:
+    found = plan.build(seen(TWO, budget=None), SETTINGS)
+    assert [action.manifest["kind"] for action in found.actions if isinstance(action, Apply)] == [
+        "Deployment",
+        "PodDisruptionBudget",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pool", "budget", "expected"),
+    [
+        pytest.param(TWO, a_budget(TWO), [], id="is as it should be: nothing"),
+        pytest.param(TWO, None, ["it does not exist"], id="is not there: made"),
+        pytest.param(
+            TWO, a_budget(TWO, maxUnavailable=2), ["spec.maxUnavailable is 2, not 1"], id="was edited: put right"
+        ),
+        pytest.param(a_pool(), a_budget(TWO), ["the pool needs none"], id="is not needed any more: deleted"),
+        pytest.param(
+            TWO,
+            a_budget(TWO, selector={"matchLabels": {**labels.selector(TWO), "a": "b"}}),
+            ["spec.selector is"],
+            id="covers fewer workers, by somebody's additional label: put right",
+        ),
+        pytest.param(
+            a_pool(replicas=2, disruption={"minAvailable": 1}),
+            a_budget(TWO),
+            ["spec.maxUnavailable must go"],
+            id="has the other limit, which excludes this one: deleted, and made anew",
+        ),
+    ],
+)
+def test_a_budget_that(pool: CeleryWorkerPool, budget: dict[str, Any] | None, expected: list[str]) -> None:
+    found = reasons(budget_plan(pool, budget))
+    assert len(found) == len(expected)
+    assert all(reason.startswith(words) for reason, words in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("pool", [pytest.param(TWO, id="wanted"), pytest.param(a_pool(), id="not wanted")])
+def test_a_foreign_budget_is_left_alone(pool: CeleryWorkerPool) -> None:
+    budget = a_budget(TWO)
+    budget["metadata"].update(ownerReferences=[{"kind": "Shop", "name": "x", "uid": "other", "controller": True}])
+    found = budget_plan(pool, budget)
+    assert found.actions == ()
+    conflict = Conflict(kind="PodDisruptionBudget", name="emails", owner="Shop x")
+    assert found.conflicts == ((conflict,) if pool is TWO else ())
+
+
+@pytest.mark.parametrize("pool", [pytest.param(TWO, id="wanted"), pytest.param(a_pool(), id="not wanted")])
+def test_a_budget_on_its_way_out_is_let_go(pool: CeleryWorkerPool) -> None:
+    budget = a_budget(TWO)
+    budget["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    found = budget_plan(pool, budget)
+    assert found.actions == ()
+    assert bool(found.waiting_for) == (pool is TWO)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celeriac_operator.desired import deployment, sentry_secret
+from celeriac_operator.desired import deployment, disruption_budget, sentry_secret
 from celeriac_operator.desired.pod_template import Choices, TemplateError
 from celeriac_operator.resource import CeleryWorkerPool
 
@@ -24,4 +24,6 @@ def build(pool: CeleryWorkerPool, choices: Choices) -> tuple[Manifest, ...]:
         # Before the Deployment: its pods find the DSN at their first start.
         manifests.append(sentry_secret.build(pool, pool.spec.sentry.dsn))
     manifests.append(deployment.build(pool, choices))
-    return tuple(manifests)
+    # After it: workers that may not be protected are better than none.
+    budget = disruption_budget.build(pool)
+    return (*manifests, budget) if budget else tuple(manifests)

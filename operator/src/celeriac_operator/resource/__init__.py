@@ -6,7 +6,7 @@ when the operator reads an object, which matters only for objects stored under a
 """
 
 from celeriac_operator.resource.base import Model, Rule
-from celeriac_operator.resource.pods import EnvVar, Resources, Rollout
+from celeriac_operator.resource.pods import Disruption, EnvVar, Resources, Rollout
 from celeriac_operator.resource.pool import (
     GROUP,
     KIND,
@@ -31,6 +31,7 @@ __all__ = [
     "CeleryWorkerPool",
     "Condition",
     "Delivery",
+    "Disruption",
     "Drain",
     "EnvVar",
     "Liveness",

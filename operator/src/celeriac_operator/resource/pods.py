@@ -59,6 +59,24 @@ class Rollout(Model):
     With 0 a broken new image takes no old worker away."""
 
 
+class Disruption(Model):
+    """How many workers may be missing while nodes are drained: a PodDisruptionBudget of the pool's name."""
+
+    model_config = rules(
+        Rule(
+            cel="has(self.maxUnavailable) != has(self.minAvailable)",
+            message="set exactly one of maxUnavailable and minAvailable",
+        )
+    )
+
+    max_unavailable: Count | None = None
+    """How many workers may be missing at once because their nodes are drained: a number, or a percentage rounded up.
+    With 0 no node that runs a worker can be drained; with 100% there is no budget at all."""
+    min_available: Count | None = None
+    """How many workers must stay while nodes are drained: a number, or a percentage rounded up. With as many as
+    replicas, or 100%, no node that runs a worker can be drained; with 0 there is no budget at all."""
+
+
 Quantities = Annotated[dict[str, Quantity], bound(max_length=16)]
 
 

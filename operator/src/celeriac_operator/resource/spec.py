@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from celeriac_operator.resource.base import ATOMIC, SET, Model, Rule, bound, map_by, rules
-from celeriac_operator.resource.pods import EnvFrom, EnvVar, Resources, Rollout, Template
+from celeriac_operator.resource.pods import Disruption, EnvFrom, EnvVar, Resources, Rollout, Template
 from celeriac_operator.resource.services import Broker, ResultBackend, Sentry
 from celeriac_operator.resource.worker import Delivery, Drain, Liveness, Logging, TimeLimits, Worker
 
@@ -79,6 +79,9 @@ class Spec(Model):
     """Reports failures to Sentry. Without this section Celeriac leaves Sentry alone."""
     rollout: Rollout = Rollout()
     """How a change replaces the running workers."""
+    disruption: Disruption | None = None
+    """How many workers may be missing while nodes are drained. Without it, one at a time where replicas is more than
+    1."""
     suspend: bool = False
     """True drains all workers and keeps the pool at zero, whatever replicas says."""
     resources: Resources | None = None
