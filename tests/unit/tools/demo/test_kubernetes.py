@@ -27,6 +27,8 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
+        # A client sends its body after the headers; answered and closed before that, it would get a broken pipe.
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
         status, headers, document = self.server.answers.pop(0)
         self.server.asked.append((self.command, self.path))
         body = json.dumps(document).encode()
