@@ -71,3 +71,4 @@ def test_a_deleted_deployment_comes_back(kube: Kube, before: Any):
         seconds=30,
     )
     wait_for_repair(kube, before)
+    assert deployment(kube)["metadata"]["uid"] != before["metadata"]["uid"]

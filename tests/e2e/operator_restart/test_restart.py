@@ -70,6 +70,7 @@ def test_a_change_made_while_there_is_no_operator_takes_effect_when_it_is_back(s
         lambda count: count == 2,
         seconds=120,
     )
+    assert len(kube.pool_pods("reports")) == 2
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -14,6 +14,7 @@ from localcluster.paths import CHECKOUT, Cache
 
 CHART = str(CHECKOUT / "charts/celeriac")
 GOLDEN = CHECKOUT / "tests/golden/chart"
+MONITORING = str(CHECKOUT / "tests/integration/tools/monitoring-definitions.yaml")
 NAMESPACE = "celeriac-system"
 DEFINITION = "customresourcedefinition.apiextensions.k8s.io/celeryworkerpools.celeriac.dev"
 POOL = """
@@ -72,6 +73,8 @@ def test_everything_that_is_rendered_from_the_chart_is_up_to_date(helm_program: 
         pytest.param("image.pullPolicy=Sometimes", "value must be one of", id="an unknown pull policy"),
         pytest.param("watchNamespaces={Team A}", "does not match pattern", id="a namespace that cannot exist"),
         pytest.param("serviceAccount.create=false", "set serviceAccount.name", id="no account and none named"),
+        pytest.param("metrics.alerts.enabled=true,metrics.port=0", "needs metrics.port", id="alerts on no metrics"),
+        pytest.param("networkPolicy.apiServer.cidrs={there}", "does not match pattern", id="an address of no network"),
     ],
 )
 def test_wrong_values_are_refused_with_a_sentence(helm: Helm, setting: str, says: str):
@@ -86,11 +89,26 @@ def test_installing_says_what_to_do_next(helm: Helm, control_plane: ControlPlane
     assert "watches all namespaces" in done.stdout
 
 
+def left_of_the_release(control_plane: ControlPlane) -> set[str]:
+    """Every object in the cluster that carries the release's label."""
+    kinds = control_plane.kubectl("api-resources", "--verbs=list", "--output=name").split()
+    selector = ("--selector=app.kubernetes.io/instance=celeriac", "--ignore-not-found")
+    return set(control_plane.kubectl("get", ",".join(kinds), "-A", "--output=name", *selector).split())
+
+
 def test_uninstalling_leaves_the_definition_and_peoples_pools(helm: Helm, control_plane: ControlPlane):
-    helm(*on(control_plane, "install", "celeriac", CHART, "--create-namespace"))
+    control_plane.kubectl("apply", "--server-side", "-f", MONITORING)
+    values = str(GOLDEN / "everything.values.yaml")
+    everything = (CHART, "--values", values, "--set", "crds.enabled=true")
+    done = helm(*on(control_plane, "install", "celeriac", *everything, "--create-namespace"))
+    assert "leaves the CeleryWorkerPool definition, every pool" in done.stdout
     control_plane.kubectl("wait", "--for=condition=Established", DEFINITION, "--timeout=20s")
     control_plane.kubectl("apply", "-f", "-", input=POOL)
-    helm(*on(control_plane, "uninstall", "celeriac"))
+    assert "networkpolicy.networking.k8s.io/celeriac" in left_of_the_release(control_plane)
+    said = helm(*on(control_plane, "uninstall", "celeriac", "--wait"))
+    assert "celeryworkerpools.celeriac.dev" in said.stdout + said.stderr, "Helm says what it keeps"
+    # The operator's pods carry the label too, and there is no kubelet here to end them.
+    assert {each for each in left_of_the_release(control_plane) if not each.startswith("pod/")} == set()
     assert "kept" in control_plane.kubectl("get", "cwp", "-o", "name")
     # and a person who comes back finds them working: the definition is taken over again
     helm(*on(control_plane, "install", "celeriac", CHART))
@@ -115,13 +133,39 @@ def test_the_rendered_manifest_is_accepted_as_it_is(control_plane: ControlPlane)
     assert "celeriac-" in control_plane.kubectl("-n", NAMESPACE, "get", *selector, "-o", "name")
 
 
-@pytest.mark.parametrize("variant", ["customised", "namespaced"])
+def test_the_definition_of_somebody_else_is_taken_over_only_when_asked_to(helm: Helm, control_plane: ControlPlane):
+    older = (CHECKOUT / "crds/celeriac.dev_celeryworkerpools.yaml").read_text().replace("    - cwp\n", "    - old\n")
+    control_plane.kubectl("apply", "--server-side", "-f", "-", input=older)
+    refused = helm(*on(control_plane, "upgrade", "--install", "celeriac", CHART, "--create-namespace"), check=False)
+    assert refused.returncode != 0
+    assert "celeryworkerpools.celeriac.dev" in refused.stderr
+    asked = ("--take-ownership", "--force-conflicts")
+    helm(*on(control_plane, "upgrade", "--install", "celeriac", CHART, "--create-namespace", *asked))
+    assert control_plane.kubectl("get", DEFINITION, "-o", "jsonpath={.spec.names.shortNames}") == '["cwp"]'
+    # From now on it is the release's, and an upgrade is an ordinary one.
+    helm(*on(control_plane, "upgrade", "celeriac", CHART))
+
+
+def test_one_operator_becomes_two_and_one_again(helm: Helm, control_plane: ControlPlane):
+    seen = []
+    for replicas in (1, 2, 1):
+        settings = ("--install", "--create-namespace", "--set", f"replicas={replicas}")
+        helm(*on(control_plane, "upgrade", "celeriac", CHART, *settings))
+        fields = "jsonpath={.spec.replicas} {.spec.strategy.type}"
+        seen.append(control_plane.kubectl("-n", NAMESPACE, "get", "deployment/celeriac", "-o", fields))
+    assert seen == ["1 Recreate", "2 RollingUpdate", "1 Recreate"]
+    assert control_plane.kubectl("-n", NAMESPACE, "get", "pdb", "-o", "name") == ""
+
+
+@pytest.mark.parametrize("variant", ["customised", "namespaced", "everything"])
 def test_each_variant_is_accepted_by_the_api_server(control_plane: ControlPlane, variant: str):
+    control_plane.kubectl("apply", "--server-side", "-f", MONITORING)
+    control_plane.kubectl("wait", "--for=condition=Established", "-f", MONITORING, "--timeout=20s")
     for namespace in (NAMESPACE, "team-a", "team-b"):
         control_plane.kubectl("create", "namespace", namespace)
-    said = control_plane.kubectl("apply", "--server-side", "--dry-run=server", "-f", str(GOLDEN / f"{variant}.yaml"))
+    said = control_plane.kubectl("apply", "--server-side", "-f", str(GOLDEN / f"{variant}.yaml"))
     objects = (GOLDEN / f"{variant}.yaml").read_text().count("\nkind: ")
-    assert said.count("serverside-applied (server dry run)") == objects
+    assert said.count(" serverside-applied\n") == objects
 
 
 def test_whoever_may_edit_a_namespace_may_edit_its_pools(helm: Helm, control_plane: ControlPlane):
