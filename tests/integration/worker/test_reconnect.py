@@ -1,0 +1,62 @@
+"""What a worker does with the tasks in its hands when its connection to Redis breaks."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from tests.integration.worker.conftest import StartWorker
+from tests.integration.worker.processes import RedisServer, WorkerProcess, eventually
+
+AT_ONCE = {"retryBackoffSeconds": {"initial": 0.2, "max": 0.5}}
+
+
+def written(pid: int) -> int:
+    """Bytes that a process has written by now."""
+    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("wchar")).split()[1])
+
+
+def runs(worker: WorkerProcess) -> list[str]:
+    path = worker.directory / "notes"
+    return path.read_text().split() if path.exists() else []
+
+
+def held(redis_server: RedisServer) -> int:
+    return int(redis_server.client.hlen("celeriac:held:{celery}"))
+
+
+def unsettled(redis_server: RedisServer) -> int:
+    """Messages that are held or wait in the queue, read in one step."""
+    pipeline = redis_server.client.pipeline(transaction=True)
+    return sum(pipeline.hlen("celeriac:held:{celery}").llen("celery").execute())
+
+
+@pytest.mark.parametrize("then", [signal.SIGCONT, signal.SIGKILL], ids=["the child goes on", "the child dies"])
+def test_a_task_that_a_child_was_sent_but_has_not_begun_runs_once_and_is_settled(
+    producer: Celery,
+    start_worker: StartWorker,
+    redis_server: RedisServer,
+    then: signal.Signals,
+) -> None:
+    """Celery's pool forgets such a task when the connection is lost, and the child runs it nevertheless."""
+    worker = start_worker("deadly:app", worker={"pool": "prefork", "concurrency": 1}, broker=AT_ONCE)
+    producer.send_task("deadly.note", args=("first",), ignore_result=True)
+    worker.until(lambda: runs(worker) == ["first"])
+    worker.until(lambda: held(redis_server) == 0)
+    (child,) = worker.children()
+    os.kill(child, signal.SIGSTOP)
+    before = written(worker.pid)
+    producer.send_task("deadly.note", args=("it",), ignore_result=True)
+    worker.until_logged(r"deadly.note\[.*\] received", timeout=20)
+    worker.until(lambda: held(redis_server) == 1)
+    eventually(lambda: written(worker.pid) > before)
+    redis_server.restart()
+    worker.until_logged("Connection to broker lost")
+    os.kill(child, then)
+    worker.until(lambda: runs(worker) == ["first", "it"], timeout=40)
+    worker.until(lambda: unsettled(redis_server) == 0, timeout=40)
+    assert runs(worker) == ["first", "it"]
