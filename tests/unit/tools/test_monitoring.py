@@ -34,9 +34,11 @@ def operator_metrics() -> set[str]:
 
 def worker_metrics() -> set[str]:
     """Every metric that the worker's source names; a counter's name gets its ending from the exposition format."""
-    source = ast.parse((CHECKOUT / "worker/src/celeriac/metrics.py").read_text())
-    words = {node.value for node in ast.walk(source) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    names = {word for word in words if re.fullmatch(r"celeriac_[a-z_]+", word)}
+    sources = [path.read_text() for path in (CHECKOUT / "worker/src/celeriac").rglob("*.py")]
+    words = {node.value for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)}
+    names = {
+        word for word in words if isinstance(word, str) and re.fullmatch(r"celeriac_(worker|broker)_[a-z_]+", word)
+    }
     return names | {f"{name}_total" for name in names}
 
 
