@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import celeriac
 from celeriac import policies
-from celeriac.policies import Exclusive, Throttle, carries_more, delay_seconds
+from celeriac.policies import Coalesce, Debounce, Exclusive, Throttle, Unique, carries_more, delay_seconds
 
 
 def run(user: Any, kind: str = "mail", *rest: Any, **extra: Any) -> None:
@@ -86,10 +86,22 @@ def test_a_key_that_names_no_parameter_is_refused_when_the_task_is_made(bind: bo
     ("policy", "message"),
     [
         ("once", "use celeriac"),
-        ([Throttle(seconds=1), Throttle(seconds=2)], "2 policies of the kind Throttle"),
+        ([Throttle(seconds=1), Throttle(seconds=2)], r"2 policies for calling \(Throttle and Throttle\)"),
+        ([Unique(), Debounce(seconds=1)], r"2 policies for calling \(Unique and Debounce\)"),
+        ([Exclusive(), Exclusive("user")], r"2 policies for running \(Exclusive and Exclusive\)"),
+        (Unique, "with its options"),
         (Throttle("{user", seconds=1), "is no template"),
+        (Coalesce("{}"), "no parameter ''"),
     ],
-    ids=["no policy", "two of a kind", "a broken template"],
+    ids=[
+        "no policy",
+        "two of a kind",
+        "two for calling",
+        "two for running",
+        "a class",
+        "a broken template",
+        "a nameless field",
+    ],
 )
 def test_a_policy_that_makes_no_sense_is_refused_when_the_task_is_made(policy: Any, message: str) -> None:
     with pytest.raises(celeriac.PolicyError, match=message):
@@ -100,13 +112,13 @@ def test_a_task_may_have_one_policy_for_calling_and_one_for_running() -> None:
     both = [Throttle("user", seconds=1), Exclusive("user")]
     task = make_task(policy=both)
     found = task._resolve()
-    assert (found.throttle, found.exclusive) == tuple(both)
+    assert (found.calling, found.running) == tuple(both)
 
 
 def test_a_task_that_another_thread_is_still_binding_has_its_policy() -> None:
     policy = Throttle("user", seconds=1)
     unbound = type("t", (celeriac.Task,), {"name": "t", "policy": policy, "run": staticmethod(plain)})
-    assert unbound()._resolve().throttle == policy
+    assert unbound()._resolve().calling == policy
 
 
 @pytest.mark.parametrize(
@@ -119,11 +131,37 @@ def test_a_task_that_another_thread_is_still_binding_has_its_policy() -> None:
         lambda: Exclusive(max_hold_seconds=0),
         lambda: Exclusive(backoff_seconds=(5, 1)),
         lambda: Exclusive(on_conflict="explode"),  # type: ignore[arg-type]
+        lambda: Unique(until="later"),  # type: ignore[arg-type]
+        lambda: Unique(claim_seconds=0),
+        lambda: Debounce(seconds=0),
+        lambda: Debounce(seconds=5, max_wait=4.9),
+        lambda: Debounce(seconds=5, max_wait=float("nan")),
+        lambda: Coalesce(claim_seconds=-1),
+        lambda: Throttle("", seconds=1),
+        lambda: Throttle(30, seconds=1),  # type: ignore[arg-type]
     ],
-    ids=["no window", "not a number", "negative lock", "no wait", "no hold", "backwards delays", "unknown conflict"],
+    ids=[
+        "no window",
+        "not a number",
+        "negative lock",
+        "no wait",
+        "no hold",
+        "backwards delays",
+        "unknown conflict",
+        "unknown end",
+        "a claim of no time",
+        "no quiet time",
+        "a bound below the quiet time",
+        "a bound that is not a number",
+        "a negative claim",
+        "an empty key",
+        "seconds for a key",
+    ],
 )
 def test_numbers_that_make_no_sense_are_refused(make: Callable[[], object]) -> None:
-    with pytest.raises(ValueError, match=r"must be|longest delay stands second|it is 'requeue'"):
+    with pytest.raises(
+        ValueError, match=r"must be|longest delay stands second|it is 'requeue'|it is 'done'|it is the name"
+    ):
         make()
 
 
@@ -156,9 +194,22 @@ def test_delays_double() -> None:
         ({"group_id": "g"}, True),
         ({"retries": 1}, True),
         ({"headers": {policies.CONFLICTS_HEADER: 1}}, True),
+        ({"headers": {policies.CALL_HEADER: "waker:1"}}, True),
         ({"headers": {"other": 1}}, False),
     ],
-    ids=["alone", "with options", "callback", "errback", "chain", "chord", "group", "retry", "put back", "own headers"],
+    ids=[
+        "alone",
+        "with options",
+        "callback",
+        "errback",
+        "chain",
+        "chord",
+        "group",
+        "retry",
+        "put back",
+        "a waker",
+        "own headers",
+    ],
 )
 def test_calls_that_carry_more_than_themselves_are_known(options: dict[str, Any], expected: bool) -> None:
     assert carries_more(options) is expected

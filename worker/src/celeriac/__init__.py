@@ -11,19 +11,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from celeriac.exceptions import CeleriacError, PolicyError
     from celeriac.lock import Lock, LockLostError
-    from celeriac.policies import Exclusive, Throttle
+    from celeriac.policies import Coalesce, Debounce, Exclusive, Throttle, Unique
     from celeriac.task import Task
 
-__all__ = ["CeleriacError", "Exclusive", "Lock", "LockLostError", "PolicyError", "Task", "Throttle"]
+__all__ = [
+    "CeleriacError",
+    "Coalesce",
+    "Debounce",
+    "Exclusive",
+    "Lock",
+    "LockLostError",
+    "PolicyError",
+    "Task",
+    "Throttle",
+    "Unique",
+]
 
 _HOMES = {
     "CeleriacError": "exceptions",
+    "Coalesce": "policies",
+    "Debounce": "policies",
     "Exclusive": "policies",
     "Lock": "lock",
     "LockLostError": "lock",
     "PolicyError": "exceptions",
     "Task": "task",
     "Throttle": "policies",
+    "Unique": "policies",
 }
 
 

@@ -7,9 +7,11 @@ process that forks makes its own.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -51,6 +53,19 @@ def store(app: Any) -> Store:
             if found is None:
                 found = _stores[app] = _make(app)
     return found
+
+
+@contextlib.contextmanager
+def replaced(app: Any, store: Store) -> Iterator[None]:
+    """Let an application's policies be decided elsewhere for a while; for tests."""
+    before = _stores.get(app)
+    _stores[app] = store
+    try:
+        yield
+    finally:
+        del _stores[app]
+        if before is not None:
+            _stores[app] = before
 
 
 def broker_client(app: Any) -> Any:

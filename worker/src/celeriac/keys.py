@@ -14,6 +14,11 @@ of the delivery carry the application's `global_keyprefix` in front, as the tran
 | `celeriac:waiters:{name}` | list | waiting clients, first come first | an hour after the last one joined |
 | `celeriac:inbox:{name}:token` | list | the hand-over to one waiter: one entry | as the lock, usually taken at once |
 | `celeriac:throttle:{task/key}` | string | id of the call that has the window | the window |
+| `celeriac:unique:{task/key}` | string | `q:` (waits) or `r:` (runs), id of the call | its claim, renewed in a run |
+| `celeriac:unique:{task/key}:covered` | set | ids of messages whose work another one has taken on | a day |
+| `celeriac:debounce:{task/key}` | hash | the burst: id, due time, newest message | when it fires; a week after a call |
+| `celeriac:coalesce:{task/key}` | hash | what waits: id, newest message | when it starts; a week after a call |
+| `celeriac:coalesce:{task/key}:running` | string | id of the call that runs | half a minute, renewed in a run |
 | `celeriac:exclusive:{task/key}` | string | a lock, as above | its timeout, renewed while the task runs |
 """
 
@@ -23,6 +28,8 @@ import hashlib
 from typing import Final
 
 FENCE_SECONDS: Final = 7 * 86_400
+BURST_SECONDS: Final = 7 * 86_400
+COVERED_SECONDS: Final = 86_400
 WAITERS_SECONDS: Final = 3_600
 
 _LONGEST_NAME: Final = 200
@@ -66,6 +73,31 @@ def inbox_prefix(lock: str) -> str:
 def throttle(task: str, key: str, *, prefix: str = "") -> str:
     """The window of a throttled task and key."""
     return f"{prefix}celeriac:throttle:{{{_safe(f'{task}/{key}')}}}"
+
+
+def unique(task: str, key: str, *, prefix: str = "") -> str:
+    """Who has the claim of a unique task and key."""
+    return f"{prefix}celeriac:unique:{{{_safe(f'{task}/{key}')}}}"
+
+
+def covered(unique: str) -> str:
+    """Messages of a unique task and key that need not run any more."""
+    return f"{unique}:covered"
+
+
+def debounce(task: str, key: str, *, prefix: str = "") -> str:
+    """The burst of a debounced task and key."""
+    return f"{prefix}celeriac:debounce:{{{_safe(f'{task}/{key}')}}}"
+
+
+def coalesce(task: str, key: str, *, prefix: str = "") -> str:
+    """The waiting call of a coalesced task and key."""
+    return f"{prefix}celeriac:coalesce:{{{_safe(f'{task}/{key}')}}}"
+
+
+def running(coalesce: str) -> str:
+    """Which call of a coalesced task and key runs."""
+    return f"{coalesce}:running"
 
 
 def exclusive(task: str, key: str, *, prefix: str = "") -> str:

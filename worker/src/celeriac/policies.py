@@ -36,6 +36,13 @@ class Policy:
     key: Key = None
     """Which calls are the same; see the module."""
 
+    def __post_init__(self) -> None:
+        if self.key is not None and not callable(self.key) and (not isinstance(self.key, str) or not self.key):
+            raise ValueError(
+                f"key of {type(self).__name__} is {self.key!r}: it is the name of a parameter, a template of "
+                "parameters, a callable, or None for all calls"
+            )
+
     def check(self, task: str, run: Callable[..., object]) -> None:
         """Compare the key with the task's parameters.
 
@@ -91,7 +98,12 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Throttle(Policy):
+class CallPolicy(Policy):
+    """What the policies have that decide when a task is called. A task has at most one of them."""
+
+
+@dataclass(frozen=True)
+class Throttle(CallPolicy):
     """The first call in a window wins; the others do not run and get the first one's result handle.
 
     Decided when the task is called (`delay`, `apply_async`), so later calls cost no message. The window starts with
@@ -109,7 +121,91 @@ class Throttle(Policy):
     seconds: float
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _positive("seconds", self.seconds, self)
+
+
+@dataclass(frozen=True)
+class Unique(CallPolicy):
+    """One call of each key in the queue or running; another one does not run and gets the first one's result handle.
+
+    Decided when the task is called. The call that is published has a claim. Whether its message still waits in a queue
+    cannot be asked cheaply, so a claim stands for `claim_seconds` without a sign of life (an ETA or countdown comes on
+    top), and is renewed while its task runs. When a claim has run out, the next call is published too and takes the
+    claim over. Should the first message have waited all the time, whichever of the two starts first stands for both,
+    and the other one does not run.
+
+    Args:
+        key: which calls are the same; see the module.
+        until: `"done"`: the claim ends with the task's run (a retry is the same run). `"start"`: it ends when a worker
+            starts the task, so that a call which comes while one runs is published.
+        claim_seconds: how long a claim stands without a sign of life. Lower: after a message was lost from outside (a
+            purged queue), calls are taken again sooner. Higher: fewer messages in a queue that is longer than this.
+
+    Raises:
+        ValueError: `until` is neither, or `claim_seconds` is not positive.
+    """
+
+    _: KW_ONLY
+    until: Literal["done", "start"] = "done"
+    claim_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.until not in {"done", "start"}:
+            raise ValueError(f"until is {self.until!r}: it is 'done' or 'start'")
+        _positive("claim_seconds", self.claim_seconds, self)
+
+
+@dataclass(frozen=True)
+class Debounce(CallPolicy):
+    """The last call wins: it runs, with its arguments, when there was no other for `seconds`.
+
+    Decided when the task is called; needs a Redis broker. All calls of a burst return one result handle. A burst is at
+    most one message in the broker, whatever the number of calls.
+
+    Args:
+        key: which calls are the same; see the module.
+        seconds: the quiet time after the last call.
+        max_wait: a burst runs at most so many seconds after its first call, however many follow; `None`: a key that
+            is never quiet never runs.
+
+    Raises:
+        ValueError: a number is not positive, or `max_wait` is shorter than `seconds`.
+    """
+
+    _: KW_ONLY
+    seconds: float
+    max_wait: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _positive("seconds", self.seconds, self)
+        if self.max_wait is not None and not self.max_wait >= self.seconds:
+            raise ValueError(f"max_wait of Debounce is {self.max_wait!r}: it must be at least seconds={self.seconds!r}")
+
+
+@dataclass(frozen=True)
+class Coalesce(CallPolicy):
+    """At most one call of each key runs and one waits; the one that waits has the newest arguments.
+
+    Decided when the task is called; needs a Redis broker. A call while one waits replaces its arguments and gets its
+    result handle. A call while one runs waits, and runs once more when that one has ended.
+
+    Args:
+        key: which calls are the same; see the module.
+        claim_seconds: after so long without a sign of life of the message that waits, the next call is published anew.
+
+    Raises:
+        ValueError: `claim_seconds` is not positive.
+    """
+
+    _: KW_ONLY
+    claim_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _positive("claim_seconds", self.claim_seconds, self)
 
 
 @dataclass(frozen=True)
@@ -144,6 +240,7 @@ class Exclusive(Policy):
     max_hold_seconds: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.on_conflict not in {"requeue", "wait", "skip"}:
             raise ValueError(f"on_conflict is {self.on_conflict!r}: it is 'requeue', 'wait' or 'skip'")
         first, last = self.backoff_seconds
@@ -177,11 +274,18 @@ def carries_more(options: Mapping[str, Any]) -> bool:
     """
     if any(options.get(name) for name in ("link", "link_error", "chain", "chord", "group_id", "retries")):
         return True
-    return bool((options.get("headers") or {}).get(CONFLICTS_HEADER))
+    headers = options.get("headers") or {}
+    return bool(headers.get(CONFLICTS_HEADER) or headers.get(CALL_HEADER))
 
 
 CONFLICTS_HEADER: Final = "celeriac_conflicts"
 """A message's header: how often its run met another one of its key."""
+
+CALL_HEADER: Final = "celeriac_call"
+"""A message's header: what it is to the policy that published it, and its token: `waker:7f3a`.
+
+A message without it was published past the policy (part of a group, sent by name) and runs past it.
+"""
 
 
 def _flat(bound: inspect.BoundArguments) -> dict[str, Any]:

@@ -371,36 +371,3 @@ redis.call('PEXPIRE', KEYS[1], string.format('%.0f', milliseconds))
 return 1
 """,
 )
-
-# --- policies
-
-THROTTLE: Final = Script(
-    "throttle",
-    """
--- Publish the first call of a window; the claim and the message are written in one step, so that no crash can leave
--- one without the other.
---
--- KEYS  window, then the list of each message
--- ARGV  id of the call; window in ms; then the message for each list
--- ->    the id of the call that has the window: this one when it was published now (or before: asking again, as a
---       client does whose connection broke, publishes nothing twice)
-local first = redis.call('GET', KEYS[1])
-if first then return first end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-for i = 2, #KEYS do redis.call('LPUSH', KEYS[i], ARGV[i + 1]) end
-return ARGV[1]
-""",
-)
-
-FORGET: Final = Script(
-    "forget",
-    """
--- Delete a key if it holds this value.
---
--- KEYS  key
--- ARGV  value
--- ->    1, or 0 when it holds something else or nothing
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('DEL', KEYS[1])
-""",
-)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import celery
 
 from celeriac.exceptions import PolicyError
-from celeriac.policies import Exclusive, Policy, Throttle, carries_more
+from celeriac.policies import CallPolicy, Exclusive, Policy, carries_more
 
 if TYPE_CHECKING:
     from celeriac.logs import TaskLogger
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class _Policies:
     """What stands on one task."""
 
-    throttle: Throttle | None
-    exclusive: Exclusive | None
+    calling: CallPolicy | None
+    running: Exclusive | None
 
 
 class Task(celery.Task):  # type: ignore[type-arg]  # generic only in the stubs
@@ -82,18 +82,22 @@ class Task(celery.Task):  # type: ignore[type-arg]  # generic only in the stubs
         given = _as_sequence(cls.policy)
         for policy in given:
             if not isinstance(policy, Policy):
-                raise PolicyError(f"policy of task {cls.name} is {policy!r}: use celeriac.Throttle or .Exclusive")
+                raise PolicyError(
+                    f"policy of task {cls.name} is {policy!r}: use celeriac.Throttle, Unique, Debounce, Coalesce or "
+                    "Exclusive, with its options"
+                )
             policy.check(cls.name, _body(cls))
         policies = _Policies(
-            throttle=_the_only(cls.name, [it for it in given if isinstance(it, Throttle)]),
-            exclusive=_the_only(cls.name, [it for it in given if isinstance(it, Exclusive)]),
+            calling=_the_only(cls.name, "calling", [it for it in given if isinstance(it, CallPolicy)]),
+            running=_the_only(cls.name, "running", [it for it in given if isinstance(it, Exclusive)]),
         )
-        if policies.exclusive is not None:
+        if given:
             from celery import signals
 
             from celeriac import dedupe
 
             signals.task_postrun.connect(dedupe.leave, weak=False, dispatch_uid="celeriac-leave")
+            signals.task_revoked.connect(dedupe.revoked, weak=False, dispatch_uid="celeriac-revoked")
         cls._policies = policies
         return policies
 
@@ -106,24 +110,25 @@ class Task(celery.Task):  # type: ignore[type-arg]  # generic only in the stubs
         **options: Any,
     ) -> Any:
         """As Celery's; a call that its policy does not let run returns the handle of the call that runs instead."""
-        policy = self._resolve().throttle
-        if policy is None or self.app.conf.task_always_eager or carries_more(options):
+        policy = self._resolve().calling
+        if policy is None or self.app.conf.task_always_eager:
             return super().apply_async(args, kwargs, task_id, producer, **options)
         from celeriac import dedupe
 
+        if carries_more(options):
+            dedupe.hold(self, policy, args, kwargs, task_id=task_id, **options)
+            return super().apply_async(args, kwargs, task_id, producer, **options)
         publish_now = super().apply_async
-        return dedupe.publish(
-            self, policy, publish_now, args or (), kwargs or {}, task_id=task_id, producer=producer, **options
-        )
+        return dedupe.publish(self, policy, publish_now, args, kwargs, task_id=task_id, producer=producer, **options)
 
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
         """Celery calls this before each run."""
         super().before_start(task_id, args, kwargs)
-        policy = self._resolve().exclusive
-        if policy is not None and not self.request.is_eager:
+        policies = self._resolve()
+        if (policies.calling is not None or policies.running is not None) and not self.request.is_eager:
             from celeriac import dedupe
 
-            dedupe.enter(self, policy, args, kwargs)
+            dedupe.enter(self, policies.calling, policies.running, args, kwargs)
 
 
 def _body(task: type[Task]) -> Any:
@@ -138,9 +143,8 @@ def _as_sequence(policy: Any) -> Sequence[Any]:
     return policy if isinstance(policy, (list, tuple)) else (policy,)
 
 
-def _the_only(task: str, policies: list[Any]) -> Any:
+def _the_only(task: str, moment: str, policies: list[Any]) -> Any:
     if len(policies) > 1:
-        raise PolicyError(
-            f"task {task} has {len(policies)} policies of the kind {type(policies[0]).__name__}: one is allowed"
-        )
+        names = " and ".join(type(it).__name__ for it in policies)
+        raise PolicyError(f"task {task} has {len(policies)} policies for {moment} ({names}): one is allowed")
     return policies[0] if policies else None

@@ -1,0 +1,30 @@
+"""Policies in an application's own tests: without Redis, without a worker, by a clock that the test moves.
+
+```python
+from celeriac import testing
+
+with testing.policies(app) as calls:
+    first, second = notify.delay("ann"), notify.delay("ann")
+    assert first.id == second.id
+    assert [it.task_id for it in calls.dropped] == [first.id]
+    assert [it.result for it in calls.run()] == ["sent to ann"]
+    calls.advance(30)
+    assert notify.delay("ann").id != first.id
+```
+
+Inside the block every call of every task of `app` is decided as in production and queued here, in the process. `run`
+runs what is queued as a worker does (with retries, callbacks, `self.request`), `advance` moves the clock and runs what
+becomes due, and results are kept in memory, so that `result.get()` works after it. With `redis_url` the decisions are a
+real Redis' instead, by real time, in keys that begin with a prefix of their own and are deleted at the end.
+
+**Limits.** One run at a time, so nothing ever waits for another run's lock, and a call meets a running one only when
+it is made from inside it. Without Redis the scripts are replaced by a model in Python; the library's own tests hold
+the two against each other.
+"""
+
+from __future__ import annotations
+
+from celeriac.testing.calls import Calls, Dropped, Queued, Ran, policies
+from celeriac.testing.clock import Clock
+
+__all__ = ["Calls", "Clock", "Dropped", "Queued", "Ran", "policies"]
