@@ -52,12 +52,14 @@ def run(document: str, environ: Mapping[str, str]) -> int:
 
 def work(app: Any, config: Config, environment: Environment, own: Own, laid: list[Setting]) -> int:
     """Add the parts to the application and run Celery's worker command; its exit code."""
-    from celeriac import consumer, delivery, logs, reports
+    from celeriac import consumer, delivery, logs, published, reports
     from celeriac.drain import Drain, hand_back_held
     from celeriac.health.backlog import BacklogWatch
     from celeriac.health.server import HealthServer
     from celeriac.health.vitals import Vitals, pool_processes
-    from celeriac.metrics import WorkerMetrics
+    from celeriac.metrics import requests as counted_requests
+    from celeriac.metrics.exposition import WorkerMetrics
+    from celeriac.metrics.worker import count_here
     from celeriac.reaper import Reaper
 
     who = {"pool": config.pool.name, "namespace": config.pool.namespace, "pod": environment.pod_name}
@@ -69,7 +71,7 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
     if delivered is not None:
         delivered.holdings.on_buried = reports.buried(sentry)
     vitals = Vitals(stalled_seconds=config.liveness.stalled_seconds, drain_timeout_seconds=config.drain.timeout_seconds)
-    metrics = WorkerMetrics(vitals.observe, namespace=config.pool.namespace, pool=config.pool.name)
+    metrics = WorkerMetrics(vitals.observe, count_here(), namespace=config.pool.namespace, pool=config.pool.name)
     described = {
         **who,
         "version": version(),
@@ -92,7 +94,12 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
     app.conf.worker_consumer = consumer.consumer_class(stock_class(app.conf.worker_consumer), parts)
     reports.install_unknown_tasks(sentry)
     once_built(lambda worker: setattr(vitals, "worker", worker))
-    once_set_up(lambda: application.install_task_loggers(app), lambda: reports.install_requests(app, sentry))
+    published.install()
+    once_set_up(
+        lambda: application.install_task_loggers(app),
+        lambda: reports.install_requests(app, sentry),
+        lambda: counted_requests.install(app),
+    )
     application.select_queues(app, config)
     health.start()
     drain.start()

@@ -47,6 +47,8 @@ class Observed:
     """Attempts in a row that failed."""
     broker_losses: int = 0
     """Connections that broke since the start."""
+    broker_reconnects: int = 0
+    """Connections that were made after one had broken."""
     draining_seconds: float | None = None
     drain_timeout_seconds: float = 0
     running: tuple[Running, ...] = ()

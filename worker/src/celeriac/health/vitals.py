@@ -45,6 +45,7 @@ class Vitals:
         self.broker_lost: float | None = None
         self.broker_attempts = 0
         self.broker_losses = 0
+        self.broker_reconnects = 0
         self.draining: float | None = None
         self.ignoring_since: float | None = None
         self._processes_seen: float | None = None
@@ -70,6 +71,8 @@ class Vitals:
 
     def broker_connected(self) -> None:
         """A connection to the broker stands."""
+        if self.broker_lost is not None and self.broker_losses:
+            self.broker_reconnects += 1
         self.broker_lost = None
         self.broker_attempts = 0
 
@@ -99,6 +102,7 @@ class Vitals:
             broker_away_seconds=_age(now, self.broker_lost),
             broker_attempts=self.broker_attempts,
             broker_losses=self.broker_losses,
+            broker_reconnects=self.broker_reconnects,
             draining_seconds=_age(now, self.draining),
             drain_timeout_seconds=self.drain_timeout_seconds,
             **_requests(self.worker),

@@ -1,0 +1,84 @@
+"""How do the counts of a pool's processes reach their parent?
+
+Through one pipe that the parent opens before the pool starts and every child inherits. A child writes a line for each
+count, in one piece (a line is shorter than what a pipe takes at once), and without waiting: while nobody reads and the
+pipe is full, counts are dropped, for a task must not wait for its metrics. The parent empties the pipe once a second
+and before each scrape. No files, and nothing to clean up when a child dies.
+
+The parent's own thread only ever sleeps and reads what is there, so it also fits pools of green threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from typing import Final
+
+from celeriac import counts
+from celeriac.counts import Count, Receiver, Timing
+
+READ_SECONDS: Final = 1.0
+LONGEST_LINE: Final = 512
+"""POSIX's least size up to which a write into a pipe is one piece."""
+CHUNK: Final = 65536
+
+
+class ChildCounts:
+    """Receives what the children of this process count.
+
+    Args:
+        receive: told of each count of a child, in the parent.
+    """
+
+    def __init__(self, receive: Receiver) -> None:
+        self.receive = receive
+        self._definitions = {it.name: it for it in counts.definitions()}
+        self._lock = threading.Lock()
+        self._rest = b""
+        self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def start(self) -> None:
+        """From now on processes that this one forks count into the pipe."""
+        os.register_at_fork(after_in_child=self._become_child)
+        threading.Thread(target=self._read_for_ever, name="celeriac-counts", daemon=True).start()
+
+    def _become_child(self) -> None:
+        counts.receive_by(self.send)
+
+    def send(self, what: Count | Timing, value: float, labels: tuple[str, ...]) -> None:
+        """Write one count into the pipe, or drop it."""
+        line = json.dumps([what.name, value, *labels]).encode() + b"\n"
+        if len(line) <= LONGEST_LINE:
+            with contextlib.suppress(OSError):  # full, or the parent is gone
+                os.write(self._writing, line)
+
+    def read(self) -> int:
+        """Take everything that is in the pipe; how many counts that was."""
+        taken = 0
+        with self._lock:
+            while chunk := self._chunk():
+                *lines, self._rest = (self._rest + chunk).split(b"\n")
+                for line in lines:
+                    taken += self._take(line)
+        return taken
+
+    def _chunk(self) -> bytes:
+        try:
+            return os.read(self._reading, CHUNK)
+        except BlockingIOError:
+            return b""
+
+    def _take(self, line: bytes) -> bool:
+        name, value, *labels = json.loads(line)
+        what = self._definitions.get(name)
+        if what is not None:
+            self.receive(what, value, tuple(labels))
+        return what is not None
+
+    def _read_for_ever(self) -> None:
+        while True:
+            time.sleep(READ_SECONDS)
+            self.read()

@@ -1,0 +1,95 @@
+"""(pure) How much of everything has been counted so far?
+
+Called for each count of the worker's parent process and read at each scrape, from several threads; one lock, held for
+the change of a number. Names of tasks and queues come from messages, so they are bounded: of each the first hundred
+are kept apart and the rest are added up as `other`, so that no producer can make the page grow without end.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from typing import Final
+
+from celeriac.counts import Count, Timing
+
+NAMES_KEPT_APART: Final = 100
+BOUNDED_LABELS: Final = frozenset({"name", "queue"})
+"""Labels whose values come from messages."""
+OTHER: Final = "other"
+
+Labels = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Distribution:
+    """How long something took, so far."""
+
+    buckets: list[int]
+    """How many fell into each bucket; the last one has no upper bound."""
+    sum_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything at one moment."""
+
+    counts: dict[str, dict[Labels, float]] = field(default_factory=dict)
+    timings: dict[str, dict[Labels, Distribution]] = field(default_factory=dict)
+
+
+class Tally:
+    """The sums of one worker. All methods may be called from any thread."""
+
+    def __init__(self, *, names: int = NAMES_KEPT_APART) -> None:
+        self.names = names
+        self._lock = threading.Lock()
+        self._known: dict[str, set[str]] = {}
+        self._counts: dict[str, dict[Labels, float]] = {}
+        self._timings: dict[str, dict[Labels, Distribution]] = {}
+
+    def receive(self, what: Count | Timing, value: float, labels: Labels) -> None:
+        """Add one count."""
+        if len(labels) != len(what.labels):
+            return  # of a child whose code is of another version
+        with self._lock:
+            labels = self._bounded(what, labels)
+            if isinstance(what, Count):
+                rows = self._counts.setdefault(what.name, {})
+                rows[labels] = rows.get(labels, 0.0) + value
+                return
+            distributions = self._timings.setdefault(what.name, {})
+            found = distributions.get(labels)
+            if found is None:
+                found = distributions[labels] = Distribution([0] * (len(what.bounds) + 1))
+            found.buckets[bisect_left(what.bounds, value)] += 1
+            found.sum_seconds += value
+
+    def snapshot(self) -> Snapshot:
+        """A copy of all sums."""
+        with self._lock:
+            return Snapshot(
+                {name: dict(rows) for name, rows in self._counts.items()},
+                {
+                    name: {labels: Distribution(list(it.buckets), it.sum_seconds) for labels, it in rows.items()}
+                    for name, rows in self._timings.items()
+                },
+            )
+
+    def _bounded(self, what: Count | Timing, labels: Labels) -> Labels:
+        if BOUNDED_LABELS.isdisjoint(what.labels):
+            return labels
+        return tuple(
+            self._known_or_other(label, value) if label in BOUNDED_LABELS else value
+            for label, value in zip(what.labels, labels, strict=True)
+        )
+
+    def _known_or_other(self, label: str, value: str) -> str:
+        known = self._known.setdefault(label, set())
+        if value in known:
+            return value
+        if len(known) >= self.names:
+            return OTHER
+        known.add(value)
+        return value
