@@ -31,7 +31,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import LockError, LockNotOwnedError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from celeriac import keys, scripts
+from celeriac import counts, keys, scripts
 
 logger = logging.getLogger(__name__)
 
@@ -147,11 +147,13 @@ class Lock:
         text = uuid.uuid4().hex if token is None else _text(self.redis.get_encoder().encode(token))
         blocking = self.blocking if blocking is None else blocking
         limit = self.blocking_timeout if blocking_timeout is None else blocking_timeout
+        asked = time.monotonic()
         if not blocking or (limit is not None and limit <= 0):
             answer = self._ask(text, "try", 0)
             fence = answer if not isinstance(answer, int) else None
         else:
             fence = self._wait(text, limit)
+        counts.LOCK_WAIT.observe(time.monotonic() - asked, "not_acquired" if fence is None else "acquired")
         if fence is None:
             return False
         self._taken(text, int(fence))
@@ -333,6 +335,7 @@ class _Renewal:
 
     def _lose(self, why: str) -> None:
         if not self._stopped.is_set():
+            counts.LOCKS_LOST.add()
             logger.error("lost lock %s: %s", self._lock.name, why)
             self._lock.lost.set()
 

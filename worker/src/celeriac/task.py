@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import celery
 
+from celeriac import published
 from celeriac.exceptions import PolicyError
 from celeriac.policies import CallPolicy, Exclusive, Policy, carries_more
 
@@ -67,6 +68,7 @@ class Task(celery.Task):  # type: ignore[type-arg]  # generic only in the stubs
             PolicyError: the policy does not fit the task.
         """
         super().on_bound(app)
+        published.install()
         cls._resolve()
 
     @classmethod

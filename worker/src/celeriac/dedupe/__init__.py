@@ -20,6 +20,7 @@ from celery import states
 from celery.exceptions import Reject
 from kombu.utils.uuid import uuid
 
+from celeriac import counts
 from celeriac.dedupe import coalesce, debounce, exclusive, throttle, unique
 from celeriac.dedupe.publishing import FAILURES, Call, Publish, call_dropped, logger, say_undecided
 from celeriac.policies import CALL_HEADER, CallPolicy, Coalesce, Debounce, Exclusive, Throttle, Unique
@@ -35,6 +36,13 @@ def publish(task: Any, policy: CallPolicy, publish_now: Publish, args: Any, kwar
         kombu.exceptions.OperationalError: the broker cannot be reached, as without a policy.
     """
     call = _call(task, policy, publish_now, args, kwargs, options)
+    result = _publish(call, policy)
+    if getattr(result, "id", None) == call.task_id:
+        counts.POLICY_OUTCOMES.add(type(policy).__name__, "published")
+    return result
+
+
+def _publish(call: Call, policy: CallPolicy) -> Any:
     match policy:
         case Throttle():
             return throttle.publish(call, policy)
@@ -71,14 +79,16 @@ def enter(task: Any, calling: CallPolicy | None, running: Exclusive | None, args
         celery.exceptions.Ignore: it does not begin; Celery settles its message.
         PolicyError: the key does not fit the call.
     """
+    deciding: Any = calling
     try:
         mark = mark_of(task.request.headers)
         if calling is not None and mark:
             _start(task, calling, calling.key_of(task.run, args, kwargs), mark)
         if running is not None:
+            deciding = running
             exclusive.start(task, running, running.key_of(task.run, args, kwargs))
     except FAILURES as error:
-        say_undecided(task, "runs", error)
+        say_undecided(task, deciding, "runs", error)
 
 
 def _start(task: Any, policy: CallPolicy, key: str, mark: str) -> None:

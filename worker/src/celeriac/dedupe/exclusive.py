@@ -14,7 +14,7 @@ from typing import Any
 from kombu.utils.uuid import uuid
 from redis.exceptions import LockError
 
-from celeriac import connections, keys
+from celeriac import connections, counts, keys
 from celeriac.dedupe import settling
 from celeriac.dedupe.publishing import FAILURES, text
 from celeriac.lock import Lock
@@ -43,9 +43,12 @@ def start(task: Any, policy: Exclusive, key: str) -> None:
     token = f"{request.id}:{uuid()}"
     if lock.acquire(blocking=policy.on_conflict == "wait", blocking_timeout=policy.wait_seconds, token=token):
         request.celeriac_lock = lock
+        counts.POLICY_OUTCOMES.add("Exclusive", "ran")
         return
     if policy.on_conflict == "skip" and not _is_own(lock, request.id):
+        counts.POLICY_OUTCOMES.add("Exclusive", "skipped")
         settling.skip(task, f"another run of {task.name} with key {key!r} was under way")
+    counts.POLICY_OUTCOMES.add("Exclusive", "put_back")
     settling.put_back(task, f"another run with key {key!r} is under way", policy.backoff_seconds)
 
 

@@ -18,6 +18,7 @@ from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
+from celeriac import counts
 from celeriac.policies import CALL_HEADER
 
 logger = logging.getLogger(__name__)
@@ -56,11 +57,12 @@ class Call:
 
     def publish_undecided(self, error: object) -> Any:
         """Publish it because its policy cannot be asked: in doubt it runs twice rather than never."""
-        say_undecided(self.task, "is published", error)
+        say_undecided(self.task, self.task._resolve().calling, "is published", error)
         return self.publish()
 
     def dropped(self, policy: Any, task_id: str) -> Any:
         """Say that another call runs instead; that one's result handle."""
+        counts.POLICY_OUTCOMES.add(type(policy).__name__, "dropped")
         call_dropped.send(sender=self.task, policy=policy, key=self.key, task_id=task_id)
         return self.task.AsyncResult(task_id)
 
@@ -119,8 +121,9 @@ def _captured(producer: Any) -> Iterator[list[tuple[str, str]]]:
         del channel._put
 
 
-def say_undecided(task: Any, what: str, error: object) -> None:
+def say_undecided(task: Any, policy: Any, what: str, error: object) -> None:
     """One warning for each call that is not decided."""
+    counts.POLICY_OUTCOMES.add(type(policy).__name__, "undecided")
     logger.warning("policy of task %s cannot be decided, it %s: %s", task.name, what, error)
 
 

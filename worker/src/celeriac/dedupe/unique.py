@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from celeriac import connections, keys, policy_scripts
+from celeriac import connections, counts, keys, policy_scripts
 from celeriac.dedupe import claims, settling
 from celeriac.dedupe.keeping import RUN_SECONDS, keeper
 from celeriac.dedupe.publishing import FAILURES, Call, milliseconds
@@ -57,8 +57,10 @@ def start(task: Any, policy: Unique, key: str, mark: str) -> None:
     lasting = milliseconds(RUN_SECONDS) if is_until_done else 0
     answer = policy_scripts.UNIQUE_START.run(store.client, [name, keys.covered(name)], [task_id, lasting])
     if answer < 0:
+        counts.POLICY_OUTCOMES.add("Unique", "skipped")
         settling.skip(task, f"another call of {task.name} with key {key!r} has run in its place")
     if answer > 0:
+        counts.POLICY_OUTCOMES.add("Unique", "put_back")
         settling.put_back(task, f"another run with key {key!r} is under way")
     if is_until_done:
         keeper.keep(store.client, name, f"r:{task_id}")

@@ -153,5 +153,7 @@ def install(app: Any) -> None:
 
     def received(request: Any, **_: Any) -> None:
         counts.TASKS.add(request.name, "received")
+        if (request.delivery_info or {}).get("redelivered"):
+            counts.REDELIVERIES.add()
 
     signals.task_received.connect(received, weak=False, dispatch_uid="celeriac-counts-received")
