@@ -14,7 +14,7 @@ from typing import Any
 from celeriac_operator import desired, difference, labels, names, observed, secrets
 from celeriac_operator.desired import Choices, TemplateError, deployment
 from celeriac_operator.observed import Answer, Observed
-from celeriac_operator.resource import CeleryWorkerPool
+from celeriac_operator.resource import Broker, CeleryWorkerPool, ResultBackend
 from celeriac_operator.settings import Settings
 
 Manifest = Mapping[str, Any]
@@ -110,7 +110,16 @@ def choose_digest(seen: Observed) -> str | None:
 
 def missing_secret(seen: Observed) -> str:
     """Which Secret, or key of it, the workers need and do not find, in words; empty: none."""
-    for name, key in url_keys(seen.pool):
+    return _missing(seen, url_keys(seen.pool))
+
+
+def missing_broker_secret(seen: Observed) -> str:
+    """The same for the broker's URL alone."""
+    return _missing(seen, _keys(seen.pool.spec.broker))
+
+
+def _missing(seen: Observed, keys: tuple[tuple[str, str], ...]) -> str:
+    for name, key in keys:
         facts = seen.secrets.get(name)
         if facts is None or not facts.readable:
             continue
@@ -124,7 +133,10 @@ def missing_secret(seen: Observed) -> str:
 
 def url_keys(pool: CeleryWorkerPool) -> tuple[tuple[str, str], ...]:
     """Secret and key of each URL that workers get in their environment."""
-    sections = (pool.spec.broker, pool.spec.result_backend)
+    return _keys(pool.spec.broker, pool.spec.result_backend)
+
+
+def _keys(*sections: Broker | ResultBackend | None) -> tuple[tuple[str, str], ...]:
     sources = [section.url_from.secret_key_ref for section in sections if section and section.url_from]
     return tuple((source.name, source.key) for source in sources)
 

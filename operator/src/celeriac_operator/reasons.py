@@ -30,6 +30,15 @@ class Type(Meaningful):
         "The pool will not become ready without a person: the reason names the cause, the message quotes who knows it "
         "best, the container, the kubelet, the scheduler or the API server. Absent otherwise.",
     )
+    BROKER_REACHABLE = (
+        "BrokerReachable",
+        "Workers can talk to the broker. It is their word: a worker is ready only while it consumes, and one that "
+        "gives up says why. Unknown while no worker runs or none has got that far.",
+    )
+    TIME_LIMITS_ENFORCED = (
+        "TimeLimitsEnforced",
+        "Tasks cannot outlast the pool's time limits; the reason says by whom. Absent when the pool sets none.",
+    )
     SENTRY_CONFIGURED = (
         "SentryConfigured",
         "The Sentry DSN is there and well-formed. Workers run in any case. Absent when the pool has no sentry section.",
@@ -117,8 +126,45 @@ class SentryReason(Meaningful):
     UNREADABLE = ("SecretUnreadable", "The operator may not read the Secret, so it cannot tell. Workers may.")
 
 
+class BrokerReason(Meaningful):
+    """Reasons of BrokerReachable."""
+
+    CONNECTED = ("Connected", "At least one worker is connected and consumes.")
+    CONNECTION_REFUSED = (
+        "ConnectionRefused",
+        "Workers have given up: nothing answers at the broker's address, or it refuses the connection.",
+    )
+    AUTHENTICATION_FAILED = ("AuthenticationFailed", "Workers have given up: the broker refuses their credentials.")
+    SECRET_NOT_FOUND = ("SecretNotFound", "The Secret with the broker's URL, or the key in it, does not exist.")
+    NOT_KNOWN = (
+        "NotKnown",
+        "There is no worker, or none that consumes, and none has given up. While the broker is away workers try again, "
+        "and Ready says `WorkersNotReady`.",
+    )
+
+
+class LimitReason(Meaningful):
+    """Reasons of TimeLimitsEnforced."""
+
+    BY_CELERY = ("ByCelery", "Celery ends the task: prefork, and gevent as far as the task lets others run.")
+    BY_PROBE = (
+        "ByLivenessProbe",
+        "The liveness probe fails when a task runs past its hard limit, and the container is restarted: threads, solo, "
+        "eventlet.",
+    )
+    APPLICATIONS_POOL = (
+        "ApplicationsPool",
+        "`worker.pool` is not set, so the application's own `worker_pool` decides. The hard limit is enforced in any "
+        "case, the soft one on prefork.",
+    )
+    POOL_UNSUPPORTED = (
+        "PoolUnsupported",
+        "`softSeconds` has no effect: only prefork can raise SoftTimeLimitExceeded in a task.",
+    )
+
+
 class EventReason(Meaningful):
-    """Events beside those that carry a reason of Stalled or SentryConfigured."""
+    """Events beside those that carry the reason of a condition."""
 
     REPAIRED = ("Repaired", "An owned object was changed or deleted by somebody else, and was put right.")
     RECOVERED = ("Recovered", "The pool is ready again after it was stalled.")

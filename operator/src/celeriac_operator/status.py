@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from celeriac_operator import labels, names, plan, secrets, stalled
+from celeriac_operator import labels, names, plan, stalled
+from celeriac_operator.conditions import broker, sentry, time_limits
+from celeriac_operator.conditions.statement import Answer, Statement
 from celeriac_operator.desired import deployment
 from celeriac_operator.observed import Observed, Pod
-from celeriac_operator.reasons import Cause, EventReason, Meaningful, Progress, SentryReason, Type
+from celeriac_operator.reasons import Cause, EventReason, Meaningful, Progress, Type
 from celeriac_operator.resource import Condition, Status
 from celeriac_operator.stalled import Case
 
+QUESTIONS = (broker.reachable, time_limits.enforced, sentry.configured)
+"""What else is said of a pool; each question may go unasked."""
+
+ALARMING: Mapping[Type, Answer] = {
+    Type.STALLED: "True",
+    Type.SENTRY_CONFIGURED: "False",
+    Type.TIME_LIMITS_ENFORCED: "False",
+}
+"""Conditions that are worth an event when they come to this status. That the broker is away shows in others."""
+
 NOT_CONSUMING_SECONDS = 30
 """How long a started worker may take to reach the broker before the pool says that its workers do not consume."""
-
-Answer = Literal["True", "False", "Unknown"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,20 +74,10 @@ class _Verdict:
     stalled: bool = False
 
 
-@dataclass(frozen=True)
-class _Statement:
-    """A condition without its time."""
-
-    type: Type
-    status: Answer
-    reason: Meaningful
-    message: str
-
-
 def compute(case: Case) -> Report:
     """The status of a pool that could be read."""
     pool, counts = case.seen.pool, _count(case.seen)
-    statements = [*_overall(_judge(case, counts)), *_sentry(case)]
+    statements = [*_overall(_judge(case, counts)), *(each for question in QUESTIONS if (each := question(case)))]
     status = Status(
         observed_generation=pool.metadata.generation,
         replicas=counts.there,
@@ -112,7 +112,7 @@ def events(old: Status, new: Status) -> Iterator[Event]:
     """What is worth an event in the step from one status to the next. The old status is the memory: a restart of the
     operator repeats nothing."""
     before, after = ({each.type: each for each in status.conditions} for status in (old, new))
-    for kind, failed in ((Type.STALLED, "True"), (Type.SENTRY_CONFIGURED, "False")):
+    for kind, failed in ALARMING.items():
         was, now = before.get(kind), after.get(kind)
         if (
             now is not None
@@ -124,13 +124,13 @@ def events(old: Status, new: Status) -> Iterator[Event]:
         yield Event(kind="Normal", reason=EventReason.RECOVERED, message=after[Type.READY].message)
 
 
-def _overall(verdict: _Verdict) -> list[_Statement]:
+def _overall(verdict: _Verdict) -> list[Statement]:
     ready: Answer = "True" if verdict.ready else "False"
-    statements = [_Statement(Type.READY, ready, verdict.reason, verdict.message)]
+    statements = [Statement(Type.READY, ready, verdict.reason, verdict.message)]
     if verdict.reconciling:
-        statements.append(_Statement(Type.RECONCILING, "True", Progress.PROGRESSING, verdict.message))
+        statements.append(Statement(Type.RECONCILING, "True", Progress.PROGRESSING, verdict.message))
     if verdict.stalled:
-        statements.append(_Statement(Type.STALLED, "True", verdict.reason, verdict.message))
+        statements.append(Statement(Type.STALLED, "True", verdict.reason, verdict.message))
     return statements
 
 
@@ -225,42 +225,7 @@ def _recheck(case: Case) -> float | None:
     return min((wait for wait in waits if wait > 0), default=None)
 
 
-def _sentry(case: Case) -> list[_Statement]:
-    pool = case.seen.pool
-    if pool.spec.sentry is None:
-        return []
-    if any(conflict.kind == "Secret" for conflict in case.plan.conflicts):
-        name = names.sentry_secret(pool)
-        message = f"a Secret named {name} exists and is not this pool's: use dsnFrom, or remove the Secret"
-        return [_Statement(Type.SENTRY_CONFIGURED, "False", SentryReason.NAME_CONFLICT, message)]
-    if pool.spec.sentry.dsn_from is None:
-        message = f"the DSN is in Secret {names.sentry_secret(pool)}"
-        return [_Statement(Type.SENTRY_CONFIGURED, "True", SentryReason.CONFIGURED, message)]
-    source = pool.spec.sentry.dsn_from.secret_key_ref
-    return [_judge_dsn(source.name, source.key, case.seen.secrets.get(source.name, secrets.ABSENT))]
-
-
-def _judge_dsn(name: str, key: str, facts: secrets.Facts) -> _Statement:
-    where = f"key {key} of Secret {name}"
-    value = facts.values.get(key)
-    answer: Answer = "False"
-    if not facts.readable:
-        answer, reason, message = "Unknown", SentryReason.UNREADABLE, f"the operator may not read Secret {name}"
-    elif not facts.exists:
-        reason, message = SentryReason.SECRET_NOT_FOUND, f"Secret {name} does not exist: no failure is reported"
-    elif value is None:
-        reason, message = SentryReason.SECRET_NOT_FOUND, f"Secret {name} has no key {key}: no failure is reported"
-    elif value.dsn is secrets.Dsn.EMPTY:
-        reason, message = SentryReason.INVALID_DSN, f"{where} is empty: no failure is reported"
-    elif value.dsn is secrets.Dsn.MALFORMED:
-        reason = SentryReason.INVALID_DSN
-        message = f"{where} is not a DSN, which looks like https://<key>@<host>/<project>: no failure is reported"
-    else:
-        answer, reason, message = "True", SentryReason.CONFIGURED, f"the DSN is in {where}"
-    return _Statement(Type.SENTRY_CONFIGURED, answer, reason, message)
-
-
-def _conditions(statements: Iterable[_Statement], old: Status, generation: int, now: datetime) -> tuple[Condition, ...]:
+def _conditions(statements: Iterable[Statement], old: Status, generation: int, now: datetime) -> tuple[Condition, ...]:
     """Conditions with their times: that of the last change of the status, not of its wording."""
     before = {each.type: each for each in old.conditions}
     conditions = []
@@ -281,7 +246,9 @@ def _conditions(statements: Iterable[_Statement], old: Status, generation: int, 
 
 
 def _words(status: Status) -> set[tuple[str, str, str]]:
-    return {(each.type, each.status, each.reason) for each in status.conditions}
+    # That workers reach the broker comes with the first one that is ready, and can wait for the others.
+    told = (each for each in status.conditions if each.type != Type.BROKER_REACHABLE or each.status == "False")
+    return {(each.type, each.status, each.reason) for each in told}
 
 
 def _unordered(status: Status) -> Status:

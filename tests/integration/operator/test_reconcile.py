@@ -29,7 +29,7 @@ def test_a_pool_gets_a_deployment_and_becomes_ready_with_its_workers(place: Plac
     assert place.await_reason("Reconciling", "True Progressing")["message"]
     place.make_ready(place.await_pods(2))
     control_plane.kubectl("wait", "-n", place.namespace, "--for=condition=Ready", "cwp/emails", "--timeout=20s")
-    assert place.reasons() == {"Ready": "True Ready"}
+    assert place.reasons() == {"Ready": "True Ready", "BrokerReachable": "True Connected"}
     line = control_plane.kubectl("get", "-n", place.namespace, "cwp", "--no-headers").split()
     assert line[:4] == ["emails", "2/2", "2", "Ready"]
     wide = control_plane.kubectl("get", "-n", place.namespace, "cwp", "-o", "wide")
@@ -340,12 +340,16 @@ def test_what_the_kubelet_says_is_quoted_with_one_event(
     place.set_container(pod, **status)
     condition = place.await_reason("Stalled", f"True {reason}")
     assert words in condition["message"]
-    assert place.reasons() == {"Ready": f"False {reason}", "Stalled": f"True {reason}"}
+    assert place.reasons() == {
+        "Ready": f"False {reason}",
+        "Stalled": f"True {reason}",
+        "BrokerReachable": "Unknown NotKnown",
+    }
     events = until("event", lambda: [e for e in place.api.list("Event", place.namespace) if e["reason"] == reason])
     assert [(e["type"], e["involvedObject"]["name"]) for e in events] == [("Warning", "emails")]
     place.make_ready([pod])
     place.await_reason("Ready", "True Ready")
-    assert set(place.conditions()) == {"Ready"}
+    assert set(place.conditions()) == {"Ready", "BrokerReachable"}
 
 
 def test_a_broken_new_image_leaves_the_old_workers_and_says_so(place: Place) -> None:

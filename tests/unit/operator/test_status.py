@@ -13,13 +13,12 @@ from tests.unit.operator.factories import (
     a_pool,
     counts,
     seen,
-    some_facts,
 )
 
 from celeriac_operator import status
-from celeriac_operator.plan import Conflict, Plan
+from celeriac_operator.plan import Plan
 from celeriac_operator.resource import CeleryWorkerPool, Condition, Status
-from celeriac_operator.secrets import ABSENT, UNREADABLE
+from celeriac_operator.secrets import ABSENT
 
 DSN = {"sentry": {"dsnFrom": {"secretKeyRef": {"name": "sentry", "key": "dsn"}}}}
 READY_POD = a_container(ready=True, started=True, running_for=60)
@@ -156,7 +155,7 @@ def shown(report: status.Report) -> dict[str, tuple[str, str, str]]:
         ),
     ],
 )
-def test_conditions_when(
+def test_ready_reconciling_and_stalled_when(
     spec: dict[str, Any],
     deployment_status: dict[str, Any],
     pods: list[dict[str, Any]],
@@ -164,69 +163,9 @@ def test_conditions_when(
 ) -> None:
     pool = a_pool(**spec)
     made = [a_pod(pool, *pod["containers"], **{k: v for k, v in pod.items() if k != "containers"}) for pod in pods]
-    assert shown(compute(pool, deployment_status=deployment_status, pods=made)) == expected
-
-
-@pytest.mark.parametrize(
-    ("facts", "expected"),
-    [
-        pytest.param(
-            some_facts(dsn="https://k@sentry.example/1"),
-            ("True", "Configured", "the DSN is in key dsn of Secret sentry"),
-            id="the DSN is there",
-        ),
-        pytest.param(
-            some_facts(dsn=" https://k@sentry.example/1\n"),
-            ("True", "Configured", "the DSN is in key dsn of Secret sentry"),
-            id="the DSN has white space around it",
-        ),
-        pytest.param(
-            ABSENT,
-            ("False", "SecretNotFound", "Secret sentry does not exist: no failure is reported"),
-            id="the Secret does not exist",
-        ),
-        pytest.param(
-            some_facts(other="x"),
-            ("False", "SecretNotFound", "Secret sentry has no key dsn: no failure is reported"),
-            id="the key does not exist",
-        ),
-        pytest.param(
-            some_facts(dsn=""),
-            ("False", "InvalidDSN", "key dsn of Secret sentry is empty: no failure is reported"),
-            id="the value is empty",
-        ),
-        pytest.param(
-            some_facts(dsn="sentry.example"),
-            (
-                "False",
-                "InvalidDSN",
-                "key dsn of Secret sentry is not a DSN, which looks like https://<key>@<host>/<project>: no failure is "
-                "reported",
-            ),
-            id="the value is no DSN",
-        ),
-        pytest.param(
-            UNREADABLE,
-            ("Unknown", "SecretUnreadable", "the operator may not read Secret sentry"),
-            id="the operator may not read it",
-        ),
-    ],
-)
-def test_sentry_configured_when(facts: Any, expected: tuple[str, str, str]) -> None:
-    found = shown(compute(a_pool(**DSN), deployment_status=counts(1, 1), facts={"sentry": facts}))
-    assert found["SentryConfigured"] == expected
-    assert found["Ready"][0] == "True"
-
-
-def test_a_foreign_secret_for_an_inline_dsn_is_named() -> None:
-    plan = Plan(conflicts=(Conflict(kind="Secret", name="emails-sentry", owner=""),))
-    pool = a_pool(sentry={"dsn": "https://k@sentry.example/1"})
-    found = shown(compute(pool, deployment_status=counts(1, 1), plan=plan))["SentryConfigured"]
-    assert found[:2] == ("False", "NameConflict")
-
-
-def test_a_pool_without_sentry_says_nothing_about_it() -> None:
-    assert "SentryConfigured" not in shown(compute(a_pool()))
+    found = shown(compute(pool, deployment_status=deployment_status, pods=made))
+    del found["BrokerReachable"]
+    assert found == expected
 
 
 def test_waits_for_an_earlier_pools_deployment() -> None:
@@ -266,7 +205,8 @@ def before(**ready: Any) -> dict[str, Any]:
     ],
 )
 def test_the_time_of_a_condition_moves_when(was: dict[str, Any], changed: bool) -> None:
-    (condition,) = compute(a_pool(status=before(**was)), deployment_status=counts(1, 1)).status.conditions
+    conditions = compute(a_pool(status=before(**was)), deployment_status=counts(1, 1)).status.conditions
+    (condition,) = (each for each in conditions if each.type == "Ready")
     assert (condition.last_transition_time == NOW) == changed
 
 
@@ -296,6 +236,17 @@ def test_a_change_is_minor_when(then: dict[str, Any], minor: bool) -> None:
     pool = a_pool(replicas=3)
     old = compute(pool, deployment_status=counts(3, 1)).status
     assert status.is_minor(old, compute(pool, deployment_status=then).status) == minor
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "minor"),
+    [
+        pytest.param(("Unknown", "NotKnown"), ("True", "Connected"), True, id="the first worker gets through"),
+        pytest.param(("Unknown", "NotKnown"), ("False", "ConnectionRefused"), False, id="a worker gives up"),
+    ],
+)
+def test_what_workers_say_of_the_broker_is_minor_when(old: Any, new: Any, minor: bool) -> None:
+    assert status.is_minor(a_status(BrokerReachable=old), a_status(BrokerReachable=new)) == minor
 
 
 def test_a_worker_that_starts_is_given_time_to_reach_the_broker() -> None:
@@ -343,6 +294,18 @@ STALLED = {"Ready": ("False", "CrashLoop"), "Stalled": ("True", "CrashLoop")}
             {**NOT_READY, "SentryConfigured": ("True", "Configured")},
             [],
             id="the DSN is good again: silence",
+        ),
+        pytest.param(
+            NOT_READY,
+            {**NOT_READY, "TimeLimitsEnforced": ("False", "PoolUnsupported")},
+            [("Warning", "PoolUnsupported")],
+            id="a time limit has no effect: a warning",
+        ),
+        pytest.param(
+            NOT_READY,
+            {**NOT_READY, "BrokerReachable": ("False", "ConnectionRefused")},
+            [],
+            id="the broker is away: silence, for the pool is not ready or stalled as well",
         ),
     ],
 )

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from celeriac_operator import labels
-from celeriac_operator.reasons import Cause, EventReason, Meaningful, Progress, SentryReason, Type
+from celeriac_operator.reasons import (
+    BrokerReason,
+    Cause,
+    EventReason,
+    LimitReason,
+    Meaningful,
+    Progress,
+    SentryReason,
+    Type,
+)
 
 CONDITIONS_HEAD = """\
 # Conditions and events
@@ -27,10 +36,12 @@ def conditions() -> str:
         *_section("Types", "type", Type),
         *_section("Reasons of Ready and Reconciling", "reason", Progress),
         *_section("Reasons of Stalled, and of Ready while it is", "reason", Cause),
+        *_section("Reasons of BrokerReachable", "reason", BrokerReason),
+        *_section("Reasons of TimeLimitsEnforced", "reason", LimitReason),
         *_section("Reasons of SentryConfigured", "reason", SentryReason),
         "## Events\n",
-        "When a pool becomes stalled, or Sentry's DSN turns out unusable, a `Warning` carries the condition's reason "
-        "and message, once. Beside these:\n",
+        "When a pool becomes stalled, or Sentry's DSN or a time limit turns out to have no effect, a `Warning` carries "
+        "the condition's reason and message, once. Beside these:\n",
         *_table("reason", ((each.value, each.meaning) for each in EventReason)),
     ]
     return "\n".join(parts) + "\n"

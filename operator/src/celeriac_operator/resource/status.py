@@ -57,4 +57,5 @@ class Status(Model):
     library: Annotated[str, bound(max_length=1024)] | None = None
     """The image that the workers' library was taken from; absent with inject Never."""
     conditions: Annotated[tuple[Condition, ...], bound(max_length=16, schema=map_by("type"))] = ()
-    """The state of the pool, one entry for each question: Ready, Reconciling, Stalled, SentryConfigured."""
+    """The state of the pool, one entry for each question: Ready, Reconciling, Stalled, BrokerReachable,
+    TimeLimitsEnforced, SentryConfigured."""

@@ -10,12 +10,19 @@ from celeriac_operator import reasons
 from demo import install
 
 HEADINGS = re.findall(r"^### (\w+)", (install.ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
-WELL = {reasons.Progress.READY, reasons.SentryReason.CONFIGURED}
+KINDS = (reasons.Progress, reasons.Cause, reasons.BrokerReason, reasons.LimitReason, reasons.SentryReason)
+WELL = {
+    reasons.Progress.READY,
+    reasons.BrokerReason.CONNECTED,
+    reasons.LimitReason.BY_CELERY,
+    reasons.LimitReason.BY_PROBE,
+    reasons.SentryReason.CONFIGURED,
+}
 
 
 @pytest.mark.parametrize(
     "reason",
-    [each for kind in (reasons.Progress, reasons.Cause, reasons.SentryReason) for each in kind if each not in WELL],
+    [each for kind in KINDS for each in kind if each not in WELL],
     ids=str,
 )
 def test_a_reason_has_a_section(reason):
@@ -23,5 +30,5 @@ def test_a_reason_has_a_section(reason):
 
 
 def test_a_section_is_about_a_reason_that_there_is():
-    known = {str(each) for kind in (reasons.Progress, reasons.Cause, reasons.SentryReason) for each in kind}
+    known = {str(each) for kind in KINDS for each in kind}
     assert set(HEADINGS) <= known

@@ -1,0 +1,44 @@
+"""(pure) Will Sentry hear of failures? Workers run in any case."""
+
+from __future__ import annotations
+
+from celeriac_operator import names, secrets
+from celeriac_operator.conditions.statement import Answer, Statement
+from celeriac_operator.reasons import SentryReason, Type
+from celeriac_operator.stalled import Case
+
+
+def configured(case: Case) -> Statement | None:
+    """The condition SentryConfigured; None: the pool has no sentry section."""
+    pool = case.seen.pool
+    if pool.spec.sentry is None:
+        return None
+    if any(conflict.kind == "Secret" for conflict in case.plan.conflicts):
+        name = names.sentry_secret(pool)
+        message = f"a Secret named {name} exists and is not this pool's: use dsnFrom, or remove the Secret"
+        return Statement(Type.SENTRY_CONFIGURED, "False", SentryReason.NAME_CONFLICT, message)
+    if pool.spec.sentry.dsn_from is None:
+        message = f"the DSN is in Secret {names.sentry_secret(pool)}"
+        return Statement(Type.SENTRY_CONFIGURED, "True", SentryReason.CONFIGURED, message)
+    source = pool.spec.sentry.dsn_from.secret_key_ref
+    return _judge_dsn(source.name, source.key, case.seen.secrets.get(source.name, secrets.ABSENT))
+
+
+def _judge_dsn(name: str, key: str, facts: secrets.Facts) -> Statement:
+    where = f"key {key} of Secret {name}"
+    value = facts.values.get(key)
+    answer: Answer = "False"
+    if not facts.readable:
+        answer, reason, message = "Unknown", SentryReason.UNREADABLE, f"the operator may not read Secret {name}"
+    elif not facts.exists:
+        reason, message = SentryReason.SECRET_NOT_FOUND, f"Secret {name} does not exist: no failure is reported"
+    elif value is None:
+        reason, message = SentryReason.SECRET_NOT_FOUND, f"Secret {name} has no key {key}: no failure is reported"
+    elif value.dsn is secrets.Dsn.EMPTY:
+        reason, message = SentryReason.INVALID_DSN, f"{where} is empty: no failure is reported"
+    elif value.dsn is secrets.Dsn.MALFORMED:
+        reason = SentryReason.INVALID_DSN
+        message = f"{where} is not a DSN, which looks like https://<key>@<host>/<project>: no failure is reported"
+    else:
+        answer, reason, message = "True", SentryReason.CONFIGURED, f"the DSN is in {where}"
+    return Statement(Type.SENTRY_CONFIGURED, answer, reason, message)

@@ -1,0 +1,20 @@
+"""(pure) What a condition says, before it is known since when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from celeriac_operator.reasons import Meaningful, Type
+
+Answer = Literal["True", "False", "Unknown"]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A condition without its time."""
+
+    type: Type
+    status: Answer
+    reason: Meaningful
+    message: str

@@ -1,0 +1,250 @@
+"""What is said of a pool beside whether it is ready: one table for each question."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.unit.operator.factories import (
+    a_case,
+    a_container,
+    a_deployment,
+    a_pod,
+    a_pool,
+    an_end,
+    seen,
+    some_facts,
+)
+
+from celeriac_operator.conditions import broker, sentry, time_limits
+from celeriac_operator.conditions.statement import Statement
+from celeriac_operator.plan import Conflict, Plan
+from celeriac_operator.resource import CeleryWorkerPool
+from celeriac_operator.secrets import ABSENT, UNREADABLE
+
+DSN = {"sentry": {"dsnFrom": {"secretKeyRef": {"name": "sentry", "key": "dsn"}}}}
+
+
+def shown(statement: Statement | None) -> tuple[str, str, str]:
+    assert statement is not None
+    return statement.status, statement.reason.value, statement.message
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        pytest.param(
+            some_facts(dsn="https://k@sentry.example/1"),
+            ("True", "Configured", "the DSN is in key dsn of Secret sentry"),
+            id="the DSN is there",
+        ),
+        pytest.param(
+            some_facts(dsn=" https://k@sentry.example/1\n"),
+            ("True", "Configured", "the DSN is in key dsn of Secret sentry"),
+            id="the DSN has white space around it",
+        ),
+        pytest.param(
+            ABSENT,
+            ("False", "SecretNotFound", "Secret sentry does not exist: no failure is reported"),
+            id="the Secret does not exist",
+        ),
+        pytest.param(
+            some_facts(other="x"),
+            ("False", "SecretNotFound", "Secret sentry has no key dsn: no failure is reported"),
+            id="the key does not exist",
+        ),
+        pytest.param(
+            some_facts(dsn=""),
+            ("False", "InvalidDSN", "key dsn of Secret sentry is empty: no failure is reported"),
+            id="the value is empty",
+        ),
+        pytest.param(
+            some_facts(dsn="sentry.example"),
+            (
+                "False",
+                "InvalidDSN",
+                "key dsn of Secret sentry is not a DSN, which looks like https://<key>@<host>/<project>: no failure is "
+                "reported",
+            ),
+            id="the value is no DSN",
+        ),
+        pytest.param(
+            UNREADABLE,
+            ("Unknown", "SecretUnreadable", "the operator may not read Secret sentry"),
+            id="the operator may not read it",
+        ),
+    ],
+)
+def test_sentry_configured_when(facts: Any, expected: tuple[str, str, str]) -> None:
+    what = seen(a_pool(**DSN), facts={"sentry": facts})
+    assert shown(sentry.configured(a_case(what))) == expected
+
+
+def test_a_foreign_secret_for_an_inline_dsn_is_named() -> None:
+    plan = Plan(conflicts=(Conflict(kind="Secret", name="emails-sentry", owner=""),))
+    pool = a_pool(sentry={"dsn": "https://k@sentry.example/1"})
+    assert shown(sentry.configured(a_case(seen(pool), plan=plan)))[:2] == ("False", "NameConflict")
+
+
+def test_a_pool_without_sentry_says_nothing_about_it() -> None:
+    assert sentry.configured(a_case(seen(a_pool()))) is None
+
+
+BROKER = {"broker": {"urlFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}}}
+REFUSED = "The broker redis://**@redis:6379/0 refuses the credentials (WRONGPASS): put the right password there"
+AWAY = "The broker redis://redis:6379/0 could not be reached after 5 retries, giving up: Connection refused"
+CONSUMES = a_container(ready=True, started=True, running_for=60)
+TRIES = a_container(started=True, running_for=60)
+OLDER = {"name": "emails-0", "hash": "older", "ready": True}
+
+
+@pytest.mark.parametrize(
+    ("pods", "facts", "expected"),
+    [
+        pytest.param([], {}, ("Unknown", "NotKnown", "there is no worker to tell"), id="there is no worker"),
+        pytest.param(
+            [([TRIES], {})],
+            {},
+            ("Unknown", "NotKnown", "no worker is connected, and none has said why"),
+            id="a worker runs and is not ready: it may start, or try again",
+        ),
+        pytest.param(
+            [([CONSUMES], {"ready": True}), ([TRIES], {"name": "emails-2"})],
+            {},
+            ("True", "Connected", "workers consume"),
+            id="one of two workers is ready",
+        ),
+        pytest.param(
+            [([a_container(waiting=("CrashLoopBackOff", ""), ended_before=an_end(69, AWAY))], {})],
+            {},
+            ("False", "ConnectionRefused", f"pod emails-1 gave up: {AWAY}"),
+            id="a worker gave up: nobody answers",
+        ),
+        pytest.param(
+            [([a_container(started=True, running_for=30, ended_before=an_end(69, REFUSED))], {})],
+            {},
+            ("False", "AuthenticationFailed", f"pod emails-1 gave up: {REFUSED}"),
+            id="a worker gave up for its credentials, and tries again",
+        ),
+        pytest.param(
+            [([a_container(ended=an_end(69))], {})],
+            {},
+            ("False", "ConnectionRefused", "pod emails-1 gave up: it left no last words"),
+            id="a worker gave up without a word",
+        ),
+        pytest.param(
+            [([a_container(started=True, running_for=50, ended_before=an_end(69, AWAY))], {"not_ready_for": 20})],
+            {},
+            ("Unknown", "NotKnown", "no worker is connected, and none has said why"),
+            id="a worker gave up once, has been ready since, and is not now",
+        ),
+        pytest.param(
+            [([a_container(waiting=("CrashLoopBackOff", ""), ended_before=an_end(1, AWAY))], {})],
+            {},
+            ("Unknown", "NotKnown", "no worker is connected, and none has said why"),
+            id="a worker ended for another reason",
+        ),
+        pytest.param(
+            [([TRIES], {}), ([CONSUMES], OLDER)],
+            {},
+            ("True", "Connected", "workers of the previous template consume"),
+            id="a change rolls out, and the workers of before go on",
+        ),
+        pytest.param(
+            [([CONSUMES], {**OLDER, "deleting": True})],
+            {},
+            ("Unknown", "NotKnown", "no worker is connected, and none has said why"),
+            id="the only worker that consumes is leaving",
+        ),
+        pytest.param(
+            [],
+            {"redis": ABSENT},
+            (
+                "False",
+                "SecretNotFound",
+                "Secret redis does not exist in namespace shop: the pool reads its key url",
+            ),
+            id="the Secret with the URL is missing",
+        ),
+        pytest.param(
+            [([CONSUMES], {"ready": True})],
+            {"redis": ABSENT},
+            ("True", "Connected", "workers consume"),
+            id="the Secret is gone, and workers still run",
+        ),
+    ],
+)
+def test_broker_reachable_when(pods: list[Any], facts: dict[str, Any], expected: tuple[str, str, str]) -> None:
+    pool = a_pool(**BROKER)
+    there = facts or {"redis": some_facts(url="redis://redis")}
+    made = [a_pod(pool, *containers, **more) for containers, more in pods]
+    what = seen(pool, deployment=a_deployment(pool), pods=made, facts=there)
+    assert shown(broker.reachable(a_case(what))) == expected
+
+
+def test_a_missing_secret_of_the_results_says_nothing_of_the_broker() -> None:
+    pool = a_pool(resultBackend={"urlFrom": {"secretKeyRef": {"name": "results", "key": "url"}}})
+    what = seen(pool, facts={"results": ABSENT})
+    assert shown(broker.reachable(a_case(what)))[:2] == ("Unknown", "NotKnown")
+
+
+def limited(pool: str | None, **limits: int) -> CeleryWorkerPool:
+    return a_pool(worker={"pool": pool} if pool else {}, timeLimits=limits)
+
+
+PROBE = "by the liveness probe, which restarts the container of a task that runs too long"
+
+
+@pytest.mark.parametrize(
+    ("pool", "expected"),
+    [
+        pytest.param(
+            limited("prefork", softSeconds=1, hardSeconds=2), ("True", "ByCelery", "by Celery"), id="both on prefork"
+        ),
+        pytest.param(limited("gevent", hardSeconds=2), ("True", "ByCelery", "by Celery"), id="a hard one on gevent"),
+        *(
+            pytest.param(limited(kind, hardSeconds=2), ("True", "ByLivenessProbe", PROBE), id=f"a hard one on {kind}")
+            for kind in ("threads", "solo", "eventlet")
+        ),
+        pytest.param(
+            limited("threads", softSeconds=1, hardSeconds=2),
+            (
+                "False",
+                "PoolUnsupported",
+                f"softSeconds has no effect on pool threads, only on prefork; hardSeconds is enforced {PROBE}",
+            ),
+            id="both on threads",
+        ),
+        pytest.param(
+            limited("gevent", softSeconds=1),
+            ("False", "PoolUnsupported", "softSeconds has no effect on pool gevent, only on prefork"),
+            id="a soft one on gevent",
+        ),
+        pytest.param(
+            limited(None, hardSeconds=2),
+            (
+                "True",
+                "ApplicationsPool",
+                f"by Celery, or where the application's worker_pool cannot, {PROBE}",
+            ),
+            id="a hard one on the application's own pool",
+        ),
+        pytest.param(
+            limited(None, softSeconds=1, hardSeconds=2),
+            (
+                "Unknown",
+                "ApplicationsPool",
+                "worker.pool is not set: softSeconds has an effect if the application runs on prefork, Celery's "
+                "default, and none if its worker_pool says otherwise",
+            ),
+            id="both on the application's own pool",
+        ),
+    ],
+)
+def test_time_limits_enforced_with(pool: CeleryWorkerPool, expected: tuple[str, str, str]) -> None:
+    assert shown(time_limits.enforced(a_case(seen(pool)))) == expected
+
+
+@pytest.mark.parametrize("spec", [pytest.param({}, id="no section"), pytest.param({"timeLimits": {}}, id="no limit")])
+def test_a_pool_without_limits_says_nothing_about_them(spec: dict[str, Any]) -> None:
+    assert time_limits.enforced(a_case(seen(a_pool(**spec)))) is None
