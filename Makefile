@@ -95,8 +95,9 @@ integration: $(VENV)/operator.stamp $(VENV)/worker.stamp ## against a real redis
 	@tools/ensure-packages redis-server
 	@$(LOCALCLUSTER) programs # the first time takes minutes: with progress, and not inside a test's time limit
 	@$(LOCALCLUSTER) images celeriac-worker >/dev/null
-	@$(WORKER)/python -m pytest -q -n 4 tests/integration/worker
-	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q tests/integration/operator tests/integration/tools
+	@$(WORKER)/python -m pytest -q --timeout=180 -n 4 -m "not alone" tests/integration/worker
+	@$(WORKER)/python -m pytest -q --timeout=180 -m alone tests/integration/worker # these look at a clock
+	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q --timeout=180 tests/integration/operator tests/integration/tools
 
 e2e: $(VENV)/operator.stamp ## the promises, on a real cluster with the built images
 	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q tests/e2e

@@ -125,7 +125,7 @@ class Api:
             self.request("DELETE", f"{PATHS[kind].format(namespace)}/{name}")
 
 
-def until(what: str, look: Callable[[], Any], accept: Callable[[Any], bool] = bool, *, seconds: float = 20) -> Any:
+def until(what: str, look: Callable[[], Any], accept: Callable[[Any], bool] = bool, *, seconds: float = 60) -> Any:
     """Look until it is as wanted; otherwise fail with what was seen last."""
     deadline = time.monotonic() + seconds
     while True:
@@ -175,7 +175,7 @@ class Place:
         """Conditions in short: {"Ready": "False Progressing"}."""
         return {kind: f"{each['status']} {each['reason']}" for kind, each in self.conditions(name).items()}
 
-    def await_reason(self, kind: str, reason: str, name: str = "emails", *, seconds: float = 20) -> Manifest:
+    def await_reason(self, kind: str, reason: str, name: str = "emails", *, seconds: float = 60) -> Manifest:
         """Wait for a condition with this status and reason; returns it."""
         until(
             f"{kind}={reason}",

@@ -37,7 +37,7 @@ def eventually(
     read: Callable[[], T],
     is_right: Callable[[T], object] = bool,
     *,
-    timeout: float = 15,
+    timeout: float = 60,
     what: str = "",
     every: float = 0.03,
 ) -> T:
@@ -210,7 +210,7 @@ class WorkerProcess:
         return parsed
 
     def until(
-        self, read: Callable[[], T], is_right: Callable[[T], object] = bool, *, timeout: float = 15, what: str = ""
+        self, read: Callable[[], T], is_right: Callable[[T], object] = bool, *, timeout: float = 60, what: str = ""
     ) -> T:
         """As `eventually`, failing at once when the worker has ended; a failure shows the worker's log."""
 
@@ -221,13 +221,13 @@ class WorkerProcess:
         with self._shows_log():
             return eventually(read_while_alive, is_right, timeout=timeout, what=what)
 
-    def until_ready(self, *, timeout: float = 20) -> WorkerProcess:
+    def until_ready(self, *, timeout: float = 60) -> WorkerProcess:
         self.until(
             lambda: self.get("/readyz"), lambda it: it is not None and it.status == 200, timeout=timeout, what="ready"
         )
         return self
 
-    def until_not_ready(self, *, timeout: float = 15) -> Answer:
+    def until_not_ready(self, *, timeout: float = 60) -> Answer:
         answer = self.until(
             lambda: self.get("/readyz"),
             lambda it: it is not None and it.status == 503,
@@ -237,7 +237,7 @@ class WorkerProcess:
         assert answer is not None
         return answer
 
-    def until_logged(self, pattern: str, *, timeout: float = 15) -> re.Match[str]:
+    def until_logged(self, pattern: str, *, timeout: float = 60) -> re.Match[str]:
         """Wait for a line of the log, also when the worker has ended meanwhile."""
         with self._shows_log():
             match = eventually(
@@ -249,7 +249,7 @@ class WorkerProcess:
     def is_alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def wait(self, timeout: float = 20) -> int:
+    def wait(self, timeout: float = 60) -> int:
         """Wait for the end; the exit code."""
         assert self._process is not None
         with self._shows_log():

@@ -89,7 +89,7 @@ def test_sigterm_is_obeyed_while_the_broker_is_away(start_worker: StartWorker, r
     redis_server.stop()
     worker.until_logged("next attempt in")
     worker.terminate()
-    assert worker.wait(5) == Exit.OK
+    assert worker.wait() == Exit.OK
 
 
 @pytest.mark.timeout(150)

@@ -93,6 +93,7 @@ def test_a_task_longer_than_the_lease_runs_once(
     assert [line for worker in workers for line in notes(worker)] == ["long"]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_killed_workers_task_runs_again_soon_after_the_lease(
     producer: Celery, start_worker: StartWorker, client: Any, pool: str
@@ -194,6 +195,7 @@ def test_a_plain_worker_shares_the_queue(producer: Celery, start_worker: StartWo
 # --- waking up
 
 
+@pytest.mark.alone
 def test_an_idle_worker_sends_almost_nothing_and_wakes_at_once(
     producer: Celery, start_worker: StartWorker, client: Any
 ) -> None:

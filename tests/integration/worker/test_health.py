@@ -104,6 +104,7 @@ def test_metrics_are_labelled_by_pool_and_count_what_runs(start_worker: StartWor
     assert "pod=" not in answer.body
 
 
+@pytest.mark.alone
 def test_a_probe_costs_next_to_nothing(start_worker: StartWorker) -> None:
     worker = start_worker(worker={"pool": "prefork"}).until_ready()
     ticks = os.sysconf("SC_CLK_TCK")

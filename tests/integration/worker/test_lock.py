@@ -84,6 +84,7 @@ def test_a_decoding_client_works_the_same(redis_server: RedisServer) -> None:
         lock.release()
 
 
+@pytest.mark.alone
 def test_waiting_ends_after_the_time_given(client: Any) -> None:
     Lock(client, "x", timeout=30).acquire()
     started = time.monotonic()
@@ -243,6 +244,7 @@ def test_waiters_do_not_poll(client: Any) -> None:
         thread.join(5)
 
 
+@pytest.mark.alone
 def test_a_lock_that_expires_goes_to_a_waiter(client: Any) -> None:
     Lock(client, "x", timeout=0.3).acquire()
     started = time.monotonic()
@@ -283,6 +285,7 @@ def test_a_killed_owner_keeps_the_lock_only_for_its_timeout(client: Any, redis_s
         assert Lock(client, "x", timeout=5).acquire(blocking_timeout=5)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("timeout", [30, 0], ids=["with a timeout", "without one"])
 def test_a_killed_waiter_does_not_keep_the_lock(client: Any, redis_server: RedisServer, timeout: int) -> None:
     owner = Lock(client, "x", timeout=30)

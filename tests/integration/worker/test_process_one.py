@@ -42,7 +42,7 @@ def test_process_one_obeys_sigterm_while_it_still_imports(start_worker: StartWor
     worker = start_worker("slow:app", command=[*NAMESPACE, *worker_command()])
     eventually((worker.directory / "importing").exists, what="the import has begun")
     os.kill(inside(worker), 15)
-    assert worker.wait(5) == Exit.OK
+    assert worker.wait() == Exit.OK
 
 
 def test_orphans_of_a_task_are_buried_and_the_pools_own_are_not(start_worker: StartWorker, producer: Celery) -> None:

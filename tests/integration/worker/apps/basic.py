@@ -35,5 +35,13 @@ def sleep(seconds: float) -> float:
 
 
 @app.task
+def hold(name: str) -> str:
+    """Run until a file of this name appears."""
+    while not (DIRECTORY / name).exists():
+        time.sleep(0.02)
+    return name
+
+
+@app.task
 def fail(message: str) -> None:
     raise ValueError(message)
