@@ -58,12 +58,16 @@ lock: | $(UV) ## renew the locks (versions and hashes, never addresses)
 	  $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes $$d.in -o $$d.lock; done
 
 ##@ Checks and tests
-.PHONY: check lint format types imports verify generate manifests unit integration e2e test
+.PHONY: check lint scan format types imports verify generate manifests unit integration e2e test
 check: lint types imports verify unit ## lint, types, import contracts, generated files, unit tests (a minute)
 
-lint: $(VENV)/operator.stamp ## ruff: lint and formatting
+lint: $(VENV)/operator.stamp ## ruff: lint and formatting; known vulnerabilities, where a database can be reached
 	@$(OPERATOR)/ruff check --quiet .
 	@$(OPERATOR)/ruff format --quiet --check .
+	@tools/scan --if-possible --uv $(UV)
+
+scan: $(UV) ## known vulnerabilities in dependencies and images; fails where no database can be reached
+	@tools/scan --uv $(UV)
 
 format: $(VENV)/operator.stamp ## rewrite the formatting
 	@$(OPERATOR)/ruff check --quiet --fix . || true
