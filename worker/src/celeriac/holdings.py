@@ -31,7 +31,7 @@ from typing import Any, Final
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from celeriac import keys, outcomes, scripts
+from celeriac import keys, outcomes, scripts, taking
 from celeriac.outcomes import Outcome
 
 logger = logging.getLogger(__name__)
@@ -187,12 +187,8 @@ class Holdings:
                 self._held.update((delivery, Holding(queue)) for delivery, queue in pairs)
 
     def _settle(self, pairs: list[tuple[str, str]]) -> None:
-        queues = list(dict.fromkeys(queue for _, queue in pairs))
-        args: list[Any] = [0, len(queues), 0, 0, "", 0, "fair", len(pairs)]
-        for delivery, queue in pairs:
-            args += [queues.index(queue) + 1, delivery]
-        answer = scripts.TAKE.run(self.client, self._pairs(queues), args)
-        self.note_lost([_text(item) for item in answer[1]])
+        names, args = taking.Take(settle=pairs, prefix=self.prefix).build()
+        self.note_lost(taking.read(scripts.TAKE.run(self.client, names, args)).lost)
 
     def give_back(self, deliveries: Iterable[str], outcome: Outcome, why: str) -> int:
         """Put held messages back into their queues; how many were still held.

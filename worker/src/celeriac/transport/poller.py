@@ -1,0 +1,95 @@
+"""When does the consumer's thread sleep, and what wakes it?
+
+kombu's poller reads the channels' sockets, in an event loop (prefork, threads, solo) or on its own (gevent, eventlet,
+`drain_events`). This one is woken from other threads as well, and gives each channel a turn before it sleeps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from queue import Empty
+from typing import Any
+
+import kombu.transport.redis
+
+from celeriac.transport import pace
+
+# The published stubs know little of this module's classes.
+kombu_redis: Any = kombu.transport.redis
+
+
+class Poller(kombu_redis.MultiChannelPoller):  # type: ignore[misc]  # Any, see kombu_redis
+    """kombu's poller, woken from other threads, and giving each channel a turn before it sleeps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._wake_fds: tuple[int, int] | None = None
+        self._woken = False
+        self.thread: int | None = None
+        self.loop: Any = None
+        """kombu's event loop, where the worker has one."""
+
+    def on_poll_start(self) -> None:
+        """Before each sleep: ask, settle and look after every channel."""
+        self.thread = threading.get_ident()
+        super().on_poll_start()
+        for channel in list(self._channels):
+            channel.take_turn()
+
+    def get(self, callback: Any, timeout: float | None = None) -> Any:
+        """Wait for something without an event loop (gevent, eventlet, `drain_events`)."""
+        if self._wake_fds is None:
+            self._wake_fds = os.pipe()
+            for fd in self._wake_fds:
+                os.set_blocking(fd, False)
+            self.poller.register(self._wake_fds[0], self.eventflags)
+        now = time.monotonic()
+        due = min((channel.pace.seconds_to_turn(now) for channel in self._channels), default=pace.LONGEST_POLL_SECONDS)
+        return super().get(callback, timeout=due if timeout is None else min(timeout, due))
+
+    def on_readable(self, fileno: int) -> Any:
+        """Read a socket; kombu closes a connection on which something comes unasked while the window is full."""
+        channel, kind = self._fd_to_chan.get(fileno, (None, None))
+        if kind == "BRPOP" and not channel.is_asked and not channel.qos.can_consume():
+            channel.read_announcement()
+            raise Empty
+        return super().on_readable(fileno)
+
+    def handle_event(self, fileno: int, event: int) -> Any:
+        """Read one event; a wake-up ends the wait like any other."""
+        if self._wake_fds is not None and fileno == self._wake_fds[0]:
+            with contextlib.suppress(BlockingIOError):
+                os.read(fileno, 64)
+            self._woken = False
+            return (None, self)
+        return super().handle_event(fileno, event)
+
+    def tick_in(self, seconds: float) -> None:
+        """Have `on_poll_start` called after so long; without an event loop `get` sees to that."""
+        if self.loop is not None:
+            self.loop.call_later(seconds, _nothing)
+
+    def wake(self) -> None:
+        """End a wait of the consumer's thread; harmless from that thread and with an event loop."""
+        if self._wake_fds is not None and not self._woken and threading.get_ident() != self.thread:
+            self._woken = True
+            with contextlib.suppress(BlockingIOError, OSError):
+                os.write(self._wake_fds[1], b"\0")
+
+    def close(self) -> None:
+        """Close the wake-up pipe as well."""
+        super().close()
+        if self._wake_fds is not None:
+            read, write = self._wake_fds
+            self._wake_fds = None
+            with contextlib.suppress(KeyError, ValueError, OSError):
+                self.poller.unregister(read)
+            os.close(read)
+            os.close(write)
+
+
+def _nothing() -> None:
+    """A timer's callback: that the loop turns is all."""
