@@ -87,7 +87,7 @@ def test_images_are_not_scanned_without_a_scanner_and_it_says_so(scan, tmp_path:
 )
 def test_images(scan, tmp_path: Path, monkeypatch, capsys, code: int, outcome: int, says: str):
     built = [
-        Image("celeriac-operator", "localhost/operator:1", tmp_path / "operator.tar"),
+        Image("celeriac-operator", "localhost/operator:1", tmp_path / "o.tar"),
         Image("w", "localhost/w:1", None),
     ]
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
