@@ -23,6 +23,7 @@ from celeriac_operator import settings as operator_settings
 from celeriac_operator.caches import Caches, Key
 from celeriac_operator.cluster import Cluster
 from celeriac_operator.controller import Controller
+from celeriac_operator.default_dsn import DefaultDsn
 from celeriac_operator.exceptions import StartError
 from celeriac_operator.intake import Intake
 from celeriac_operator.kinds import Kind
@@ -55,6 +56,7 @@ environment variables:
   CELERIAC_POD_NAME                  this replica's name in the Lease (the host's name and a random part)
   CELERIAC_LOG_LEVEL                 DEBUG, INFO, WARNING or ERROR (INFO)
   CELERIAC_LOG_FORMAT                Text or JSON (Text)
+  CELERIAC_SENTRY_DSN_FILE           file with the Sentry DSN of pools that ask for Sentry and name no DSN (none)
   CELERIAC_RECONCILE_WORKERS         passes that run at once (8)
   CELERIAC_RESYNC_SECONDS            seconds between two comparisons with the cluster (300)
   KUBECONFIG                         outside a cluster: how to reach it
@@ -94,7 +96,8 @@ async def run(settings: Settings) -> None:
         cluster = Cluster(transport, settings.watch_namespaces)
         resync = Resync(cluster, caches, intake, queue, metrics, period_seconds=settings.resync_seconds)
         await resync.load()
-        reconciler = Reconciler(cluster, caches, settings, lambda: datetime.now(UTC))
+        default_dsn = DefaultDsn(settings.sentry_dsn_file)
+        reconciler = Reconciler(cluster, caches, settings, lambda: datetime.now(UTC), default_dsn.read)
         controller = Controller(queue, reconciler.reconcile, metrics, workers=settings.reconcile_workers)
         with _serve_metrics(settings, metrics):
             log.info("%s; %d pools found", _introduction(settings), len(caches.pools))

@@ -84,6 +84,7 @@ class Observed:
         pods: the pool's pods, those that are leaving included.
         secrets: what is known of the Secrets that the pool names or owns, by name.
         answers: to the last applies of this process, by kind.
+        default_dsn: the operator's Sentry DSN for pools that name none; empty: it has none.
     """
 
     pool: CeleryWorkerPool
@@ -92,6 +93,7 @@ class Observed:
     secrets: Mapping[str, secrets.Facts]
     budget: Manifest | None = None
     answers: Mapping[str, Answer] = field(default_factory=dict)
+    default_dsn: str = field(default="", repr=False)
 
     def newest_pods(self) -> tuple[Pod, ...]:
         """Pods of the Deployment's present template that are not leaving."""

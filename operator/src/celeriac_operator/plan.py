@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from celeriac_operator import desired, difference, labels, names, observed, secrets
-from celeriac_operator.desired import Choices, TemplateError, deployment
+from celeriac_operator.desired import Choices, TemplateError, deployment, sentry_secret
 from celeriac_operator.observed import Answer, Observed
 from celeriac_operator.resource import Broker, CeleryWorkerPool, ResultBackend
 from celeriac_operator.settings import Settings
@@ -84,15 +84,14 @@ def choose(seen: Observed, settings: Settings) -> Choices:
         library_image=settings.worker_image,
         pull_policy=settings.worker_image_pull_policy,
         secrets_digest=choose_digest(seen),
+        default_dsn=seen.default_dsn,
     )
     running = running_library(seen.deployment)
     asked = seen.pool.metadata.annotations.get(labels.UPGRADE_LIBRARY) == "now"
     if not running or asked or settings.workers_upgrade == "Immediately":
         return newest
-    kept = Choices(
-        library_image=running,
-        pull_policy=_running_pull_policy(seen.deployment) or newest.pull_policy,
-        secrets_digest=newest.secrets_digest,
+    kept = replace(
+        newest, library_image=running, pull_policy=_running_pull_policy(seen.deployment) or newest.pull_policy
     )
     return kept if _wanted_hash(seen.pool, kept) == observed.template_hash(seen.deployment) else newest
 
@@ -145,7 +144,7 @@ def secret_names(pool: CeleryWorkerPool) -> frozenset[str]:
     """Every Secret whose changes concern the pool."""
     sentry = pool.spec.sentry
     dsn = [sentry.dsn_from.secret_key_ref.name] if sentry and sentry.dsn_from else []
-    inline = [names.sentry_secret(pool)] if sentry and sentry.dsn else []
+    inline = [names.sentry_secret(pool)] if sentry and not sentry.dsn_from else []
     return frozenset([*(name for name, _ in url_keys(pool)), *dsn, *inline])
 
 
@@ -246,9 +245,9 @@ def _judge_secret(seen: Observed, manifest: Manifest) -> Apply | Conflict | None
         return Apply(manifest=manifest, uid="", reason="it does not exist")
     if there.owner_uid != seen.pool.metadata.uid:
         return Conflict(kind="Secret", name=name, owner=there.owner)
-    dsn = seen.pool.spec.sentry.dsn if seen.pool.spec.sentry else None
+    dsn = sentry_secret.dsn_of(seen.pool, seen.default_dsn)
     value = there.values.get(names.SENTRY_KEY)
-    if value is not None and value.digest == secrets.digest(there.uid, (dsn or "").encode()):
+    if value is not None and value.digest == secrets.digest(there.uid, dsn.encode()):
         return None
     return Apply(manifest=manifest, uid=there.uid, reason=f"data.{names.SENTRY_KEY} differs")
 
@@ -260,7 +259,7 @@ def _leftovers(seen: Observed, wanted: tuple[dict[str, Any], ...]) -> Iterator[D
     secret = seen.secrets.get(name, secrets.ABSENT)
     is_owned = secret.exists and secret.owner_uid == seen.pool.metadata.uid
     if "Secret" not in kinds and is_owned and not secret.deleting:
-        yield Delete(kind="Secret", name=name, uid=secret.uid, reason="the pool has no inline DSN any more")
+        yield Delete(kind="Secret", name=name, uid=secret.uid, reason="the pool needs none")
     budget = seen.budget
     if budget is None or "PodDisruptionBudget" in kinds or "deletionTimestamp" in budget["metadata"]:
         return

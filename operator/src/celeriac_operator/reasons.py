@@ -121,6 +121,7 @@ class SentryReason(Meaningful):
 
     CONFIGURED = ("Configured", "The DSN is there and well-formed.")
     SECRET_NOT_FOUND = ("SecretNotFound", "The Secret, or the key in it, does not exist. No worker needs a restart.")
+    NO_DSN = ("NoDSN", "The pool names no DSN, and the operator has none for all pools.")
     INVALID_DSN = ("InvalidDSN", "The value is not a Sentry DSN. No worker needs a restart.")
     NAME_CONFLICT = ("NameConflict", "The Secret for the inline DSN has a name that somebody else's Secret has.")
     UNREADABLE = ("SecretUnreadable", "The operator may not read the Secret, so it cannot tell. Workers may.")

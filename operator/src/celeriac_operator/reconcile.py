@@ -13,6 +13,7 @@ from celeriac_operator import kinds, observed, plan, refusals, secrets, status
 from celeriac_operator.caches import Caches, Key, version_of
 from celeriac_operator.cluster import Cluster, Manifest, OccupiedError
 from celeriac_operator.exceptions import ApiError
+from celeriac_operator.observed import Observed
 from celeriac_operator.plan import Apply, Conflict, Delete, Plan
 from celeriac_operator.reasons import EventReason
 from celeriac_operator.resource import CeleryWorkerPool, Status
@@ -48,11 +49,19 @@ class Result:
 class Reconciler:
     """Passes over pools. Many may run at once, never two for one pool."""
 
-    def __init__(self, cluster: Cluster, caches: Caches, settings: Settings, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        caches: Caches,
+        settings: Settings,
+        clock: Callable[[], datetime],
+        default_dsn: Callable[[], str] = str,
+    ) -> None:
         self._cluster = cluster
         self._caches = caches
         self._settings = settings
         self._clock = clock
+        self._default_dsn = default_dsn
         self._reported: dict[Key, datetime] = {}
 
     async def reconcile(self, key: Key) -> Result:
@@ -72,9 +81,9 @@ class Reconciler:
         if pool.metadata.deletion_timestamp is not None:
             return Result()
         await self._learn_secrets(pool)
-        todo = plan.build(self._caches.observe(pool), self._settings)
+        todo = plan.build(self._observe(pool), self._settings)
         todo, refusal, events = await self._apply(key, pool, todo)
-        case = Case(seen=self._caches.observe(pool), plan=todo, refusal=refusal, now=self._clock())
+        case = Case(seen=self._observe(pool), plan=todo, refusal=refusal, now=self._clock())
         report = status.compute(case)
         wait = await self._report(key, manifest, pool.status, report.status)
         await self._emit(pool, [*events, *(status.events(pool.status, report.status) if wait is None else ())])
@@ -87,6 +96,9 @@ class Reconciler:
         ]
         again_seconds = min((each for each in again if each is not None), default=None)
         return Result(refused=refusal is not None, again_seconds=again_seconds)
+
+    def _observe(self, pool: CeleryWorkerPool) -> Observed:
+        return replace(self._caches.observe(pool), default_dsn=self._default_dsn())
 
     async def _learn_secrets(self, pool: CeleryWorkerPool) -> None:
         """Read the Secrets that the pool names for the first time; events keep the knowledge fresh afterwards."""

@@ -61,6 +61,10 @@ class Settings:
     log_format: LogFormat = "Text"
     """One line of text or one JSON object for each record."""
 
+    sentry_dsn_file: str = ""
+    """File with the Sentry DSN of pools that have a sentry section and name none; empty: there is none. The file may be
+    missing, and may change at any time."""
+
     reconcile_workers: int = 8
     """Passes that run at once. They wait for the API server most of the time; more would only load it."""
 
@@ -94,6 +98,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         pod_name=environment.get("CELERIAC_POD_NAME", ""),
         log_level=_choice(environment, "CELERIAC_LOG_LEVEL", _LEVELS, default.log_level),
         log_format=_choice(environment, "CELERIAC_LOG_FORMAT", get_args(LogFormat), default.log_format),
+        sentry_dsn_file=environment.get("CELERIAC_SENTRY_DSN_FILE", ""),
         reconcile_workers=_integer(environment, "CELERIAC_RECONCILE_WORKERS", default.reconcile_workers, 1, 256),
         resync_seconds=_integer(environment, "CELERIAC_RESYNC_SECONDS", default.resync_seconds, 1, 86400),
     )

@@ -30,7 +30,8 @@ BROKER_EXIT, CONFIGURATION_EXIT = 69, 78
 
 LAST_WORDS_CHARACTERS = 500
 
-_USERINFO = re.compile(r"(?<=://)[^\s/@]*:[^\s@]*@")
+# User names too: the key of a Sentry DSN stands where one would. Up to the last @ of a word, as passwords may hold one.
+_SECRETS = re.compile(r"(?<=://)(?:[^\s/@]*:\S*|[^\s/@]+)(?=@)|(?<=[?&]password=)[^\s&]+")
 _BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*"(: ErrImagePull: )?')
 _IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 _CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
@@ -207,7 +208,7 @@ FAILING: tuple[Rule, ...] = (_pods_refused, _secret_missing, _image, _container_
 def last_words(text: str) -> str:
     """The last line that says something, without passwords, at a length that fits a condition."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    words = _USERINFO.sub("**@", lines[-1]) if lines else ""
+    words = _SECRETS.sub("**", lines[-1]) if lines else ""
     return words if len(words) <= LAST_WORDS_CHARACTERS else f"{words[:LAST_WORDS_CHARACTERS]}…"
 
 

@@ -116,6 +116,9 @@ RULES = [
     ),
     refused("extraArgs beat", "--beat would publish every schedule once for each worker", worker={"extraArgs": ["-B"]}),
     refused("extraArgs beat, joined", "--beat would publish every schedule", worker={"extraArgs": ["-EB"]}),
+    refused(
+        "extraArgs log file", "--logfile would take the log out of kubectl logs", worker={"extraArgs": ["-f/tmp/x"]}
+    ),
     refused("extraArgs purge", "--purge would delete the waiting messages", worker={"extraArgs": ["--purge"]}),
     refused("extraArgs detach", "the worker stays in the foreground of its container", worker={"extraArgs": ["-D"]}),
     refused("both URLs of the broker", "set url or urlFrom, not both", broker={"url": "redis://r", "urlFrom": KEY}),
@@ -201,9 +204,10 @@ RULES = [
         "an empty format", "a log format cannot be empty: remove it to keep the default", logging={"taskFormat": ""}
     ),
     refused(
-        "Sentry without a DSN", "set either dsnFrom, the Secret that holds the DSN, or dsn", sentry={"environment": "x"}
+        "Sentry with two DSNs",
+        "set dsnFrom, the Secret that holds the DSN, or dsn, not both",
+        sentry={"dsn": "https://k@h/1", "dsnFrom": KEY},
     ),
-    refused("Sentry with two DSNs", "set either dsnFrom", sentry={"dsn": "https://k@h/1", "dsnFrom": KEY}),
     refused(
         "a malformed DSN",
         "is not a Sentry DSN: it looks like https://<key>@<host>/<project number>",
@@ -311,6 +315,25 @@ RULES = [
         template={"metadata": {"annotations": {"celeriac.dev/x": "y"}}},
     ),
     refused(
+        "a label's value that none can have",
+        "must be letters, digits, '-', '_' and '.', starting and ending with a letter or digit",
+        template={"metadata": {"labels": {"team": "mail & more"}}},
+    ),
+    refused(
+        "a label's value that is too long",
+        "Too long: may not be more than 63",
+        template={"metadata": {"labels": {"team": "x" * 64}}},
+    ),
+    *(
+        refused(
+            f"an impossible name of {kind}: {name[:20]}",
+            "a name is at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit",
+            template={"metadata": {kind: {name: "x"}}},
+        )
+        for kind in ("labels", "annotations")
+        for name in ("two words", "Example.com/team", "x" * 64, "")
+    ),
+    refused(
         "a field of the pod in the wrong place",
         ".spec.template.nodeSelector: field not declared in schema",
         template={"nodeSelector": {}},
@@ -355,6 +378,13 @@ def accepted(case: str, **spec: Any) -> Any:
         accepted("only a soft limit", timeLimits={"softSeconds": 10}),
         accepted("one replaced at a time", rollout={"maxSurge": 0, "maxUnavailable": 1}),
         accepted("a share of the workers to stay", disruption={"minAvailable": "50%"}),
+        accepted("Sentry with the operator's DSN", sentry={"environment": "x"}),
+        accepted(
+            "labels and annotations",
+            template={
+                "metadata": {"labels": {"example.com/team": "Mail_1", "empty": ""}, "annotations": {"a/B": "any &"}}
+            },
+        ),
         accepted("formats without a word about the format", logging={"taskFormat": "%(message)s"}),
         accepted("anything in a template's spec", template={"spec": {"nodeSelector": {"a": "b"}, "x": [1, None]}}),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -84,6 +85,39 @@ def test_a_foreign_secret_for_an_inline_dsn_is_named() -> None:
     plan = Plan(conflicts=(Conflict(kind="Secret", name="emails-sentry", owner=""),))
     pool = a_pool(sentry={"dsn": "https://k@sentry.example/1"})
     assert shown(sentry.configured(a_case(seen(pool), plan=plan)))[:2] == ("False", "NameConflict")
+
+
+@pytest.mark.parametrize(
+    ("dsn", "expected"),
+    [
+        pytest.param(
+            "https://key@sentry.example/1",
+            (
+                "True",
+                "Configured",
+                "the DSN is in Secret emails-sentry: it is the operator's, for all pools that name none",
+            ),
+            id="has a DSN",
+        ),
+        pytest.param(
+            "", ("False", "NoDSN", "neither the pool nor the operator has a DSN: no failure is reported"), id="has none"
+        ),
+        pytest.param(
+            "sentry.example",
+            (
+                "False",
+                "InvalidDSN",
+                "the DSN that the operator was given for all pools is not one: no failure is reported",
+            ),
+            id="has something else",
+        ),
+    ],
+)
+def test_sentry_configured_of_a_pool_that_names_no_dsn_when_the_operator(
+    dsn: str, expected: tuple[str, str, str]
+) -> None:
+    what = dataclasses.replace(seen(a_pool(sentry={"environment": "x"})), default_dsn=dsn)
+    assert shown(sentry.configured(a_case(what))) == expected
 
 
 def test_a_pool_without_sentry_says_nothing_about_it() -> None:

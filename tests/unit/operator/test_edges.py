@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 
 from celeriac_operator import logs, refusals, secrets, settings
+from celeriac_operator.default_dsn import DefaultDsn
 from celeriac_operator.exceptions import ApiError
 from celeriac_operator.reasons import Cause
 from celeriac_operator.secrets import Dsn
@@ -27,6 +29,7 @@ def test_settings_are_read() -> None:
             "CELERIAC_METRICS_PORT": "0",
             "CELERIAC_LOG_LEVEL": "DEBUG",
             "CELERIAC_LOG_FORMAT": "JSON",
+            "CELERIAC_SENTRY_DSN_FILE": "/sentry/dsn",
             "CELERIAC_RECONCILE_WORKERS": "2",
             "CELERIAC_RESYNC_SECONDS": "60",
         }
@@ -40,6 +43,7 @@ def test_settings_are_read() -> None:
         metrics_port=0,
         log_level="DEBUG",
         log_format="JSON",
+        sentry_dsn_file="/sentry/dsn",
         reconcile_workers=2,
         resync_seconds=60,
     )
@@ -174,3 +178,22 @@ def test_a_json_line_has_stable_keys() -> None:
     found = json.loads(logs.JsonFormatter().format(a_record(pool="shop/emails")))
     assert sorted(found) == ["level", "logger", "message", "pool", "time"]
     assert found["message"] == "made it"
+
+
+def test_the_dsn_of_all_pools_follows_its_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "dsn"
+    default = DefaultDsn(str(path))
+    assert (default.read(), default.read()) == ("", "")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the Sentry DSN of all pools cannot be read from {path}: No such file or directory"
+    ]
+    path.write_text("https://key@sentry.example/1\n")
+    assert default.read() == "https://key@sentry.example/1"
+    path.write_bytes(b"hunter2\xff")
+    assert default.read() == ""
+    assert "hunter2" not in caplog.text
+
+
+def test_without_a_file_there_is_no_dsn_of_all_pools(caplog: pytest.LogCaptureFixture) -> None:
+    assert DefaultDsn("").read() == ""
+    assert not caplog.records

@@ -253,9 +253,7 @@ def test_an_inline_dsn_is_written_before_the_deployment() -> None:
             id="another DSN is there: written",
         ),
         pytest.param(INLINE, some_facts(owner_uid="pool-uid"), ["data.dsn differs"], id="the key is gone: written"),
-        pytest.param(
-            {}, some_facts(owner_uid="pool-uid"), ["the pool has no inline DSN any more"], id="no DSN any more: deleted"
-        ),
+        pytest.param({}, some_facts(owner_uid="pool-uid"), ["the pool needs none"], id="no DSN any more: deleted"),
         pytest.param({}, some_facts(owner_uid="other"), [], id="somebody else's Secret: left"),
     ],
 )
@@ -270,6 +268,35 @@ def test_a_foreign_secret_of_the_name_is_left_alone_and_the_deployment_still_mad
     found = plan.build(seen(a_pool(**INLINE), facts={"emails-sentry": facts}), SETTINGS)
     assert found.conflicts == (Conflict(kind="Secret", name="emails-sentry", owner="SealedSecret emails-sentry"),)
     assert [action.manifest["kind"] for action in found.actions if isinstance(action, Apply)] == ["Deployment"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "facts", "expected"),
+    [
+        pytest.param({"sentry": {}}, secrets.ABSENT, ["it does not exist"], id="a pool that names none: written"),
+        pytest.param(
+            {"sentry": {}},
+            some_facts(owner_uid="pool-uid", dsn="https://all@sentry.example/1"),
+            [],
+            id="there: nothing",
+        ),
+        pytest.param(
+            INLINE, some_facts(owner_uid="pool-uid", dsn="https://key@sentry.example/1"), [], id="inline: wins"
+        ),
+        pytest.param({}, secrets.ABSENT, [], id="a pool without a sentry section: left alone"),
+        pytest.param(
+            {"sentry": {"dsnFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}},
+            secrets.ABSENT,
+            [],
+            id="a pool with a Secret of its own: left alone",
+        ),
+    ],
+)
+def test_the_operators_dsn_with(spec: dict[str, Any], facts: secrets.Facts, expected: list[str]) -> None:
+    pool = a_pool(**spec)
+    what = seen(pool, deployment=a_deployment(pool), facts={"emails-sentry": facts})
+    found = plan.build(dataclasses.replace(what, default_dsn="https://all@sentry.example/1"), SETTINGS)
+    assert reasons(found) == expected
 
 
 def test_a_deletion_names_the_object_it_means() -> None:
@@ -292,6 +319,7 @@ def test_an_apply_names_the_object_it_means() -> None:
         pytest.param(BROKER, {"redis"}, id="the broker's"),
         pytest.param({"sentry": {"dsnFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}}, {"s"}, id="the DSN's"),
         pytest.param(INLINE, {"emails-sentry"}, id="the one of an inline DSN"),
+        pytest.param({"sentry": {}}, {"emails-sentry"}, id="the one of the operator's DSN"),
         pytest.param({**BROKER, "resultBackend": BROKER["broker"]}, {"redis"}, id="one named twice"),
     ],
 )

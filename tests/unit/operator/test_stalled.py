@@ -297,6 +297,20 @@ def test_the_same_pod_speaks_in_every_pass() -> None:
     assert found.message.startswith("pod a,")
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        pytest.param("redis://:pw@r/0", "redis://**@r/0", id="a password"),
+        pytest.param("amqp://me:p@ss/w@r//", "amqp://**@r//", id="a password with an at sign and a slash"),
+        pytest.param("https://key@sentry.example/1", "https://**@sentry.example/1", id="the key of a DSN"),
+        pytest.param("redis://r/0?password=pw&x=1", "redis://r/0?password=**&x=1", id="a password in the query"),
+        pytest.param("http://r/a@b and me@example.com", "http://r/a@b and me@example.com", id="no secret"),
+    ],
+)
+def test_last_words_keep_to_themselves(text: str, shown: str) -> None:
+    assert stalled.last_words(text) == shown
+
+
 def test_last_words_are_cut() -> None:
     assert len(stalled.last_words("x" * 5000)) == stalled.LAST_WORDS_CHARACTERS + 1
     assert stalled.last_words("") == ""

@@ -17,11 +17,27 @@ def configured(case: Case) -> Statement | None:
         name = names.sentry_secret(pool)
         message = f"a Secret named {name} exists and is not this pool's: use dsnFrom, or remove the Secret"
         return Statement(Type.SENTRY_CONFIGURED, "False", SentryReason.NAME_CONFLICT, message)
+    if pool.spec.sentry.dsn_from is None and pool.spec.sentry.dsn is None:
+        return _judge_default(case.seen.default_dsn, names.sentry_secret(pool))
     if pool.spec.sentry.dsn_from is None:
         message = f"the DSN is in Secret {names.sentry_secret(pool)}"
         return Statement(Type.SENTRY_CONFIGURED, "True", SentryReason.CONFIGURED, message)
     source = pool.spec.sentry.dsn_from.secret_key_ref
     return _judge_dsn(source.name, source.key, case.seen.secrets.get(source.name, secrets.ABSENT))
+
+
+def _judge_default(dsn: str, secret: str) -> Statement:
+    answer: Answer = "False"
+    match secrets.judge_dsn(dsn.encode()):
+        case secrets.Dsn.EMPTY:
+            reason, message = SentryReason.NO_DSN, "neither the pool nor the operator has a DSN: no failure is reported"
+        case secrets.Dsn.MALFORMED:
+            reason = SentryReason.INVALID_DSN
+            message = "the DSN that the operator was given for all pools is not one: no failure is reported"
+        case secrets.Dsn.WELL_FORMED:
+            answer, reason = "True", SentryReason.CONFIGURED
+            message = f"the DSN is in Secret {secret}: it is the operator's, for all pools that name none"
+    return Statement(Type.SENTRY_CONFIGURED, answer, reason, message)
 
 
 def _judge_dsn(name: str, key: str, facts: secrets.Facts) -> Statement:

@@ -20,9 +20,10 @@ def build(pool: CeleryWorkerPool, choices: Choices) -> tuple[Manifest, ...]:
         TemplateError: the pool's template patch cannot be merged.
     """
     manifests = []
-    if pool.spec.sentry is not None and pool.spec.sentry.dsn is not None:
+    dsn = sentry_secret.dsn_of(pool, choices.default_dsn)
+    if dsn:
         # Before the Deployment: its pods find the DSN at their first start.
-        manifests.append(sentry_secret.build(pool, pool.spec.sentry.dsn))
+        manifests.append(sentry_secret.build(pool, dsn))
     manifests.append(deployment.build(pool, choices))
     # After it: workers that may not be protected are better than none.
     budget = disruption_budget.build(pool)

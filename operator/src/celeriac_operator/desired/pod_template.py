@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from celeriac_operator import contract, labels, names, quantity, strategic_merge
@@ -34,17 +34,20 @@ READABLE_BY_ALL = 0o444
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What the operator decides about a pod template beside the pool's own words.
+    """What the operator decides beside the pool's own words.
 
     Attributes:
         library_image: the image that the worker library is injected from.
         pull_policy: its imagePullPolicy.
         secrets_digest: stands for the URLs in the Secrets that the pool names; None: not known yet.
+        default_dsn: the Sentry DSN of pools that ask for Sentry and name none; empty: there is none. It is in no pod
+            template.
     """
 
     library_image: str
     pull_policy: str = "IfNotPresent"
     secrets_digest: str | None = None
+    default_dsn: str = field(default="", repr=False)
 
 
 class TemplateError(ValueError):

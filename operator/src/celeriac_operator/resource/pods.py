@@ -183,16 +183,29 @@ class EnvFrom(Model):
     """A Secret whose keys become variables."""
 
 
+KEYS = Rule(
+    cel="self.all(key, key.size() <= 317 && "
+    "key.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",
+    message="a name is at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit; a "
+    "domain and '/' may stand before it",
+)
+IS_LABEL_VALUE = Rule(
+    cel="self.matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$')",
+    message="must be letters, digits, '-', '_' and '.', starting and ending with a letter or digit",
+)
+
+LabelValue = Annotated[str, bound(IS_LABEL_VALUE, max_length=63)]
+Labels = Annotated[dict[str, LabelValue], bound(NOT_OUR_LABEL, KEYS, max_length=64)]
+AnnotationValue = Annotated[str, bound(max_length=262_144)]
+Annotations = Annotated[dict[str, AnnotationValue], bound(NOT_OUR_ANNOTATION, KEYS, max_length=64)]
+
+
 class TemplateMetadata(Model):
     """Labels and annotations of the worker pods."""
 
-    labels: Annotated[dict[str, Annotated[str, bound(max_length=63)]], bound(NOT_OUR_LABEL, max_length=64)] | None = (
-        None
-    )
+    labels: Labels | None = None
     """Labels to add to the worker pods."""
-    annotations: (
-        Annotated[dict[str, Annotated[str, bound(max_length=262_144)]], bound(NOT_OUR_ANNOTATION, max_length=64)] | None
-    ) = None
+    annotations: Annotations | None = None
     """Annotations to add to the worker pods."""
 
 

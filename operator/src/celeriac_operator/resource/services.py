@@ -96,14 +96,15 @@ class Sentry(Model):
 
     model_config = rules(
         Rule(
-            cel="has(self.dsn) != has(self.dsnFrom)",
-            message="set either dsnFrom, the Secret that holds the DSN, or dsn",
+            cel="!(has(self.dsn) && has(self.dsnFrom))",
+            message="set dsnFrom, the Secret that holds the DSN, or dsn, not both",
         )
     )
 
     dsn_from: UrlFrom | None = None
     """Where the DSN is kept. It is mounted as a file, so a changed DSN is taken up without a restart; a missing one
-    shows in the condition SentryConfigured and stops no worker."""
+    shows in the condition SentryConfigured and stops no worker. With neither dsnFrom nor dsn the DSN that the operator
+    was given for all pools holds (sentry.secretName of the chart)."""
     dsn: Annotated[str, bound(IS_DSN, max_length=2048)] | None = None
     """The DSN itself. The operator puts it into a Secret of its own, <pool>-sentry, from which the workers read it."""
     environment: Annotated[str, bound(IS_ENVIRONMENT, max_length=64)] | None = None

@@ -56,6 +56,10 @@ REFUSED_ARGUMENTS = (
         "--purge would delete the waiting messages each time a worker starts: run celery purge by hand",
     ),
     _refuse(
+        "-E*f|--logfile(=|$)",
+        "--logfile would take the log out of kubectl logs: remove it; logging says what is logged, and how",
+    ),
+    _refuse(
         "-E*D|--(detach|uid|gid|pidfile|umask|workdir|executable)(=|$)",
         "the worker stays in the foreground of its container: remove --detach and the options that belong to it",
     ),
