@@ -108,6 +108,12 @@ e2e: $(VENV)/operator.stamp ## the promises, on a real cluster with the built im
 
 test: check integration e2e ## everything; installs what it needs
 
+##@ Faults
+.PHONY: chaos-operator
+chaos-operator: $(VENV)/operator.stamp ## kill the operator between any two API calls, and worse (ARGS=--help; a part of it is in `make test`)
+	@$(LOCALCLUSTER) programs
+	@PYTHONPATH=tools $(OPERATOR)/python -m tests.chaos.operator $(ARGS)
+
 ##@ Figures (each: ours and the peer in turn in one run; the last line is one JSON object)
 .PHONY: bench-throughput bench-lock-contended bench-lock-uncontended bench-kill-loss bench-redelivery
 bench-throughput: ## tasks a second and memory, against bare Celery
