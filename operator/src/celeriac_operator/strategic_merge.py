@@ -4,8 +4,9 @@ Maps merge key by key and null deletes. Lists of the kinds below merge item by i
 every other list is replaced. The keys are those of the `patchMergeKey` tags of Kubernetes' core/v1 types, save that
 ports count as the same only when their protocol is too, as in server-side apply.
 
-`$patch: delete` in an item removes it, `$patch: replace` in a map or as a list's item replaces instead of merging. The
-other directives of the format exist for patches that a program computes; they are refused.
+`$patch: delete` in an item removes it; `$patch: replace` in a map, or as an item of its own in a list, replaces the
+whole map or list instead of merging. Inside an item of a list it is refused: the API server would drop that item
+without a word. The other directives exist for patches that a program computes; they are refused as well.
 """
 
 from __future__ import annotations
@@ -82,7 +83,13 @@ def _merge_list(base: list[Any], patch: list[Any], path: tuple[str, ...], keys: 
     merged = {_identity(item, keys, path): item for item in base}
     for item in _items(patch, path):
         identity = _identity(item, keys, path)
-        if _directive(item, path) == "delete":
+        directive = _directive(item, path)
+        if directive == "replace":
+            raise PatchError(
+                f"an item of {_shown(path)} has $patch: replace, which stands for the whole list and in an item of its "
+                "own; to replace this one, set what it must lose to null"
+            )
+        if directive == "delete":
             merged.pop(identity, None)
         else:
             merged[identity] = _merge_map(merged.get(identity, {}), item, path)

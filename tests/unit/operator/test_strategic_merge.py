@@ -130,6 +130,12 @@ def test_merges(patch: dict[str, Any], path: str, expected: Any) -> None:
             id="an item without its key",
         ),
         pytest.param(
+            {"spec": {"volumes": [{"name": "data", "$patch": "replace", "hostPath": {"path": "/x"}}]}},
+            "an item of template.spec.volumes has $patch: replace, which stands for the whole list and in an item of "
+            "its own; to replace this one, set what it must lose to null",
+            id="$patch: replace inside an item",
+        ),
+        pytest.param(
             {"spec": {"volumes": ["x"]}},
             "every item of template.spec.volumes must be a map",
             id="an item that is no map",
