@@ -283,20 +283,6 @@ def test_a_template_that_cannot_be_used_stalls_with_the_servers_sentence_and_can
     assert "Stalled" not in place.conditions()
 
 
-def test_a_broken_new_image_leaves_the_old_workers_and_says_so(place: Place) -> None:
-    place.pool()
-    place.make_ready(place.await_pods(1))
-    place.await_reason("Ready", "True Ready")
-    (old,) = place.pods()
-    place.pool(image="shop:broken")
-    pods = place.await_pods(2)
-    (new,) = [pod for pod in pods if pod["metadata"]["name"] != old["metadata"]["name"]]
-    place.set_container(new, state={"waiting": {"reason": "ErrImagePull", "message": "not found"}})
-    message = place.await_reason("Stalled", "True ImagePullFailed")["message"]
-    assert message.endswith("not found; workers of the previous template keep running")
-    assert old["metadata"]["name"] in [pod["metadata"]["name"] for pod in place.pods()]
-
-
 def test_the_health_endpoint_and_the_metrics_answer(operator: Operator, place: Place) -> None:
     place.pool()
     place.await_deployment()
