@@ -34,6 +34,17 @@ examples:
   python -m celeriac worker -A shop.celery -Q emails,default -c 4 -P threads --health-port 9000 -- --without-gossip
 """
 
+DOCTOR_DESCRIPTION = """\
+Show every setting of the worker and whose word it is (a task's, the pool's, the application's, Celeriac's or Celery's
+default), and what will go wrong with it. Reads the same environment as `worker`; connects to nothing. In a pod:
+kubectl exec POD -- python -m celeriac doctor
+"""
+
+DOCTOR_EPILOG = """\
+exit codes:
+  0   no errors, perhaps warnings      1   at least one error      64, 78  as `worker`
+"""
+
 INJECT_DESCRIPTION = """\
 Copy this library and the pure-Python packages it needs (not Celery) into DIR/lib, and a launcher to DIR/launch.py.
 An image with Celery in it then runs as a worker by `python DIR/launch.py worker`; its own packages win over the
@@ -51,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _worker(flags, for_celery)
     if flags.command == "inject":
         return _inject(flags)
+    if flags.command == "doctor":
+        return _doctor(flags)
     if flags.command == "dead":
         return _dead(flags)
     parser.print_help()
@@ -90,6 +103,12 @@ def _inject(flags: argparse.Namespace) -> int:
     from celeriac import inject
 
     return inject.main(flags.directory)
+
+
+def _doctor(flags: argparse.Namespace) -> int:
+    from celeriac.doctor import command
+
+    return command.main(os.environ, {"app": flags.app} if flags.app else {}, as_json=flags.json)
 
 
 def _dead(flags: argparse.Namespace) -> int:
@@ -152,6 +171,15 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         formatter_class=raw,
     )
     inject.add_argument("directory", metavar="DIR", help="where to; made if it is not there")
+    doctor = commands.add_parser(
+        "doctor",
+        help="show which settings hold, and what will go wrong",
+        description=DOCTOR_DESCRIPTION,
+        epilog=DOCTOR_EPILOG,
+        formatter_class=raw,
+    )
+    doctor.add_argument("-A", "--app", help="the Celery application, as for `celery -A` (default: the pool's)")
+    doctor.add_argument("--json", action="store_true", help="one JSON object instead of a text")
     dead = commands.add_parser("dead", help="messages that were given up: list, show, requeue, drop")
     if "dead" in given:
         # Only now: it imports redis-py, which a worker must not do before gevent has patched the standard library.

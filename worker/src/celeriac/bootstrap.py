@@ -53,6 +53,7 @@ def run(document: str, environ: Mapping[str, str]) -> int:
 def work(app: Any, config: Config, environment: Environment, own: Own, laid: list[Setting]) -> int:
     """Add the parts to the application and run Celery's worker command; its exit code."""
     from celeriac import consumer, delivery, logs, published, reports
+    from celeriac.doctor import examination
     from celeriac.drain import Drain, hand_back_held
     from celeriac.health.backlog import BacklogWatch
     from celeriac.health.server import HealthServer
@@ -99,6 +100,7 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
         lambda: application.install_task_loggers(app),
         lambda: reports.install_requests(app, sentry),
         lambda: counted_requests.install(app),
+        lambda: examination.warn(app, config, environment, own),
     )
     application.select_queues(app, config)
     health.start()
@@ -219,7 +221,7 @@ def once_built(action: Callable[[Any], None]) -> None:
     signals.worker_init.connect(lambda sender, **_: action(sender), weak=False, dispatch_uid="celeriac-built")
 
 
-def once_set_up(*actions: Callable[[], None]) -> None:
+def once_set_up(*actions: Callable[[], object]) -> None:
     """Do something once all tasks are known, before the pool starts."""
     from celery import signals
 

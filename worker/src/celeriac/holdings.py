@@ -31,7 +31,7 @@ from typing import Any, Final
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from celeriac import keys, outcomes, scripts, taking
+from celeriac import counts, keys, outcomes, scripts, taking
 from celeriac.outcomes import Outcome
 
 logger = logging.getLogger(__name__)
@@ -249,6 +249,7 @@ class Holdings:
         if not scripts.BURY.run(self.client, [*self._pairs([queue]), dead], [delivery, *fields]):
             return False
         self.buried_count += 1
+        counts.DEAD_LETTERS.add(queue)
         logger.error("message of task %s[%s] is dead: %s", entry["task"] or "?", entry["id"] or "?", why)
         if self.on_buried is not None:
             self.on_buried(queue, payload, why)
@@ -261,6 +262,7 @@ class Holdings:
         if not deliveries:
             return
         self.lost_count += len(deliveries)
+        counts.LEASES_LOST.add(amount=len(deliveries))
         logger.warning(
             "lost the lease of %d message(s): this process did not reach Redis for %g s; their tasks run elsewhere too",
             len(deliveries),
@@ -312,6 +314,7 @@ class Holdings:
         # What was settled while the script ran is not lost.
         done.lost = [text for item in lost if (text := _text(item)) in self._held]
         self.note_lost(done.lost)
+        counts.LEASES_RENEWED.add(amount=max(0, done.renewed - len(done.lost)))
         for index, delivery, value in zip(expired[::3], expired[1::3], expired[2::3], strict=True):
             why = f"its worker stopped renewing the lease of {self.lease_seconds:g} s"
             if self._put_back(queues[index], _text(delivery), value, Outcome.EXPIRED, why, scripts.GIVE_BACK_EXPIRED):

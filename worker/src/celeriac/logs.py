@@ -25,9 +25,8 @@ from celery._state import get_current_task  # what Celery's own TaskFormatter as
 from celery.utils.log import ColorFormatter, get_multiprocessing_logger
 
 from celeriac.contract import ContractError, Logging
+from celeriac.settings import TASK_FORMAT, WORKER_FORMAT
 
-WORKER_FORMAT: Final = "[%(asctime)s:%(levelname)s] [%(task_name)s] %(message)s"
-TASK_FORMAT: Final = "[%(asctime)s:%(levelname)s] Task %(task_name)s[%(task_id)s]: %(message)s"
 NO_TASK: Final = "-"
 TASK_LOGGER: Final = "celery.task"
 

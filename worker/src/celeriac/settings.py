@@ -18,6 +18,8 @@ from celeriac.contract import Config, Environment
 DEFAULT_PREFETCH = 1
 """Messages held beyond the running ones: enough to hide a round trip, few enough to leave work to others."""
 DEFAULT_LOG_LEVEL = "INFO"
+WORKER_FORMAT = "[%(asctime)s:%(levelname)s] [%(task_name)s] %(message)s"
+TASK_FORMAT = "[%(asctime)s:%(levelname)s] Task %(task_name)s[%(task_id)s]: %(message)s"
 LONGEST_SOCKET_TIMEOUT_SECONDS = 5.0
 SHORTEST_SOCKET_TIMEOUT_SECONDS = 2.0
 """A broker that takes connections and answers nothing counts as lost after a time between these two: a part of the time
@@ -27,10 +29,16 @@ in which the consumer loop has to come round, since it is that loop which waits.
 class Source(enum.Enum):
     """Whose word a setting is."""
 
+    TASK = "task"
+    """A task's own attribute."""
     POOL = "pool"
     """The CeleryWorkerPool."""
-    DEFAULT = "default"
+    APP = "app"
+    """The application's Celery configuration."""
+    DEFAULT = "celeriac"
     """Nobody's: what Celeriac thinks best."""
+    CELERY = "celery"
+    """Nobody's: what Celery does then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,143 @@
+"""(pure) Which settings hold, and whose word is each?
+
+The nearest word wins: a task's own, the pool's, the application's, Celeriac's default, and then what Celery does when
+nobody says anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from celeriac import settings
+from celeriac.contract import Config
+from celeriac.exits import scrub
+from celeriac.settings import Own, Setting, Source
+
+CELERYS: Final = (
+    "broker_url",
+    "broker_connection_retry",
+    "broker_connection_max_retries",
+    "result_backend",
+    "result_expires",
+    "task_acks_late",
+    "task_reject_on_worker_lost",
+    "task_soft_time_limit",
+    "task_time_limit",
+    "worker_concurrency",
+    "worker_disable_prefetch",
+    "worker_max_tasks_per_child",
+    "worker_max_memory_per_child",
+    "worker_hijack_root_logger",
+)
+"""Celery's settings that decide over what this library promises."""
+URLS: Final = frozenset({"broker_url", "result_backend"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effective:
+    """One setting as it holds."""
+
+    name: str
+    value: Any
+    source: Source
+    task: str | None = None
+    """For this task only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivering:
+    """What the transport does with messages."""
+
+    has_leases: bool
+    default_lease_seconds: int
+    default_max_deliveries: int
+    held_at_most: int
+    """Delivered messages that are not acknowledged."""
+
+
+def compute(
+    config: Config, own: Own, laid: Sequence[Setting], values: Mapping[str, Any], delivering: Delivering
+) -> list[Effective]:
+    """All settings of the worker, Celery's first; passwords are left out of URLs.
+
+    Args:
+        config: the pool's document.
+        own: what the application says.
+        laid: what was laid over it.
+        values: Celery's settings as they hold now.
+        delivering: what the transport does.
+    """
+    by_name = {setting.name: setting.source for setting in laid}
+    found = [
+        Effective(name=name, value=_shown(name, values.get(name)), source=_source(name, by_name, own))
+        for name in CELERYS
+    ]
+    found.append(_first("worker_pool", (config.worker.pool, Source.POOL), (own.get("worker_pool"), Source.APP)))
+    if found[-1].value is None:
+        found[-1] = Effective(name="worker_pool", value="prefork", source=Source.CELERY)
+    return [*found, *_celeriacs(config, own, delivering)]
+
+
+def _celeriacs(config: Config, own: Own, delivering: Delivering) -> list[Effective]:
+    """What Celery has no setting for, by the pool's names."""
+    logging, delivery = config.logging, config.delivery
+    backoff = settings.retries(config, own)
+    backoff_source = Source.POOL if config.broker.retry_backoff_seconds else Source.DEFAULT
+    held_source = Source.POOL if config.worker.prefetch is not None else Source.DEFAULT
+    if held_source is Source.DEFAULT and own.get("worker_prefetch_multiplier") is not None:
+        held_source = Source.APP
+    rows = [
+        _pools("app", config.app),
+        _first("queues", (_listed(config.queues), Source.POOL), (None, Source.APP)),
+        Effective(name="messages held at most", value=delivering.held_at_most, source=held_source),
+        _pools("drain.timeoutSeconds", config.drain.timeout_seconds),
+        _pools("liveness.stalledSeconds", config.liveness.stalled_seconds),
+        _pools("liveness.port", config.liveness.port),
+        Effective(
+            name="broker.retryBackoffSeconds",
+            value=f"{backoff.initial_seconds:g} to {backoff.max_seconds:g}",
+            source=backoff_source,
+        ),
+        _first("logging.level", (logging.level, Source.POOL), (settings.DEFAULT_LOG_LEVEL, Source.DEFAULT)),
+        _first("logging.format", (logging.format, Source.POOL), ("Text", Source.DEFAULT)),
+        _format("logging.workerFormat", logging.worker_format, own.get("worker_log_format"), settings.WORKER_FORMAT),
+        _format("logging.taskFormat", logging.task_format, own.get("worker_task_log_format"), settings.TASK_FORMAT),
+    ]
+    if delivering.has_leases:
+        lease, most = delivering.default_lease_seconds, delivering.default_max_deliveries
+        rows += [
+            _first("delivery.leaseSeconds", (delivery.lease_seconds, Source.POOL), (lease, Source.DEFAULT)),
+            _first("delivery.maxDeliveries", (delivery.max_deliveries, Source.POOL), (most, Source.DEFAULT)),
+        ]
+    if config.sentry is not None:
+        rows.append(_pools("sentry.dsnFile", config.sentry.dsn_file))
+    return rows
+
+
+def _pools(name: str, value: Any) -> Effective:
+    return Effective(name=name, value=value, source=Source.POOL)
+
+
+def _first(name: str, *words: tuple[Any, Source]) -> Effective:
+    value, source = next(((value, source) for value, source in words if value is not None), (None, words[-1][1]))
+    return Effective(name=name, value=value, source=source)
+
+
+def _format(name: str, pools: str | None, apps: Any, default: str) -> Effective:
+    return _first(name, (pools, Source.POOL), (apps, Source.APP), (default, Source.DEFAULT))
+
+
+def _source(name: str, laid: Mapping[str, Source], own: Own) -> Source:
+    return laid.get(name) or (Source.APP if own.get(name) is not None else Source.CELERY)
+
+
+def _shown(name: str, value: Any) -> Any:
+    if name in URLS and value is not None:
+        return scrub(str(value))
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _listed(values: Sequence[str] | None) -> str | None:
+    return None if values is None else ", ".join(values)

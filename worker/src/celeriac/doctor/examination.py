@@ -1,0 +1,153 @@
+"""What are the facts about an application and the machine that it runs on?"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+from celeriac import application, delivery, settings
+from celeriac.contract import POOLS, Config, Environment
+from celeriac.doctor import ancestry, effective, rules
+from celeriac.doctor.effective import Delivering, Effective
+from celeriac.doctor.facts import Ancestor, Facts, TaskFacts
+from celeriac.settings import Own, Setting, Source
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_VISIBILITY_SECONDS: Final = {"redis": 3600.0, "rediss": 3600.0, "sentinel": 3600.0, "sqs": 1800.0}
+"""Of kombu's transports that have one; the others need no time-out, or have none that an application could set."""
+LEASED: Final = frozenset({"redis", "rediss", "sentinel"})
+"""Schemes whose messages are fetched atomically and held under leases."""
+ATTRIBUTES: Final = {
+    "acks_late": "task_acks_late",
+    "reject_on_worker_lost": "task_reject_on_worker_lost",
+    "time_limit": "task_time_limit",
+    "soft_time_limit": "task_soft_time_limit",
+    "rate_limit": "task_default_rate_limit",
+    "ignore_result": "task_ignore_result",
+}
+"""What a task may declare for itself, and the setting that holds for the others."""
+
+
+def read_facts(app: Any, config: Config, own: Own, ancestors: tuple[Ancestor, ...] = ()) -> Facts:
+    """Everything that the rules look at, of an application with the pool's settings laid over its own."""
+    broker = _scheme(app)
+    options = app.conf.broker_transport_options or {}
+    timeout = options.get("visibility_timeout", DEFAULT_VISIBILITY_SECONDS.get(broker))
+    pool = _pool(config, own)
+    return Facts(
+        pool=pool,
+        slots=config.worker.concurrency,
+        broker=broker,
+        has_leases=broker in LEASED,
+        visibility_timeout_seconds=None if timeout is None else float(timeout),
+        promises_at_least_once=config.delivery.mode == "AtLeastOnce",
+        held_beyond_running=_held_beyond_running(config, own, acks_late=bool(app.conf.task_acks_late)),
+        drain_seconds=config.drain.timeout_seconds,
+        tasks=tuple(_task(app, task) for task in _own_tasks(app)),
+        ancestors=ancestors,
+        versions=_versions(name for name, _, _ in rules.LEFT_OFF),
+    )
+
+
+def read_settings(app: Any, config: Config, own: Own, laid: list[Setting]) -> list[Effective]:
+    """Every setting that holds, those of single tasks last."""
+    multiplier = own.get("worker_prefetch_multiplier")
+    window = settings.prefetch_window(
+        config,
+        slots=config.worker.concurrency,
+        acks_late=bool(app.conf.task_acks_late),
+        app_multiplier=multiplier,
+    )
+    delivering = Delivering(
+        has_leases=_scheme(app) in LEASED,
+        default_lease_seconds=delivery.DEFAULT_LEASE_SECONDS,
+        default_max_deliveries=delivery.DEFAULT_MAX_DELIVERIES,
+        held_at_most=window,
+    )
+    values = {name: app.conf.get(name) for name in effective.CELERYS}
+    return [*effective.compute(config, own, laid, values, delivering), *_declared(app)]
+
+
+def warn(app: Any, config: Config, environment: Environment, own: Own) -> list[rules.Finding]:
+    """Log each finding of a worker that starts, once; what was found."""
+    # Outside of a pod many harmless things stand above a worker: a shell, a test, a service manager.
+    ancestors = ancestry.above(os.getpid()) if environment.pod_uid else ()
+    found = rules.findings(read_facts(app, config, own, ancestors))
+    for finding in found:
+        if finding.code == "leases-off" and app.conf.broker_transport:
+            continue  # the delivery has said so
+        logger.warning("doctor: %s (%s)", finding.message, finding.code)
+    return found
+
+
+def _own_tasks(app: Any) -> list[Any]:
+    """The application's tasks, without those that every Celery application has."""
+    return [task for name, task in sorted(app.tasks.items()) if not name.startswith("celery.")]
+
+
+def _task(app: Any, task: Any) -> TaskFacts:
+    # A task may leave these open until it is used; the settings hold then.
+    def of(attribute: str) -> Any:
+        value = getattr(task, attribute, None)
+        return app.conf.get(ATTRIBUTES[attribute]) if value is None else value
+
+    return TaskFacts(
+        name=task.name,
+        acks_late=bool(of("acks_late")),
+        reject_on_worker_lost=bool(of("reject_on_worker_lost")),
+        hard_limit_seconds=of("time_limit"),
+        soft_limit_seconds=of("soft_time_limit"),
+        longest_retry_delay_seconds=_longest_retry_delay(task),
+    )
+
+
+def _longest_retry_delay(task: Any) -> float:
+    if task.max_retries == 0:
+        return 0
+    return float(task.default_retry_delay or 0)
+
+
+def _declared(app: Any) -> list[Effective]:
+    return [
+        Effective(name=setting, value=getattr(task, attribute), source=Source.TASK, task=task.name)
+        for task in _own_tasks(app)
+        for attribute, setting in ATTRIBUTES.items()
+        if application.declares(type(task), attribute)
+    ]
+
+
+def _held_beyond_running(config: Config, own: Own, *, acks_late: bool) -> int | None:
+    multiplier = own.get("worker_prefetch_multiplier")
+    slots = config.worker.concurrency
+    window = settings.prefetch_window(config, slots=slots, acks_late=acks_late, app_multiplier=multiplier)
+    if not window:
+        return None  # Celery reads 0 as "without limit"
+    # What is acknowledged early does not count against the window while it runs.
+    return max(0, window - slots) if acks_late or config.worker.prefetch == 0 else window
+
+
+def _pool(config: Config, own: Own) -> str:
+    said = str(config.worker.pool or own.get("worker_pool") or "prefork")
+    return next((name for name in POOLS if name in said), said)  # an application may name the class
+
+
+def _scheme(app: Any) -> str:
+    said = app.conf.broker_transport or app.conf.broker_read_url or app.conf.broker_url or "amqp"
+    first = said if isinstance(said, str) else next(iter(said), "")
+    return first.split("://", 1)[0].split("+", 1)[0]
+
+
+def _versions(names: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    found = {}
+    for name in names:
+        try:
+            text = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        found[name] = tuple(int(number) for number in re.findall(r"\d+", text)[:2])
+    return found

@@ -1,0 +1,54 @@
+"""(pure) What is known of a worker before it is judged?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFacts:
+    """What holds for one task of the application, the settings included. Seconds, `None`: no limit."""
+
+    name: str
+    acks_late: bool
+    reject_on_worker_lost: bool
+    hard_limit_seconds: float | None = None
+    soft_limit_seconds: float | None = None
+    longest_retry_delay_seconds: float = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ancestor:
+    """A process between the container's first one and the worker, that one included."""
+
+    pid: int
+    name: str
+    """The program's name without its path."""
+    arguments: tuple[str, ...] = ()
+    catches_sigterm: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """Everything that the rules look at."""
+
+    pool: str
+    """prefork, threads, gevent, eventlet or solo."""
+    slots: int
+    broker: str
+    """The scheme of the broker's URL: redis, amqp, sqs, ..."""
+    has_leases: bool
+    """Messages are fetched atomically and held under leases."""
+    visibility_timeout_seconds: float | None = None
+    """After which the broker delivers a message again; `None` where it does not."""
+    promises_at_least_once: bool = False
+    """The pool says so, in as many words."""
+    held_beyond_running: int | None = 1
+    """Messages a worker holds for later; `None`: without limit."""
+    drain_seconds: float = 300
+    tasks: tuple[TaskFacts, ...] = ()
+    ancestors: tuple[Ancestor, ...] = ()
+    """From the worker's parent up to process 1; empty where the worker is process 1, or in no pod."""
+    versions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Of the distributions that the library adapts itself to."""

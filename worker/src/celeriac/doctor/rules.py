@@ -1,0 +1,289 @@
+"""(pure) What will go wrong with this worker?
+
+One function for each finding; each says nothing, or a sentence that names what was found, what follows and what to do.
+An error is a promise that cannot be kept as things are; a warning is a risk that somebody may have chosen.
+docs/doctor.md lists them, and a test compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from celeriac.doctor.facts import Ancestor, Facts, TaskFacts
+
+Severity = Literal["error", "warning"]
+
+SHELLS: Final = frozenset({"sh", "ash", "bash", "busybox", "dash", "ksh", "zsh"})
+FORWARDERS: Final = frozenset({"catatonit", "docker-init", "pause", "tini", "tini-static"})
+"""Programs that pass a signal to their only child and to nobody else."""
+SUPERVISORS: Final = frozenset({"foreman", "honcho", "supervisord"})
+"""Programs that end the whole process group of what they run."""
+PUSHING_BROKERS: Final = frozenset({"amqp", "amqps", "pyamqp"})
+"""Brokers that know by themselves when a consumer is gone."""
+LEFT_OFF: Final = (("celery", (5, 6), "messages that wait for their ETA are missing in /status and in the metrics"),)
+"""Distribution, the version from which all is there, and what is lost before it."""
+SHOWN_TASKS: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    code: str
+    """Stable name; the heading in docs/doctor.md."""
+    severity: Severity
+    message: str
+
+
+# --- time
+
+
+def visibility_timeout_covers_limits(facts: Facts) -> Finding | None:
+    """Without leases the broker takes a long task's message for lost, and another worker runs it beside the first."""
+    timeout = facts.visibility_timeout_seconds
+    if facts.has_leases or timeout is None:
+        return None
+    late = [task for task in facts.tasks if task.acks_late]
+    longer = [task for task in late if (task.hard_limit_seconds or 0) >= timeout]
+    if longer:
+        return Finding(
+            code="visibility-timeout-below-limit",
+            severity="error",
+            message=f"{_named(longer)} may run for longer than the broker's visibility_timeout of {timeout:g} s, and "
+            "would be delivered again while running: raise broker_transport_options['visibility_timeout'] or lower "
+            "the hard limit",
+        )
+    unlimited = [task for task in late if task.hard_limit_seconds is None]
+    if unlimited:
+        return Finding(
+            code="visibility-timeout-without-limit",
+            severity="warning",
+            message=f"{_named(unlimited)} has no hard time limit; a run of more than {timeout:g} s (the broker's "
+            "visibility_timeout) would be delivered again while running: set timeLimits.hardSeconds below it",
+        )
+    return None
+
+
+def visibility_timeout_covers_etas(facts: Facts) -> Finding | None:
+    """Without leases a message that waits in a worker for its time is delivered again, to run several times."""
+    timeout = facts.visibility_timeout_seconds
+    if facts.has_leases or timeout is None:
+        return None
+    later = [task for task in facts.tasks if task.longest_retry_delay_seconds >= timeout]
+    if not later:
+        return None
+    return Finding(
+        code="eta-beyond-visibility-timeout",
+        severity="error",
+        message=f"{_named(later)} waits up to {max(task.longest_retry_delay_seconds for task in later):g} s for a "
+        f"retry, longer than the broker's visibility_timeout of {timeout:g} s: the retry would run several times; "
+        "raise the one or lower the other",
+    )
+
+
+def drain_covers_limits(facts: Facts) -> Finding | None:
+    """A task that may run for longer than a drain is cut short by every rollout."""
+    longer = [
+        task
+        for task in facts.tasks
+        if task.hard_limit_seconds is not None and task.hard_limit_seconds > facts.drain_seconds
+    ]
+    if not longer:
+        return None
+    is_lost = any(not task.acks_late for task in longer)
+    fate = "is lost" if is_lost else "starts anew elsewhere"
+    return Finding(
+        code="drain-below-limit",
+        severity="warning",
+        message=f"{_named(longer)} may run for up to {max(task.hard_limit_seconds or 0 for task in longer):g} s, a "
+        f"drain lasts {facts.drain_seconds:g} s: what is cut short then {fate}; raise drain.timeoutSeconds or lower "
+        "the limit",
+    )
+
+
+def soft_limits_are_enforced(facts: Facts) -> Finding | None:
+    """Celery raises the soft limit in processes only."""
+    limited = [task for task in facts.tasks if task.soft_limit_seconds is not None]
+    if facts.pool == "prefork" or not limited:
+        return None
+    return Finding(
+        code="soft-limit-without-prefork",
+        severity="warning",
+        message=f"{_named(limited)} has a soft time limit, which Celery enforces in the prefork pool only, not in "
+        f"{facts.pool}: nothing will interrupt it before the hard limit",
+    )
+
+
+# --- scaling
+
+
+def prefetch_leaves_work_to_others(facts: Facts) -> Finding | None:
+    """Messages that a worker holds for later are out of reach of the workers that were started to help it."""
+    held = facts.held_beyond_running
+    if held is not None and held <= facts.slots:
+        return None
+    amount = "as many messages as there are" if held is None else f"{held} messages beyond its {facts.slots} slots"
+    return Finding(
+        code="prefetch-hoards",
+        severity="warning",
+        message=f"a worker holds {amount}: those that scaling adds find less to do, and the backlog looks smaller than "
+        "it is; set worker.prefetch to 1, or to the number of slots at most",
+    )
+
+
+# --- delivery
+
+
+def promise_is_kept_by_all_tasks(facts: Facts) -> Finding | None:
+    """A message that is acknowledged before its task runs is gone when its worker dies."""
+    early = [task for task in facts.tasks if not task.acks_late]
+    if not facts.promises_at_least_once or not early:
+        return None
+    return Finding(
+        code="early-acks",
+        severity="error",
+        message=f"delivery.mode is AtLeastOnce, but {_named(early)} declares acks_late=False: a worker that dies takes "
+        "its run along; take the attribute away, or say delivery.mode: App",
+    )
+
+
+def promise_outlives_a_process(facts: Facts) -> Finding | None:
+    """Celery acknowledges the message of a killed process unless it is told to give it back."""
+    lost = [task for task in facts.tasks if task.acks_late and not task.reject_on_worker_lost]
+    if not facts.promises_at_least_once or facts.pool != "prefork" or not lost:
+        return None
+    return Finding(
+        code="lost-process-acks",
+        severity="error",
+        message=f"delivery.mode is AtLeastOnce, but {_named(lost)} declares reject_on_worker_lost=False: when its "
+        "process is killed (out of memory) the message counts as done; take the attribute away",
+    )
+
+
+def broker_gives_back(facts: Facts) -> Finding | None:
+    """Only Redis gets the atomic fetch and leases, only AMQP does not need them."""
+    if facts.has_leases or facts.broker in PUSHING_BROKERS:
+        return None
+    return Finding(
+        code="leases-off",
+        severity="warning",
+        message=f"the broker's transport is {facts.broker}, for which there is no atomic fetch and no lease: a killed "
+        "worker's messages come back when the broker says so; Redis (with kombu's own transport) has both",
+    )
+
+
+# --- signals
+
+
+def no_shell_eats_sigterm(facts: Facts) -> Finding | None:
+    """A shell that waits for its child passes no signal on: the worker never hears that it is to leave."""
+    found = [it for it in facts.ancestors if it.name in SHELLS]
+    if not found:
+        return None
+    shell = found[0]
+    if shell.catches_sigterm:
+        return Finding(
+            code="shell-between",
+            severity="warning",
+            message=f"process {shell.pid} ({shell.name}) stands above the worker and catches SIGTERM: unless its trap "
+            "passes the signal on, the worker is killed without a drain; start the worker with exec",
+        )
+    return Finding(
+        code="shell-eats-sigterm",
+        severity="error",
+        message=f"process {shell.pid} ({shell.name}) stands above the worker and passes SIGTERM to nobody: the worker "
+        "is killed without a drain at the end of its grace period; start it with exec",
+    )
+
+
+def no_wrapper_multiplies_sigterm(facts: Facts) -> Finding | None:
+    """SIGTERM to the whole process group ends the pool's processes at once (apache/airflow #18066)."""
+    found = [it for it in facts.ancestors if _multiplies(it)]
+    if not found or facts.pool != "prefork":
+        return None
+    remedy = {
+        "dumb-init": "call it with --single-child",
+        "timeout": "call it with --foreground",
+        "tini": "call it without -g",
+        "tini-static": "call it without -g",
+    }.get(found[0].name, "run the worker without it, Kubernetes supervises")
+    return Finding(
+        code="wrapper-multiplies-sigterm",
+        severity="error",
+        message=f"process {found[0].pid} ({found[0].name}) sends SIGTERM to the worker's children too: their tasks are "
+        f"cut off instead of drained; {remedy}",
+    )
+
+
+def parents_are_known(facts: Facts) -> Finding | None:
+    """Whatever else stands above the worker has to pass SIGTERM on, to the worker alone."""
+    known = SHELLS | FORWARDERS
+    strange = [it for it in facts.ancestors if it.name not in known and not _multiplies(it)]
+    strange = [it for it in strange if it.name not in {"dumb-init", "timeout"}]
+    if not strange:
+        return None
+    return Finding(
+        code="unknown-parent",
+        severity="warning",
+        message=f"process {strange[0].pid} ({strange[0].name}) stands above the worker: unless it passes SIGTERM on, "
+        "and to the worker alone, there is no drain; start the worker with exec",
+    )
+
+
+# --- versions
+
+
+def versions_have_everything(facts: Facts) -> Finding | None:
+    """On older versions the library leaves parts off."""
+    missing = [
+        f"{name} {'.'.join(map(str, facts.versions[name]))}: {what} (from {'.'.join(map(str, full))} on it is there)"
+        for name, full, what in LEFT_OFF
+        if name in facts.versions and facts.versions[name] < full
+    ]
+    if not missing:
+        return None
+    return Finding(code="older-versions", severity="warning", message="; ".join(missing))
+
+
+Rule = Callable[[Facts], Finding | None]
+
+RULES: Final[tuple[Rule, ...]] = (
+    promise_is_kept_by_all_tasks,
+    promise_outlives_a_process,
+    no_shell_eats_sigterm,
+    no_wrapper_multiplies_sigterm,
+    parents_are_known,
+    visibility_timeout_covers_limits,
+    visibility_timeout_covers_etas,
+    drain_covers_limits,
+    soft_limits_are_enforced,
+    prefetch_leaves_work_to_others,
+    broker_gives_back,
+    versions_have_everything,
+)
+
+
+def findings(facts: Facts, rules: Sequence[Rule] = RULES) -> list[Finding]:
+    """All findings, errors first."""
+    found = [it for rule in rules if (it := rule(facts)) is not None]
+    return sorted(found, key=lambda it: it.severity != "error")
+
+
+def _multiplies(process: Ancestor) -> bool:
+    given = process.arguments[1:]
+    if process.name in SUPERVISORS:
+        return True
+    if process.name == "dumb-init":
+        return not {"-c", "--single-child"} & set(given)
+    if process.name == "timeout":
+        return "--foreground" not in given
+    return process.name.startswith("tini") and "-g" in given
+
+
+def _named(tasks: Sequence[TaskFacts]) -> str:
+    names = [task.name for task in tasks]
+    if len(names) <= SHOWN_TASKS:
+        return " and ".join(names) if len(names) < SHOWN_TASKS else f"{names[0]}, {names[1]} and {names[2]}"
+    return f"{', '.join(names[:SHOWN_TASKS])} and {len(names) - SHOWN_TASKS} more"
