@@ -60,7 +60,9 @@ class Controller:
             seconds = self._queue.retry(key)
             # A conflict says that the cache was behind: nothing to tell a person.
             level = logging.DEBUG if error.status == 409 else logging.WARNING
-            log.log(level, "%s; next attempt in %.1f s", error, seconds, extra={"pool": str(key)})
+            log.log(
+                level, "%s; next attempt in %.1f s", error, seconds, extra={"pool": str(key), "reason": error.reason}
+            )
             return "error"
         except Exception:
             # One pool that trips over a bug must not stop the others.

@@ -23,12 +23,12 @@ class Intake:
 
     def event(self, kind: Kind, manifest: Manifest) -> None:
         """A watch reports a new state."""
-        self._metrics.watch_events.labels(kind.kind).inc()
+        self._metrics.count_event(kind.kind)
         self.found(kind, manifest)
 
     def deletion(self, kind: Kind, manifest: Manifest) -> None:
         """A watch reports that an object is gone."""
-        self._metrics.watch_events.labels(kind.kind).inc()
+        self._metrics.count_event(kind.kind)
         self.lost(kind, key_of(manifest), version_of(manifest))
 
     def found(self, kind: Kind, manifest: Manifest) -> None:

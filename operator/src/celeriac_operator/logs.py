@@ -21,7 +21,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: time, level, logger, message, and pool and error where there is one."""
+    """One object a line: time, level, logger, message, and pool, reason and error where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One record."""
@@ -31,8 +31,9 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if pool := getattr(record, "pool", ""):
-            fields["pool"] = pool
+        for key in ("pool", "reason"):
+            if value := getattr(record, key, ""):
+                fields[key] = value
         if record.exc_info:
             fields["error"] = self.formatException(record.exc_info)
         return json.dumps(fields, ensure_ascii=False)

@@ -59,6 +59,13 @@ class Metrics:
             ["kind"],
             registry=self.registry,
         )
+        self.watch_last_event = Gauge(
+            "celeriac_operator_watch_last_event_timestamp_seconds",
+            "When the watches last delivered an event, as Unix time, by kind of object. Watches begin anew after half "
+            "an hour and deliver all objects then: where there is an object, this is never much older.",
+            ["kind"],
+            registry=self.registry,
+        )
         self.watch_missed = Counter(
             "celeriac_operator_watch_missed_total",
             "Objects of which the cluster knew something newer than the watches had delivered, by kind of object.",
@@ -95,6 +102,11 @@ class Metrics:
         self._pools.set_function(pools)
         self._leader.set_function(leads)
         self._conditions.read = conditions
+
+    def count_event(self, kind: str) -> None:
+        """One event of a watch."""
+        self.watch_events.labels(kind).inc()
+        self.watch_last_event.labels(kind).set_to_current_time()
 
     def count_request(self, *, verb: str, plural: str, status: int) -> None:
         """One answer of the API server."""

@@ -124,7 +124,7 @@ class Reconciler:
                 if refusal is None:
                     raise
                 return todo, refusal, events
-            log.info("%s: %s", _shown(action), action.reason, extra={"pool": str(key)})
+            log.info("%s: %s", _shown(action), action.reason, extra={"pool": str(key), "reason": action.reason})
             events += _repairs(pool, action, before)
         return todo, None, events
 
@@ -195,14 +195,16 @@ class Reconciler:
         return now is not None and _asked(now) != _asked(manifest)
 
     async def _emit(self, pool: CeleryWorkerPool, events: list[Event]) -> None:
+        key = str(Key(pool.metadata.namespace, pool.metadata.name))
+        for event in events:
+            level = logging.WARNING if event.kind == "Warning" else logging.INFO
+            log.log(level, "%s: %s", event.reason, event.message, extra={"pool": key, "reason": str(event.reason)})
         try:
             for event in events:
                 await self._cluster.emit(pool, event, self._clock())
         except ApiError as error:
             # An event is a courtesy: the conditions say the same, and no pass fails for it.
-            log.warning(
-                "events not recorded: %s", error, extra={"pool": f"{pool.metadata.namespace}/{pool.metadata.name}"}
-            )
+            log.warning("events not recorded: %s", error, extra={"pool": key, "reason": error.reason})
 
 
 def _asked(pool: Manifest) -> tuple[object, ...]:

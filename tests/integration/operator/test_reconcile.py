@@ -290,4 +290,10 @@ def test_the_health_endpoint_and_the_metrics_answer(operator: Operator, place: P
     assert operator.metric('celeriac_operator_reconciles_total{result="done"}') > 0
     assert operator.metric("celeriac_operator_reconcile_duration_seconds_count") > 0
     assert operator.metric("celeriac_operator_pools") > 0
+    assert operator.metric("celeriac_operator_queue_oldest_seconds") >= 0
+    assert operator.metric("celeriac_operator_leader") == 1
+    assert operator.metric('celeriac_operator_pool_conditions{reason="Progressing",status="False",type="Ready"}') > 0
+    created = 'celeriac_operator_api_requests_total{code="201",resource="deployments",verb="PATCH"}'
+    assert operator.metric(created) > 0
+    assert operator.metric('celeriac_operator_watch_last_event_timestamp_seconds{kind="CeleryWorkerPool"}') > 1e9
     assert operator.healthy()

@@ -106,6 +106,10 @@ def test_planted_secrets_are_nowhere_but_in_secrets(api: Api, place: Place, kube
         place.pool("good", image="shop:2", **broker, **results)
         place.await_reason("Stalled", "True SecretNotFound", "good")
         operator.idle()
+        records = [json.loads(line) for line in operator.text().splitlines() if line.startswith("{")]
+        assert {"WARNING", f"{place.namespace}/good", "CrashLoop"} in [
+            {record["level"], record.get("pool"), record.get("reason")} for record in records
+        ]
         found = readable(api, place, operator)
     assert {where: text.count("planted-") for where, text in found.items() if "planted-" in text} == {}
     assert "cannot reach redis://**@redis:6379/0" in found["Event"]

@@ -175,9 +175,10 @@ def test_a_text_line_names_the_pool() -> None:
 
 
 def test_a_json_line_has_stable_keys() -> None:
-    found = json.loads(logs.JsonFormatter().format(a_record(pool="shop/emails")))
-    assert sorted(found) == ["level", "logger", "message", "pool", "time"]
-    assert found["message"] == "made it"
+    record = a_record(pool="shop/emails", reason="CrashLoop")
+    found = json.loads(logs.JsonFormatter().format(record))
+    assert sorted(found) == ["level", "logger", "message", "pool", "reason", "time"]
+    assert (found["message"], found["pool"], found["reason"]) == ("made it", "shop/emails", "CrashLoop")
 
 
 def test_the_dsn_of_all_pools_follows_its_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

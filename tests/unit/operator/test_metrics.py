@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from prometheus_client import generate_latest
@@ -50,10 +51,20 @@ def test_metrics_can_be_asked_for_before_anything_is_known() -> None:
     assert b"celeriac_operator_pools 0.0" in generate_latest(Metrics().registry)
 
 
+def test_an_event_of_a_watch_is_counted_and_its_time_kept() -> None:
+    metrics = Metrics()
+    before = time.time()
+    metrics.count_event("Pod")
+    metrics.count_event("Pod")
+    value = metrics.registry.get_sample_value
+    assert value("celeriac_operator_watch_events_total", {"kind": "Pod"}) == 2
+    assert (value("celeriac_operator_watch_last_event_timestamp_seconds", {"kind": "Pod"}) or 0) >= before
+
+
 def test_every_metric_that_the_advice_names_exists() -> None:
     page = figures.build()
     table, _, advice = page.partition("## What to watch")
     named = {word.split("{")[0].split("[")[0].strip("`() ") for word in advice.replace("(", " ").split()}
     metrics = {word for word in named if word.startswith("celeriac_operator_")}
-    assert len(metrics) == 4
+    assert len(metrics) == 6
     assert [each for each in sorted(metrics) if f"`{each}`" not in table] == []

@@ -21,6 +21,9 @@ ADVICE = """
 - `celeriac_operator_queue_oldest_seconds > 60`: passes are slow or hang; see the log and the API server.
 - `max by (reason) (celeriac_operator_pool_conditions{type="Stalled", status="True"}) > 0`: these need a person.
 - `rate(celeriac_operator_watch_missed_total[15m]) > 0`: watches lose events; the operator makes up for it.
+- `time() - celeriac_operator_watch_last_event_timestamp_seconds{kind="CeleryWorkerPool"} > 3600`: the watch is deaf;
+  when it has missed something, the operator notices by itself and is restarted.
+- `rate(celeriac_operator_api_requests_total{code=~"0|429|5.."}[5m]) > 0`: the API server is not well.
 """
 
 
@@ -49,6 +52,6 @@ def _used() -> Metrics:
     )
     metrics.reconciles.labels("done")
     metrics.count_request(verb="GET", plural="pods", status=200)
-    for counter in (metrics.watch_events, metrics.watch_missed):
-        counter.labels("Pod")
+    metrics.count_event("Pod")
+    metrics.watch_missed.labels("Pod")
     return metrics
