@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import signal
 import time
@@ -13,6 +14,7 @@ from celery import Celery
 from tests.integration.worker.conftest import StartWorker
 from tests.integration.worker.processes import RedisServer, WorkerProcess, eventually
 
+from celeriac import keys
 from celeriac.exits import Exit
 
 POOLS = ("prefork", "threads", "solo", "gevent")
@@ -133,6 +135,50 @@ def test_ctrl_c_drains_too(pool: str, start_worker: StartWorker, producer: Celer
     assert result.get(timeout=1) == 2
 
 
+def test_each_task_that_is_cut_short_is_named_in_one_line(
+    start_worker: StartWorker, producer: Celery, redis_server: RedisServer
+) -> None:
+    worker = start_worker(worker={"pool": "threads", "concurrency": 3}, drain={"timeoutSeconds": 1}).until_ready()
+    results = [producer.send_task("basic.sleep", (60,)) for _ in range(3)]
+    worker.until(worker.status, lambda it: it["busy"] == 3, what="three tasks run")
+    worker.terminate()
+    assert worker.wait(15) == Exit.OK
+    for result in results:
+        assert worker.logs().count(f"basic.sleep[{result.id}] cut short") == 1
+    assert ready_messages(redis_server) == 3
+
+
+def test_a_sigkill_at_any_point_of_the_drain_loses_nothing(
+    start_worker: StartWorker, producer: Celery, redis_server: RedisServer
+) -> None:
+    seed = random.randrange(2**32)  # noqa: S311 - when to kill
+    print(f"seed {seed}")
+    chance = random.Random(seed)  # noqa: S311 - likewise
+    numbers = {str(n) for n in range(150)}
+    for n in sorted(numbers, key=int):
+        producer.send_task("deadly.note", (n, 0.05))
+    workers: list[WorkerProcess] = []
+    sections: Any = {"delivery": {"leaseSeconds": 5}, "drain": {"timeoutSeconds": 1}}
+    for pool in (*POOLS, "threads"):
+        size = {"pool": pool, "concurrency": 2, "prefetch": 6}
+        worker = start_worker("deadly:app", worker=size, **sections).until_ready()
+        workers.append(worker)
+        worker.until(lambda it=worker: len(lines(it, "notes")) >= 5, what="five are done")
+        worker.terminate()
+        time.sleep(chance.uniform(0, 0.6))  # any point of the drain
+        worker.clean_up()
+    last = start_worker("deadly:app", worker={"pool": "threads", "concurrency": 4}, **sections)
+    workers.append(last)
+
+    def done() -> set[str]:
+        return {line for worker in workers for line in lines(worker, "notes")}
+
+    last.until(done, lambda it: it == numbers, timeout=40, what="everything is done")
+    last.until(
+        lambda: redis_server.client.exists("celery", keys.held("celery")), lambda it: not it, what="nothing is left"
+    )
+
+
 def test_a_task_that_was_acknowledged_before_it_ran_is_named_as_lost(
     start_worker: StartWorker, producer: Celery
 ) -> None:
@@ -143,7 +189,10 @@ def test_a_task_that_was_acknowledged_before_it_ran_is_named_as_lost(
     worker.until(worker.status, lambda it: it["busy"] == 1, what="the task runs")
     worker.terminate()
     assert worker.wait() == Exit.OK
-    assert f"drain: basic.sleep[{result.id}] cut short and lost: it was acknowledged before it ran" in worker.logs()
+    assert (
+        f"drain: basic.sleep[{result.id}] cut short after 1 s and lost: it was acknowledged before it ran"
+        in worker.logs()
+    )
 
 
 def test_a_drain_under_load_loses_and_doubles_nothing(start_worker: StartWorker, producer: Celery) -> None:

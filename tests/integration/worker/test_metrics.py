@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -176,6 +178,26 @@ def test_leases_are_counted_when_they_are_renewed_and_when_they_are_lost(
     paused.resume()
     until(paused, lambda it: it.value("celeriac_worker_leases_lost_total") == 1, "the loss is noticed")
     assert scrape(heir).value("celeriac_worker_redeliveries_total") == 1
+
+
+@shows("celeriac_worker_cut_short_tasks_total")
+def test_tasks_that_a_drain_cuts_short_are_counted(start_worker: StartWorker, producer: Celery, tmp_path: Path) -> None:
+    """Reports that nobody takes keep the worker long enough for a look at its last page."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dsn = tmp_path / "dsn"
+        dsn.write_text(f"http://public@127.0.0.1:{silent.getsockname()[1]}/1")
+        worker = start_worker(
+            "counted:app",
+            worker={"pool": "threads", "concurrency": 2},
+            drain={"timeoutSeconds": 1},
+            sentry={"dsnFile": str(dsn)},
+        ).until_ready(timeout=LONG)
+        producer.send_task("fails")
+        producer.send_task("sleeps", (60,))
+        until(worker, lambda it: states(it, "fails").get("failed") and states(it, "sleeps").get("started"), "both ran")
+        worker.terminate()
+        page = until(worker, lambda it: it.value("celeriac_worker_cut_short_tasks_total"), "the time is up")
+        assert page.by("outcome", "celeriac_worker_cut_short_tasks_total") == {"handed_back": 1}
 
 
 @shows("celeriac_broker_losses_total", "celeriac_broker_reconnects_total")

@@ -68,7 +68,7 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
     logs.install(formatter, config.logging)
     warn_once_logging_stands(config, laid)
     sentry = start_sentry(config, who)
-    delivered = delivery.install(app, config)
+    delivered = delivery.install(app, config, pod=environment.pod_name)
     if delivered is not None:
         delivered.holdings.on_buried = reports.buried(sentry)
     vitals = Vitals(stalled_seconds=config.liveness.stalled_seconds, drain_timeout_seconds=config.drain.timeout_seconds)

@@ -100,6 +100,13 @@ DEAD_LETTERS = Count(
     meaning="Messages that this worker put into the dead-letter queue, by the queue they came from.",
 )
 
+CUT_SHORT = Count(
+    name="celeriac_worker_cut_short_tasks",
+    unit="tasks",
+    labels=("outcome",),
+    meaning="Tasks that still ran when a drain's time was up, by outcome: handed_back, left (to its lease) or lost.",
+)
+
 # --- policies and locks, wherever in the pod they are used
 
 POLICY_OUTCOMES = Count(

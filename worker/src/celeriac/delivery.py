@@ -50,8 +50,8 @@ class Delivery:
     def return_unknown(self, message: Any, name: str) -> bool:
         """Keep a message whose task this worker does not know, and give it back after a delay.
 
-        A worker with the new code may be the next to get it (a rollout); after `maxDeliveries` it is dead. Returns
-        whether the message is taken care of.
+        A worker with the new code may be the next to get it (a rollout); after `maxDeliveries` it is dead, which
+        is the one time that it is reported. Returns whether the message is taken care of.
         """
         from celeriac import outcomes
 
@@ -88,12 +88,13 @@ class Delivery:
         return "prefork" in str(self.app.conf.worker_pool)
 
 
-def install(app: Any, config: Config) -> Delivery | None:
+def install(app: Any, config: Config, *, pod: str) -> Delivery | None:
     """Put the atomic, leased transport in place; `None` where the broker is not Redis.
 
     Args:
         app: the application, its configuration final.
         config: the pool's document: `delivery.lease_seconds` and `delivery.max_deliveries`.
+        pod: the pod's name, for the history of messages.
     """
     url = app.conf.broker_read_url or app.conf.broker_url or ""
     scheme = (url if isinstance(url, str) else next(iter(url), "")).split("://", 1)[0]
@@ -118,7 +119,7 @@ def install(app: Any, config: Config) -> Delivery | None:
         lambda: broker_client(app),
         lease_seconds=config.delivery.lease_seconds or DEFAULT_LEASE_SECONDS,
         prefix=options.get("global_keyprefix") or "",
-        where=f"{config.pool.namespace}/{config.pool.name}",
+        where=f"{config.pool.namespace}/{pod}",
         max_deliveries=config.delivery.max_deliveries or DEFAULT_MAX_DELIVERIES,
     )
     transport.register(holdings)

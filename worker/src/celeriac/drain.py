@@ -20,6 +20,7 @@ The time-out is kept by a thread, for the main thread may be running a task itse
 from __future__ import annotations
 
 import contextlib
+import enum
 import logging
 import os
 import signal
@@ -32,6 +33,7 @@ from typing import Any, Final
 from celery import signals
 from celery.worker import state
 
+from celeriac import counts
 from celeriac.exits import Exit
 from celeriac.health import vitals as vital_signs
 from celeriac.health.vitals import Vitals
@@ -103,11 +105,14 @@ def hand_back_held(consumer: Any) -> int:
     semaphore = getattr(consumer.controller, "semaphore", None)
     if semaphore is not None:
         semaphore.clear()  # requests that wait here for a slot of the pool
-    held = [request for request in _waiting(consumer) if hand_back(request)]
+    waiting = _waiting(consumer)
+    held = [request for request in waiting if hand_back(request)]
     for request in held:
         state.task_ready(request)
     if held:
         logger.info("drain: handed %d held messages back to the broker", len(held))
+    if len(held) < len(waiting):
+        logger.warning("drain: %d held messages are left, they come back by themselves", len(waiting) - len(held))
     return len(held)
 
 
@@ -139,27 +144,53 @@ def hand_back(request: Any) -> bool:
     try:
         request.message.requeue()
     except Exception:
-        logger.warning("drain: could not hand %s back, it comes back by itself", request.humaninfo(), exc_info=True)
+        logger.debug("drain: could not hand %s back", request.humaninfo(), exc_info=True)
         return False
     request.acknowledged = True
     return True
 
 
 def cut_short(worker: Any, after_seconds: float) -> int:
-    """End what still runs and hand it back; how many tasks that were."""
+    """End what still runs and hand it back; how many tasks that were, each of them named in one line of the log."""
     running = vital_signs.snapshot(state.active_requests)
     for request in running:
         request.given_back = True  # whatever happens to its process now is no failure
     _end_children(worker, running)
+    cut = 0
     for request in running:
-        if request.acknowledged:
-            continue  # it has finished after all
-        if hand_back(request):
-            logger.warning("drain: %s cut short after %.0f s, handed back", request.humaninfo(), after_seconds)
-    for request in running:
-        if request.acknowledged and not request.task.acks_late and request in state.active_requests:
-            logger.error("drain: %s cut short and lost: it was acknowledged before it ran", request.humaninfo())
-    return len(running)
+        fate = _fate(request)
+        if fate is None:
+            continue
+        cut += 1
+        counts.CUT_SHORT.add(fate.value)
+        level = logging.ERROR if fate is Fate.LOST else logging.WARNING
+        logger.log(level, f"drain: %s cut short after %.0f s{_SAID[fate]}", request.humaninfo(), after_seconds)
+    return cut
+
+
+class Fate(enum.Enum):
+    """What became of the message of a task that was cut short; the values are the metric's."""
+
+    HANDED_BACK = "handed_back"
+    LEFT = "left"
+    """The broker could not be told; the message comes back when its lease (or visibility time-out) ends."""
+    LOST = "lost"
+    """It was acknowledged before it ran."""
+
+
+_SAID: Final = {
+    Fate.HANDED_BACK: ", handed back",
+    Fate.LEFT: "; the broker is away, its message comes back by itself",
+    Fate.LOST: " and lost: it was acknowledged before it ran",
+}
+
+
+def _fate(request: Any) -> Fate | None:
+    """Hand one running request back; `None` when it has finished after all."""
+    if request.acknowledged or request.message.acknowledged:
+        is_lost = not request.task.acks_late and request in state.active_requests
+        return Fate.LOST if is_lost else None
+    return Fate.HANDED_BACK if hand_back(request) else Fate.LEFT
 
 
 def _end_children(worker: Any, running: list[Any]) -> None:

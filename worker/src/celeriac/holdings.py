@@ -10,7 +10,7 @@ and reaches Redis, nobody else gets what it holds, however long a task runs.
 
 **Limit.** A process that is paused, or cut off from Redis, for longer than the lease loses its leases: the messages
 are delivered elsewhere while their tasks may still run here. That is noticed at the next renewal or acknowledgement,
-logged, counted and told to `on_lost`; a late acknowledgement changes nothing any more. A thread cannot renew while
+logged and counted; a late acknowledgement changes nothing any more. A thread cannot renew while
 other code holds Python's global lock for longer than the lease.
 
 Delivery ids are `<identity>:<number>`; the identity is new for each process, so that a container restarted under
@@ -79,7 +79,7 @@ class Holdings:
             connect: makes a redis-py client; called once, on first use.
             lease_seconds: how long a message stays this process's own without a renewal.
             prefix: the transport's `global_keyprefix`.
-            where: names this worker in a message's history.
+            where: names this worker (namespace/pod) in a message's history.
             max_deliveries: after so many deliveries without an end a message is buried; `None`: never.
         """
         self.identity = uuid.uuid4().hex[:12]
@@ -87,7 +87,6 @@ class Holdings:
         self.prefix = prefix
         self.where = where
         self.max_deliveries = max_deliveries
-        self.on_lost: Callable[[list[str]], None] | None = None
         self.on_buried: Callable[[str, dict[str, Any] | None, str], None] | None = None
         """Told queue, message and reason of each message that goes to the dead-letter queue."""
         self.keeps: Callable[[str], bool] = lambda _: False
@@ -95,8 +94,6 @@ class Holdings:
         self.is_leaving: Callable[[], bool] = lambda: False
         """Whether this worker starts no more tasks."""
         self.lost_count = 0
-        self.expired_count = 0
-        self.buried_count = 0
         self._connect = connect
         self._client: Any = None
         self._number = 0
@@ -248,7 +245,6 @@ class Holdings:
         dead = keys.dead(queue, prefix=self.prefix)
         if not scripts.BURY.run(self.client, [*self._pairs([queue]), dead], [delivery, *fields]):
             return False
-        self.buried_count += 1
         counts.DEAD_LETTERS.add(queue)
         logger.error("message of task %s[%s] is dead: %s", entry["task"] or "?", entry["id"] or "?", why)
         if self.on_buried is not None:
@@ -268,8 +264,6 @@ class Holdings:
             len(deliveries),
             self.lease_seconds,
         )
-        if self.on_lost is not None:
-            self.on_lost(deliveries)
 
     # --- renewal
 
@@ -320,7 +314,6 @@ class Holdings:
             if self._put_back(queues[index], _text(delivery), value, Outcome.EXPIRED, why, scripts.GIVE_BACK_EXPIRED):
                 done.expired += 1
         if done.expired:
-            self.expired_count += done.expired
             logger.warning("put %d message(s) back whose worker is gone", done.expired)
         self.give_back_delayed()
         return done
