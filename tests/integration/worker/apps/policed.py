@@ -57,3 +57,35 @@ def queue_up(self: celeriac.Task, site: str, seconds: float = 0.3) -> int | None
 @task(bind=True, policy=celeriac.Exclusive(key="site", on_conflict="skip"))
 def refresh(self: celeriac.Task, site: str, seconds: float = 0.3) -> int | None:
     return run_exclusively(self, "refresh", site, seconds)
+
+
+def run_and_note(name: str, key: str, value: int) -> int:
+    note(f"{name}-began", f"{key} {value}")
+    time.sleep(float(os.environ.get("HOLD_SECONDS", "0")))  # in a worker that is to be killed
+    note(f"{name}-ended", f"{key} {value}")
+    return value
+
+
+@task(policy=celeriac.Throttle(key="key", seconds=600))
+def throttled(key: str, value: int) -> int:
+    return run_and_note("throttled", key, value)
+
+
+@task(policy=celeriac.Unique(key="key"))
+def unique(key: str, value: int) -> int:
+    return run_and_note("unique", key, value)
+
+
+@task(policy=celeriac.Debounce(key="key", seconds=1))
+def debounced(key: str, value: int) -> int:
+    return run_and_note("debounced", key, value)
+
+
+@task(policy=celeriac.Debounce(key="key", seconds=10))
+def debounced_slowly(key: str, value: int) -> int:
+    return run_and_note("debounced_slowly", key, value)
+
+
+@task(policy=celeriac.Coalesce(key="key"))
+def coalesced(key: str, value: int) -> int:
+    return run_and_note("coalesced", key, value)

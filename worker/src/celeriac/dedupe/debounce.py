@@ -98,11 +98,11 @@ def start(task: Any, key: str, mark: str) -> None:
     """
     if not mark.startswith(MARK):
         return
-    while True:
-        left = settling.insist(task, lambda: _milliseconds_left(task, key, mark.removeprefix(MARK))) / 1000
-        if not 0 < left < SHORTEST_SECONDS:
-            break
+    token = mark.removeprefix(MARK)
+    left = settling.insist(task, lambda: _milliseconds_left(task, key, token)) / 1000
+    if 0 < left < SHORTEST_SECONDS:
         time.sleep(left)
+        left = settling.insist(task, lambda: _milliseconds_left(task, key, token)) / 1000
     if left > 0:
         settling.insist(task, lambda: settling.publish_again(task, left, {CALL_HEADER: mark}))
     settling.drop("a waker")

@@ -30,6 +30,9 @@ from celeriac.testing.model import ModelRedis
 PRIORITY_SEPARATOR: Final = "\x06\x16"
 """kombu's: a list of its own for each priority but 0."""
 
+TICK_SECONDS: Final = 0.001
+"""Moments nearer to each other are the same: ETAs are written in microseconds, Redis counts in milliseconds."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Queued:
@@ -92,6 +95,10 @@ class Calls:
         messages = [(name, _message(it)) for name, it in found]
         return [self._queued(name, it) for name, it in messages if not _is_errand(it)]
 
+    def due(self) -> list[float]:
+        """When each message is due that was taken and waits for its ETA, seconds since the epoch."""
+        return sorted(at for at, _, _ in self._delayed)
+
     def run(self) -> list[Ran]:
         """Run everything that may run now, also what that publishes; the deliveries that ran."""
         before = len(self.ran)
@@ -107,7 +114,7 @@ class Calls:
         while True:
             self.run()
             due = min((at for at, _, _ in self._delayed), default=end)
-            if due >= end:
+            if due >= end - TICK_SECONDS:
                 break
             self.clock.advance(max(0.0, due - self.clock.now))
         self.clock.advance(max(0.0, end - self.clock.now))
@@ -137,7 +144,7 @@ class Calls:
     def _take(self) -> tuple[str, str] | None:
         now = self.clock.now
         for at, name, message in sorted(self._delayed):
-            if at <= now:
+            if at <= now + TICK_SECONDS:
                 self._delayed.remove((at, name, message))
                 return name, message
         for name in self._by_priority():
@@ -151,7 +158,12 @@ class Calls:
         headers = message.headers
         eta, expires = _seconds(headers.get("eta")), _seconds(headers.get("expires"))
         is_expired = expires is not None and expires <= self.clock.now
-        if not is_expired and headers["id"] not in self._revoked and eta is not None and eta > self.clock.now:
+        if (
+            not is_expired
+            and headers["id"] not in self._revoked
+            and eta is not None
+            and eta > self.clock.now + TICK_SECONDS
+        ):
             self._delayed.append((eta, name, raw))
             return
         args, kwargs, embed = message.decode()

@@ -80,7 +80,7 @@ class ModelRedis:
     @property
     def milliseconds(self) -> int:
         """The server's time."""
-        return int(self._clock.now * 1000)
+        return round(self._clock.now * 1000)
 
     def _read(self, name: str) -> Any:
         if self._ends.get(name, self.milliseconds + 1) <= self.milliseconds:
