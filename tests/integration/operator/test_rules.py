@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from tests.integration.operator.machine import Api, Place, RefusedError
 
+from celeriac_operator.generate import crd
 from celeriac_operator.resource import MAX_NAME_LENGTH
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "operator"
@@ -68,6 +70,21 @@ RULES = [
         "concurrency 0",
         "spec.worker.concurrency in body should be greater than or equal to 1",
         worker={"concurrency": 0},
+    ),
+    *(
+        refused(
+            f"{field} without child processes, on {pool}",
+            "spec.worker.pool: Invalid value: maxTasksPerChild and maxMemoryPerChild replace child processes, which "
+            "only prefork has: remove them, or set pool to prefork",
+            worker={"pool": pool, field: value},
+        )
+        for pool in ("threads", "gevent", "eventlet", "solo")
+        for field, value in (("maxTasksPerChild", 10), ("maxMemoryPerChild", "200Mi"))
+    ),
+    refused(
+        "concurrency of a pool that has one slot",
+        "spec.worker.concurrency: Invalid value: pool solo runs one task at a time: remove concurrency",
+        worker={"pool": "solo", "concurrency": 2},
     ),
     refused("a negative prefetch", "should be greater than or equal to 0", worker={"prefetch": -1}),
     refused(
@@ -347,13 +364,37 @@ RULES = [
 ]
 
 
-@pytest.mark.parametrize(("spec", "sentence"), RULES)
-def test_the_api_server_refuses(shared: Place, spec: dict[str, Any], sentence: str) -> None:
-    manifest = shared.pool_manifest(**spec)
+def refusal(place: Place, spec: dict[str, Any]) -> str:
+    """What the API server says to a pool with these fields; a field that is None is left out."""
+    manifest = place.pool_manifest(**spec)
     manifest["spec"] = {key: value for key, value in manifest["spec"].items() if value is not None}
     with pytest.raises(RefusedError) as caught:
+        place.api.apply(manifest, dry_run=True)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("spec", "sentence"), RULES)
+def test_the_api_server_refuses(shared: Place, spec: dict[str, Any], sentence: str) -> None:
+    assert sentence in refusal(shared, spec)
+
+
+def rules(node: Any) -> Iterator[str]:
+    """The sentence of every rule in a schema."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "x-kubernetes-validations":
+                yield from (rule["message"] for rule in value)
+            else:
+                yield from rules(value)
+
+
+def test_every_rule_has_a_row(shared: Place) -> None:
+    said = [refusal(shared, row.values[0]) for row in RULES]
+    manifest = shared.pool_manifest("x" * (MAX_NAME_LENGTH + 1))
+    with pytest.raises(RefusedError) as caught:
         shared.api.apply(manifest, dry_run=True)
-    assert sentence in str(caught.value)
+    said.append(str(caught.value))
+    assert [rule for rule in sorted(set(rules(crd.build_schema()))) if not any(rule in text for text in said)] == []
 
 
 def accepted(case: str, **spec: Any) -> Any:
@@ -378,6 +419,8 @@ def accepted(case: str, **spec: Any) -> Any:
         accepted("only a soft limit", timeLimits={"softSeconds": 10}),
         accepted("one replaced at a time", rollout={"maxSurge": 0, "maxUnavailable": 1}),
         accepted("a share of the workers to stay", disruption={"minAvailable": "50%"}),
+        accepted("solo with its one slot", worker={"pool": "solo", "concurrency": 1}),
+        accepted("children of the application's own pool", worker={"maxTasksPerChild": 1, "maxMemoryPerChild": "1Mi"}),
         accepted("Sentry with the operator's DSN", sentry={"environment": "x"}),
         accepted(
             "labels and annotations",

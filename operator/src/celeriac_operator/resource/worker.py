@@ -69,6 +69,21 @@ REFUSED_ARGUMENTS = (
 class Worker(Model):
     """What the celery worker command is told."""
 
+    model_config = rules(
+        Rule(
+            cel="!has(self.pool) || self.pool == 'prefork' || !(has(self.maxTasksPerChild) || "
+            "has(self.maxMemoryPerChild))",
+            message="maxTasksPerChild and maxMemoryPerChild replace child processes, which only prefork has: remove "
+            "them, or set pool to prefork",
+            field_path=".pool",
+        ),
+        Rule(
+            cel="!has(self.pool) || self.pool != 'solo' || !has(self.concurrency) || self.concurrency == 1",
+            message="pool solo runs one task at a time: remove concurrency, or choose another pool",
+            field_path=".concurrency",
+        ),
+    )
+
     python: Annotated[
         tuple[Annotated[str, bound(PART_OF_COMMAND, max_length=1024)], ...],
         bound(NAMES_PYTHON, max_length=16, schema=ATOMIC),
