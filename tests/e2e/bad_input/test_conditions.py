@@ -110,7 +110,7 @@ def test_a_wrong_broker_password_is_named_and_its_messages_wait(shop, kube: Kube
         "the message that waited is consumed",
         lambda: kube.kubectl("logs", pod["metadata"]["name"], "--container=worker"),
         lambda logs: f"[{task_id}]: 3 numbers make 6" in logs,
-        seconds=20,
+        seconds=60,
     )
 
 
