@@ -24,7 +24,7 @@ def test_it_lists_each_worker_under_its_pools_name(shop: Shop, kube: Kube):
 
 def test_it_shows_how_a_task_ended(shop: Shop, kube: Kube):
     task_id = shop.start("charge", order=shop.name("order"))
-    shop.wait_for_result(task_id, seconds=20)
+    shop.wait_for_result(task_id, seconds=60)
 
     def page() -> str:
         try:
@@ -32,5 +32,5 @@ def test_it_shows_how_a_task_ended(shop: Shop, kube: Kube):
         except HttpError as error:
             return str(error)  # it has not heard of the task yet
 
-    shown = waiting.until("Flower shows the failure", page, lambda html: "PaymentDeclinedError" in html, seconds=20)
+    shown = waiting.until("Flower shows the failure", page, lambda html: "PaymentDeclinedError" in html, seconds=60)
     assert task_id in shown

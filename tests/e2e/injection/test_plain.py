@@ -12,7 +12,7 @@ POOL = "reports"
 
 def test_a_task_of_an_ordinary_image_runs(shop: Shop):
     title = shop.name("report")
-    result = shop.wait_for_result(shop.start("render", title=title, seconds=0), seconds=30)
+    result = shop.wait_for_result(shop.start("render", title=title, seconds=0), seconds=60)
     assert result.state == "SUCCESS"
     assert result.value.startswith(f"{title}, by {POOL}@")
 
@@ -29,7 +29,7 @@ def test_the_application_keeps_its_own_version_of_celery(shop: Shop):
 def test_its_logs_have_the_promised_format_too(shop: Shop):
     title = shop.name("report")
     task_id = shop.start("render", title=title, seconds=0)
-    shop.wait_for_result(task_id, seconds=30)
+    shop.wait_for_result(task_id, seconds=60)
     (pod,) = shop.kube.pool_pods(POOL)
     text = shop.kube.kubectl("logs", pod["metadata"]["name"], "--container=worker")
     assert re.search(

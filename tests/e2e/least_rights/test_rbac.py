@@ -94,7 +94,7 @@ def test_every_right_is_used_and_no_request_is_refused(shop, kube: Kube, a_pool,
         # The API server writes its log a moment after its answer.
         return granted(kube) - SELDOM - {each.right for each in requests(audit_log, operator["metadata"]["name"])}
 
-    waiting.until("every right has been used", unused, lambda rights: not rights, seconds=10)
+    waiting.until("every right has been used", unused, lambda rights: not rights, seconds=60)
     seen = list(requests(audit_log, operator["metadata"]["name"]))
     assert {each.right for each in seen} <= granted(kube)
     # Not of other namespaces: one that is being deleted refuses what is created in it, whoever asks.

@@ -17,6 +17,6 @@ def test_two_crawls_of_one_site_run_one_after_the_other_and_another_site_beside_
 
 def test_a_crawl_that_fails_lets_the_next_one_in(shop: Shop):
     broken = shop.start("crawl", site="ftp://shop")
-    assert shop.wait_for_result(broken, seconds=20).state == "FAILURE"
+    assert shop.wait_for_result(broken, seconds=60).state == "FAILURE"
     again = shop.start("crawl", site="ftp://shop")
-    assert "is not a web address" in shop.wait_for_result(again, seconds=20).error
+    assert "is not a web address" in shop.wait_for_result(again, seconds=60).error

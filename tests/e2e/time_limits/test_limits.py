@@ -27,5 +27,5 @@ def test_a_killed_task_reaches_sentry_although_its_process_is_dead(shop: Shop):
     supplier = shop.name("supplier")
     task_id = shop.start("ask_supplier", supplier=supplier, stubborn=True)
     shop.wait_for_result(task_id, seconds=40)
-    events = [event for event in shop.wait_for_events(task_id, seconds=20) if "TimeLimitExceeded" in str(event)]
+    events = [event for event in shop.wait_for_events(task_id, seconds=60) if "TimeLimitExceeded" in str(event)]
     assert len(events) == 1

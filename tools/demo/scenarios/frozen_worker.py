@@ -47,7 +47,7 @@ def run(shop: Shop) -> Measured:
     title = shop.name("report")
     task_id = shop.start("render", title=title, seconds=TASK_SECONDS)
     line = f"rendering {title}"
-    waiting.until("the task runs", lambda: worker_logs(kube, pod), lambda logs: line in logs, seconds=20)
+    waiting.until("the task runs", lambda: worker_logs(kube, pod), lambda logs: line in logs, seconds=60)
 
     faults.send(kube, pod, "worker", "STOP")
     began = time.monotonic()

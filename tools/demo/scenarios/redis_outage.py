@@ -54,7 +54,7 @@ def run(shop: Shop) -> Measured:
     before = [pod for pool in POOLS for pod in kube.pool_pods(pool)]
     tasks = [shop.start("pack", order=shop.name("order"), seconds=TASK_SECONDS) for _ in range(WAITING_TASKS)]
     waiting.until(
-        "tasks run", lambda: [shop.result(task).state for task in tasks], lambda seen: "STARTED" in seen, seconds=20
+        "tasks run", lambda: [shop.result(task).state for task in tasks], lambda seen: "STARTED" in seen, seconds=60
     )
     killed = kill_redis(kube)
     ready = waiting.until(
