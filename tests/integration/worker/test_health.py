@@ -1,4 +1,7 @@
-"""The probes of real workers: what makes them fail, and what must not."""
+"""The probes of real workers: what makes them fail, and what must not.
+
+`@row` names the row of docs/health.md that a test brings about; a unit test compares the two sets.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,50 @@ import json
 import os
 import signal
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
-from tests.integration.worker.processes import eventually
+from tests.integration.worker.processes import Answer, RedisServer, WorkerProcess, eventually
 
 POOLS = ("prefork", "threads", "solo")
+STARTED = 45.0
+"""Seconds for a start, also on a busy machine."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def row(name: str) -> Callable[[F], F]:
+    """Say which row of docs/health.md a test brings about."""
+    assert name
+    return lambda test: test
+
+
+def until_dead(worker: WorkerProcess, timeout: float = 40) -> Answer:
+    """Wait until the liveness probe fails; what it says."""
+    answer = worker.until(
+        lambda: worker.get("/livez", timeout=10),
+        lambda it: it is not None and it.status == 503,
+        timeout=timeout,
+        what="/livez fails",
+    )
+    assert answer is not None
+    return answer
+
+
+def stays_alive(worker: WorkerProcess, until: Callable[[dict[str, Any]], object], what: str) -> None:
+    """Ask the liveness probe again and again until the worker's status is such; it must never fail."""
+
+    def look() -> dict[str, Any]:
+        answer = worker.get("/livez", timeout=10)
+        assert answer is not None, "/livez does not answer"
+        assert answer.status == 200, answer.body
+        return worker.status()
+
+    worker.until(look, until, timeout=60, what=what)
 
 
 @pytest.mark.parametrize("pool", POOLS)
@@ -33,6 +72,7 @@ def test_a_busy_worker_is_alive_and_says_what_it_does(pool: str, start_worker: S
     assert [result.get(timeout=10) for result in sent] == [4] * slots
 
 
+@row("no answer")
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_stopped_main_process_answers_no_probe(pool: str, start_worker: StartWorker) -> None:
     worker = start_worker(worker={"pool": pool}).until_ready()
@@ -42,28 +82,47 @@ def test_a_stopped_main_process_answers_no_probe(pool: str, start_worker: StartW
     worker.until_ready()
 
 
+@row("the consumer loop stands still")
 def test_a_consumer_loop_that_does_not_come_round_is_dead(start_worker: StartWorker, producer: Celery) -> None:
-    worker = start_worker("stuck:app", worker={"pool": "threads"}, liveness={"stalledSeconds": 2}).until_ready()
-    producer.send_task("stuck.block_the_loop")
-    answer = worker.until(
-        lambda: worker.get("/livez"), lambda it: it is not None and it.status == 503, what="the loop is missed"
+    worker = start_worker("stuck:app", worker={"pool": "threads"}, liveness={"stalledSeconds": 2}).until_ready(
+        timeout=STARTED
     )
-    assert answer is not None
-    assert "the consumer loop has not come round for" in answer.body
+    producer.send_task("stuck.block_the_loop")
+    assert "the consumer loop has not come round for" in until_dead(worker).body
 
 
+@row("a task is past its hard limit")
 @pytest.mark.parametrize("pool", ["threads", "solo"])
 def test_a_task_past_its_hard_limit_is_ended_by_the_probe_where_celery_cannot(
     pool: str, start_worker: StartWorker, producer: Celery
 ) -> None:
-    worker = start_worker(worker={"pool": pool}, timeLimits={"hardSeconds": 1}).until_ready()
-    result = producer.send_task("basic.sleep", (60,))
-    answer = worker.until(
-        lambda: worker.get("/livez"), lambda it: it is not None and it.status == 503, timeout=25, what="over the limit"
-    )
-    assert answer is not None
+    worker = start_worker(worker={"pool": pool}, timeLimits={"hardSeconds": 1}).until_ready(timeout=STARTED)
+    result = producer.send_task("basic.sleep", (90,))
+    answer = until_dead(worker)
     assert f"task basic.sleep[{result.id}] runs for" in answer.body
     assert "its hard limit is 1 s" in answer.body
+
+
+@row("the pool's processes are gone")
+def test_a_pool_whose_processes_are_gone_and_stay_so_is_dead(start_worker: StartWorker) -> None:
+    worker = start_worker(
+        "barren:app", worker={"pool": "prefork", "concurrency": 2}, liveness={"stalledSeconds": 3}
+    ).until_ready(timeout=STARTED)
+    for pid in worker.children():
+        os.kill(pid, signal.SIGKILL)
+    assert "the pool has had no process for" in until_dead(worker).body
+
+
+@row("a drain outlasts its time-out")
+def test_a_worker_that_does_not_end_after_its_drain_is_dead(start_worker: StartWorker, producer: Celery) -> None:
+    worker = start_worker("clinging:app", worker={"pool": "threads"}, drain={"timeoutSeconds": 1}).until_ready(
+        timeout=STARTED
+    )
+    producer.send_task("clinging.sleep", (600,))
+    worker.until(worker.status, lambda it: it["busy"], timeout=STARTED, what="the task runs")
+    worker.terminate()
+    answer = until_dead(worker, timeout=80)  # thirty seconds of margin are part of the rule
+    assert "the time-out is 1 s" in answer.body
 
 
 def test_a_pool_whose_processes_are_killed_gets_new_ones_and_stays_alive(
@@ -128,6 +187,7 @@ def test_an_unknown_path_says_which_there_are(start_worker: StartWorker) -> None
     assert (answer.status, answer.body) == (404, "there are /livez, /readyz, /status and /metrics\n")
 
 
+@row("messages wait and nothing is taken")
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_worker_that_takes_nothing_while_messages_wait_is_dead(
     pool: str, start_worker: StartWorker, producer: Celery
@@ -144,11 +204,81 @@ def test_a_worker_that_takes_nothing_while_messages_wait_is_dead(
     assert "messages wait and slots are free, but nothing was taken for" in answer.body
 
 
-def test_messages_that_wait_behind_busy_slots_make_nobody_dead(start_worker: StartWorker, producer: Celery) -> None:
-    worker = start_worker(worker={"pool": "prefork", "prefetch": 0}, liveness={"stalledSeconds": 1}).until_ready()
-    for _ in range(3):
-        producer.send_task("basic.sleep", (4,))
-    worker.until(
-        worker.status, lambda it: it["running"] and it["running"][0]["seconds"] > 3, what="the first one runs for long"
+# --- what must not make it fail
+
+
+@row("the broker is away")
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_worker_whose_broker_is_away_is_alive_and_not_ready(
+    pool: str, start_worker: StartWorker, redis_server: RedisServer
+) -> None:
+    worker = start_worker(worker={"pool": pool}, liveness={"stalledSeconds": 2}).until_ready(timeout=STARTED)
+    redis_server.stop()
+    stays_alive(worker, lambda it: (it["broker_away_seconds"] or 0) > 6, "the broker is away for thrice the limit")
+    answer = worker.get("/readyz", timeout=10)
+    assert answer is not None
+    assert answer.status == 503
+    assert "the broker is away for" in answer.body
+
+
+@row("the broker is away")
+def test_a_worker_that_starts_without_its_broker_is_alive_and_not_ready(
+    start_worker: StartWorker, redis_server: RedisServer
+) -> None:
+    redis_server.stop()
+    worker = start_worker(worker={"pool": "prefork"}, liveness={"stalledSeconds": 2})
+    worker.until(lambda: worker.get("/livez", timeout=10), timeout=STARTED, what="the probe answers")
+    stays_alive(worker, lambda it: (it["broker_away_seconds"] or 0) > 6, "the broker is away for thrice the limit")
+
+
+@row("a task is long")
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_long_task_within_its_limit_makes_nobody_dead(pool: str, start_worker: StartWorker, producer: Celery) -> None:
+    worker = start_worker(
+        worker={"pool": pool}, liveness={"stalledSeconds": 2}, timeLimits={"hardSeconds": 300}
+    ).until_ready(timeout=STARTED)
+    producer.send_task("basic.sleep", (120,))
+    stays_alive(
+        worker, lambda it: it["running"] and it["running"][0]["seconds"] > 6, "a task runs for thrice the limit"
     )
-    assert worker.get("/livez").status == 200  # type: ignore[union-attr]
+
+
+@row("all slots are busy")
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_messages_that_wait_behind_busy_slots_make_nobody_dead(
+    pool: str, start_worker: StartWorker, producer: Celery, redis_server: RedisServer
+) -> None:
+    worker = start_worker(worker={"pool": pool, "prefetch": 0}, liveness={"stalledSeconds": 2}).until_ready(
+        timeout=STARTED
+    )
+    for _ in range(3):
+        producer.send_task("basic.sleep", (120,))
+    stays_alive(
+        worker, lambda it: it["running"] and it["running"][0]["seconds"] > 6, "the first one runs for thrice the limit"
+    )
+    assert redis_server.client.llen("celery") == 2
+
+
+@row("the start is slow")
+def test_a_slow_start_makes_nobody_dead(start_worker: StartWorker) -> None:
+    worker = start_worker("late:app", worker={"pool": "prefork"}, liveness={"stalledSeconds": 1})
+    first = worker.until(lambda: worker.get("/readyz", timeout=10), timeout=STARTED, what="the probe answers")
+    assert first is not None
+    assert (first.status, first.body) == (503, "starting; not consuming yet\n")
+    stays_alive(worker, lambda it: it["ready"], "the worker is up")
+    assert worker.status()["uptime_seconds"] > 5
+
+
+@row("the worker drains")
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_drain_makes_nobody_dead(pool: str, start_worker: StartWorker, producer: Celery) -> None:
+    worker = start_worker(
+        worker={"pool": pool}, liveness={"stalledSeconds": 2}, drain={"timeoutSeconds": 300}
+    ).until_ready(timeout=STARTED)
+    producer.send_task("basic.sleep", (120,))
+    worker.until(worker.status, lambda it: it["busy"], timeout=STARTED, what="the task runs")
+    worker.terminate()
+    stays_alive(worker, lambda it: (it["draining_seconds"] or 0) > 6, "it drains for thrice the limit")
+    answer = worker.get("/readyz", timeout=10)
+    assert answer is not None
+    assert "draining" in answer.body

@@ -36,7 +36,9 @@ class Page:
         self.samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
     def __repr__(self) -> str:
-        shown = {(it.name, *it.labels.values()): it.value for it in self.samples if it.value and "_bucket" not in it.name}
+        shown = {
+            (it.name, *it.labels.values()): it.value for it in self.samples if it.value and "_bucket" not in it.name
+        }
         return str(shown)
 
     def value(self, name: str, /, **labels: str) -> float:
