@@ -52,6 +52,7 @@ class Pod:
     Attributes:
         template_hash: of the template it was made from.
         not_ready_since: None while it is ready.
+        set_up_since: since when the kubelet has tried to give it its volumes and its network; None: it has them.
         unschedulable: the scheduler's message, empty when there is none; since when.
     """
 
@@ -61,6 +62,7 @@ class Pod:
     deleting: bool
     ready: bool
     not_ready_since: datetime | None
+    set_up_since: datetime | None
     unschedulable: str
     unschedulable_since: datetime | None
     containers: tuple[Container, ...]
@@ -140,10 +142,17 @@ def read_pod(manifest: Manifest) -> Pod:
         deleting="deletionTimestamp" in metadata,
         ready=readiness.get("status") == "True",
         not_ready_since=_time(readiness.get("lastTransitionTime")) if readiness.get("status") == "False" else None,
+        set_up_since=_set_up_since(status, conditions.get("PodReadyToStartContainers", {})),
         unschedulable=scheduled.get("message", "") if unschedulable else "",
         unschedulable_since=_time(scheduled.get("lastTransitionTime")) if unschedulable else None,
         containers=tuple(_container(each) for each in statuses),
     )
+
+
+def _set_up_since(status: Manifest, start: Manifest) -> datetime | None:
+    # False again once everything in the pod has ended.
+    is_waiting = status.get("phase") == "Pending" and start.get("status") == "False"
+    return _time(start.get("lastTransitionTime")) if is_waiting else None
 
 
 def _container(status: Manifest) -> Container:

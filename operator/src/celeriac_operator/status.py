@@ -26,6 +26,9 @@ ALARMING: Mapping[Type, Answer] = {
 }
 """Conditions that are worth an event when they come to this status. That the broker is away shows in others."""
 
+SET_UP_SECONDS = 30
+"""How long the kubelet may take for a pod's volumes and network before the pool says that it waits for them."""
+
 NOT_CONSUMING_SECONDS = 30
 """How long a started worker may take to reach the broker before the pool says that its workers do not consume."""
 
@@ -162,6 +165,14 @@ def _judge_workers(case: Case, counts: Counts) -> _Verdict:
             f"kubectl logs -n {case.seen.pool.metadata.namespace} {name}"
         )
         return _Verdict(reason=Progress.NOT_READY, message=message)
+    waiting = _without_volumes(case)
+    if waiting:
+        name, namespace = waiting[0].name, case.seen.pool.metadata.namespace
+        message = (
+            f"pod {name} waits for its volumes or its network, most often for a Secret or ConfigMap that it mounts and "
+            f"that does not exist: see kubectl describe pod -n {namespace} {name}"
+        )
+        return _Verdict(reason=Progress.PROGRESSING, message=message, reconciling=True)
     message = f"{counts.ready} of {_workers(counts.desired)} ready"
     if not counts.is_current:
         message = f"a change rolls out: {counts.updated} of {_workers(counts.desired)} of the newest template"
@@ -207,6 +218,17 @@ def _silent(case: Case) -> list[Pod]:
     return sorted(pods, key=lambda pod: pod.name)
 
 
+def _without_volumes(case: Case) -> list[Pod]:
+    """Workers that the kubelet has not been able to set up for long enough."""
+    pods = [pod for pod in case.seen.newest_pods() if _set_up_seconds(case, pod) >= SET_UP_SECONDS]
+    return sorted(pods, key=lambda pod: pod.name)
+
+
+def _set_up_seconds(case: Case, pod: Pod) -> float:
+    """How long the kubelet has tried to set the pod up; -1: it does not."""
+    return -1 if pod.set_up_since is None else (case.now - pod.set_up_since).total_seconds()
+
+
 def _silent_seconds(case: Case, pod: Pod) -> float:
     """How long the worker has been running, started and not ready; -1: it is not so."""
     worker = next((each for each in pod.containers if each.name == names.WORKER_CONTAINER), None)
@@ -217,8 +239,10 @@ def _silent_seconds(case: Case, pod: Pod) -> float:
 
 
 def _recheck(case: Case) -> float | None:
-    ages = (_silent_seconds(case, pod) for pod in case.seen.newest_pods())
-    waits = [NOT_CONSUMING_SECONDS - age for age in ages if age >= 0]
+    pods = case.seen.newest_pods()
+    silent = (NOT_CONSUMING_SECONDS - age for pod in pods if (age := _silent_seconds(case, pod)) >= 0)
+    setting_up = (SET_UP_SECONDS - age for pod in pods if (age := _set_up_seconds(case, pod)) >= 0)
+    waits = [*silent, *setting_up]
     other = stalled.recheck_seconds(case)
     if other is not None:
         waits.append(other)

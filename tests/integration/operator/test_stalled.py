@@ -131,6 +131,19 @@ def test_an_injector_that_fails_is_quoted(place: Place, control_plane: ControlPl
     assert "container celeriac-inject, exit code 1: no space left" in describe(control_plane, place)
 
 
+def test_a_worker_that_waits_for_a_volume_is_named(place: Place, control_plane: ControlPlane) -> None:
+    place.pool()
+    (pod,) = place.await_pods(1)
+    start = {"type": "PodReadyToStartContainers", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    place.set_pod(pod, phase="Pending", conditions=[start])
+    until(
+        "message",
+        lambda: place.conditions()["Ready"]["message"],
+        lambda seen: "waits for its volumes or its network" in seen,
+    )
+    assert f"kubectl describe pod -n {place.namespace} {pod['metadata']['name']}" in describe(control_plane, place)
+
+
 def test_the_scheduler_is_quoted(place: Place, control_plane: ControlPlane) -> None:
     place.pool()
     (pod,) = place.await_pods(1)

@@ -138,6 +138,7 @@ def a_pod(
     ready: bool = False,
     not_ready_for: float = 60,
     unschedulable: tuple[str, float] | None = None,
+    setting_up_for: float | None = None,
     deleting: bool = False,
 ) -> dict[str, Any]:
     """A pod of the pool's present template unless a hash says otherwise."""
@@ -146,16 +147,19 @@ def a_pod(
         {"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": ago(not_ready_for)}
     ]
     if unschedulable:
-        message, since = unschedulable
+        message, age = unschedulable
         conditions.append(
             {
                 "type": "PodScheduled",
                 "status": "False",
                 "reason": "Unschedulable",
                 "message": message,
-                "lastTransitionTime": ago(since),
+                "lastTransitionTime": ago(age),
             }
         )
+    if setting_up_for is not None:
+        since = ago(setting_up_for)
+        conditions.append({"type": "PodReadyToStartContainers", "status": "False", "lastTransitionTime": since})
     annotations = dict(template["annotations"])
     if hash is not None:
         annotations["celeriac.dev/template-hash"] = hash
@@ -169,7 +173,11 @@ def a_pod(
             "annotations": annotations,
             **({"deletionTimestamp": ago(1)} if deleting else {}),
         },
-        "status": {"conditions": conditions, "containerStatuses": list(containers)},
+        "status": {
+            "phase": "Pending" if setting_up_for is not None else "Running",
+            "conditions": conditions,
+            "containerStatuses": list(containers),
+        },
     }
 
 

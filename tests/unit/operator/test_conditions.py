@@ -81,10 +81,21 @@ def test_sentry_configured_when(facts: Any, expected: tuple[str, str, str]) -> N
     assert shown(sentry.configured(a_case(what))) == expected
 
 
-def test_a_foreign_secret_for_an_inline_dsn_is_named() -> None:
-    plan = Plan(conflicts=(Conflict(kind="Secret", name="emails-sentry", owner=""),))
+@pytest.mark.parametrize(
+    ("owner", "words"),
+    [
+        pytest.param("", "is not Celeriac's", id="nobody"),
+        pytest.param("SealedSecret mail", "belongs to SealedSecret mail", id="another controller"),
+    ],
+)
+def test_the_owner_of_a_foreign_secret_for_an_inline_dsn_is_named(owner: str, words: str) -> None:
+    plan = Plan(conflicts=(Conflict(kind="Secret", name="emails-sentry", owner=owner),))
     pool = a_pool(sentry={"dsn": "https://k@sentry.example/1"})
-    assert shown(sentry.configured(a_case(seen(pool), plan=plan)))[:2] == ("False", "NameConflict")
+    assert shown(sentry.configured(a_case(seen(pool), plan=plan))) == (
+        "False",
+        "NameConflict",
+        f"a Secret named emails-sentry exists and {words}: use dsnFrom, or remove the Secret",
+    )
 
 
 @pytest.mark.parametrize(

@@ -257,6 +257,27 @@ def test_a_worker_that_starts_is_given_time_to_reach_the_broker() -> None:
     assert report.recheck_seconds == status.NOT_CONSUMING_SECONDS - 10
 
 
+def test_a_worker_without_its_volumes_is_named_after_a_while() -> None:
+    pool = a_pool()
+    creating = a_container(waiting=("ContainerCreating", ""))
+
+    def after(seconds: float) -> status.Report:
+        pods = [a_pod(pool, creating, setting_up_for=seconds)]
+        return compute(pool, deployment_status=counts(1, 0), pods=pods)
+
+    report = after(10)
+    assert shown(report)["Ready"] == ("False", "Progressing", "0 of 1 worker is ready")
+    assert report.recheck_seconds == status.SET_UP_SECONDS - 10
+    report = after(status.SET_UP_SECONDS)
+    assert shown(report)["Ready"] == (
+        "False",
+        "Progressing",
+        "pod emails-1 waits for its volumes or its network, most often for a Secret or ConfigMap that it mounts and "
+        "that does not exist: see kubectl describe pod -n shop emails-1",
+    )
+    assert report.recheck_seconds is None
+
+
 def a_status(**conditions: tuple[str, str]) -> Status:
     return Status(
         conditions=tuple(

@@ -13,9 +13,10 @@ def configured(case: Case) -> Statement | None:
     pool = case.seen.pool
     if pool.spec.sentry is None:
         return None
-    if any(conflict.kind == "Secret" for conflict in case.plan.conflicts):
-        name = names.sentry_secret(pool)
-        message = f"a Secret named {name} exists and is not this pool's: use dsnFrom, or remove the Secret"
+    conflict = next((each for each in case.plan.conflicts if each.kind == "Secret"), None)
+    if conflict is not None:
+        owner = f"belongs to {conflict.owner}" if conflict.owner else "is not Celeriac's"
+        message = f"a Secret named {conflict.name} exists and {owner}: use dsnFrom, or remove the Secret"
         return Statement(Type.SENTRY_CONFIGURED, "False", SentryReason.NAME_CONFLICT, message)
     if pool.spec.sentry.dsn_from is None and pool.spec.sentry.dsn is None:
         return _judge_default(case.seen.default_dsn, names.sentry_secret(pool))
