@@ -146,6 +146,24 @@ def test_the_definition_of_somebody_else_is_taken_over_only_when_asked_to(helm: 
     helm(*on(control_plane, "upgrade", "celeriac", CHART))
 
 
+def test_the_definition_can_be_handed_over_and_taken_back_without_a_pool_being_lost(
+    helm: Helm, control_plane: ControlPlane
+):
+    definition = CHECKOUT / "crds/celeriac.dev_celeryworkerpools.yaml"
+    helm(*on(control_plane, "install", "celeriac", CHART, "--create-namespace"))
+    control_plane.kubectl("wait", "--for=condition=Established", DEFINITION, "--timeout=20s")
+    control_plane.kubectl("apply", "-f", "-", input=POOL)
+    uid = control_plane.kubectl("get", "cwp/kept", "-o", "jsonpath={.metadata.uid}")
+    helm(*on(control_plane, "upgrade", "celeriac", CHART, "--set", "crds.enabled=false"))
+    newer = definition.read_text().replace("    - cwp\n", "    - cwp\n    - newer\n")
+    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=newer)
+    assert "newer" in control_plane.kubectl("get", DEFINITION, "-o", "jsonpath={.spec.names.shortNames}")
+    back = ("--set", "crds.enabled=true", "--take-ownership", "--force-conflicts")
+    helm(*on(control_plane, "upgrade", "celeriac", CHART, *back))
+    assert control_plane.kubectl("get", DEFINITION, "-o", "jsonpath={.spec.names.shortNames}") == '["cwp"]'
+    assert control_plane.kubectl("get", "cwp/kept", "-o", "jsonpath={.metadata.uid}") == uid
+
+
 def test_one_operator_becomes_two_and_one_again(helm: Helm, control_plane: ControlPlane):
     seen = []
     for replicas in (1, 2, 1):

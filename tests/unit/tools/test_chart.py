@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -161,6 +162,18 @@ def test_what_is_limited_to_namespaces_has_no_right_in_the_cluster(variant: str)
     }
     granted = {name.partition("/")[0] for name in objects} & {"ClusterRole", "ClusterRoleBinding"}
     assert granted == (set() if limited else {"ClusterRole", "ClusterRoleBinding"})
+
+
+def test_the_operations_guide_lists_the_operators_rights():
+    objects = rendered("everything")
+    granted: dict[str, set[str]] = {}
+    for role in ("ClusterRole/celeriac", "Role/celeriac-leader"):
+        for rule in objects[role]["rules"]:
+            for resource in rule["resources"]:
+                granted.setdefault(resource, set()).update(rule["verbs"])
+    page = (CHECKOUT / "docs/operations.md").read_text().partition("## Rights")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([\w/]+)` \| ([\w, ]+) \|", page, re.MULTILINE)
+    assert {resource: set(verbs.split(", ")) for resource, verbs in rows} == granted
 
 
 def test_the_check_of_helm_test_may_only_touch_its_own_pool():
