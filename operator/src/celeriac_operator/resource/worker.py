@@ -124,11 +124,13 @@ class TimeLimits(Model):
     )
 
     soft_seconds: Seconds | None = None
-    """Seconds after which SoftTimeLimitExceeded is raised inside a running task, so that it can clean up. A task's own
-    soft_time_limit wins; without this field the application's task_soft_time_limit holds."""
+    """Seconds after which SoftTimeLimitExceeded is raised inside a running task, so that it can clean up. Prefork only:
+    for other pools the condition TimeLimitsEnforced says that it has no effect. A task's own soft_time_limit wins;
+    without this field the application's task_soft_time_limit holds."""
     hard_seconds: Seconds | None = None
-    """Seconds after which a running task is ended by force. A task's own time_limit wins; without this field the
-    application's task_time_limit holds."""
+    """Seconds after which a running task is ended by force: by Celery, or where its pool cannot, by the liveness probe,
+    which restarts the container. A task's own time_limit wins; without this field the application's task_time_limit
+    holds."""
 
 
 class Delivery(Model):
