@@ -37,7 +37,7 @@ def documented() -> dict[str, set[str]]:
 
 METRICS = documented()
 # Of every series: what Prometheus adds where it scrapes, and the buckets of a histogram.
-EVERYWHERE = {"namespace", "job", "le"}
+EVERYWHERE = {"namespace", "job", "pod", "le"}
 
 
 def selectors(expression: Any) -> Iterator[Any]:
@@ -121,9 +121,9 @@ def test_what_the_operators_reference_page_says_to_watch_is_watched():
     assert set(re.findall(r"celeriac_operator_\w+", page)) <= watched
 
 
-def test_the_dashboard_shows_every_metric():
+def test_whoever_is_called_finds_the_figure_on_the_dashboard():
     shown = {name for panel in PANELS for target in panel["targets"] for name in metrics_of(target["expr"])}
-    assert METRICS.keys() - shown == set(), "give it a panel of charts/celeriac/dashboards/celeriac.json"
+    assert {name for rule in RULES for name in metrics_of(rule["expr"])} <= shown
 
 
 def test_every_panel_can_be_told_from_the_others_and_has_a_place():
