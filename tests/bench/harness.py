@@ -112,7 +112,15 @@ class Worker:
     """A worker process of either side on the bench's application."""
 
     def __init__(
-        self, url: str, *, ours: bool, pool: str, concurrency: int, prefetch: int, lease_seconds: int = 60
+        self,
+        url: str,
+        *,
+        ours: bool,
+        pool: str,
+        concurrency: int,
+        prefetch: int,
+        lease_seconds: int = 60,
+        app: str = "bench_app:app",
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="celeriac-bench-"))
         environment = {**os.environ, "PYTHONPATH": str(APPS), "BENCH_URL": url, "TEST_DIRECTORY": str(self.directory)}
@@ -121,7 +129,7 @@ class Worker:
             config = {
                 "version": 1,
                 "pool": {"namespace": "bench", "name": "bench"},
-                "app": "bench_app:app",
+                "app": app,
                 "worker": {"concurrency": concurrency, "pool": pool, "prefetch": concurrency * (prefetch - 1) or 1},
                 "delivery": {"leaseSeconds": lease_seconds, "maxDeliveries": 1000},
                 "liveness": {"port": free_port(), "stalledSeconds": 60},
@@ -131,7 +139,7 @@ class Worker:
             environment["CELERIAC_CONFIG"] = json.dumps(config)
             command = [sys.executable, "-m", "celeriac", "worker"]
         else:
-            command = [sys.executable, "-m", "celery", "-A", "bench_app:app", "worker", "-P", pool, "-l", "WARNING"]
+            command = [sys.executable, "-m", "celery", "-A", app, "worker", "-P", pool, "-l", "WARNING"]
             command += ["-c", str(concurrency)]
         with (self.directory / "log").open("wb") as log:
             self.process = subprocess.Popen(

@@ -194,7 +194,7 @@ def test_delays_double() -> None:
         ({"group_id": "g"}, True),
         ({"retries": 1}, True),
         ({"headers": {policies.CONFLICTS_HEADER: 1}}, True),
-        ({"headers": {policies.CALL_HEADER: "waker:1"}}, True),
+        ({"headers": {policies.CALL_HEADER: "guard:1"}}, True),
         ({"headers": {"other": 1}}, False),
     ],
     ids=[
@@ -207,7 +207,7 @@ def test_delays_double() -> None:
         "group",
         "retry",
         "put back",
-        "a waker",
+        "a guard",
         "own headers",
     ],
 )

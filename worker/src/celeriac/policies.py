@@ -282,10 +282,13 @@ CONFLICTS_HEADER: Final = "celeriac_conflicts"
 """A message's header: how often its run met another one of its key."""
 
 CALL_HEADER: Final = "celeriac_call"
-"""A message's header: what it is to the policy that published it, and its token: `waker:7f3a`.
+"""A message's header: what it is to the policy that published it, and its token: `guard:7f3a`.
 
 A message without it was published past the policy (part of a group, sent by name) and runs past it.
 """
+
+WAKER: Final = "celeriac.debounce"
+"""The task that publishes bursts which are due."""
 
 
 def _flat(bound: inspect.BoundArguments) -> dict[str, Any]:

@@ -110,8 +110,8 @@ DEBOUNCE: Final = Script(
     f"""
 -- Write down a call of a burst, and see to it that a waker is on its way.
 --
--- A waker is a message of the task with an ETA. It runs nothing: when it comes up, the burst's newest message is
--- published if the burst is due. `look` is when it ought to have come up; a call that finds it overdue sends another.
+-- A waker is a message with an ETA. When it comes up, the burst's newest message is published if the burst is due.
+-- `look` is when it ought to have come up; a call that finds it overdue sends another.
 --
 -- KEYS  burst, list of the waker
 -- ARGV  id of the burst as the caller knows it; quiet ms; longest ms (0: none); list of the message; the message;
@@ -252,9 +252,9 @@ return 1
 ABANDON: Final = Script(
     "abandon",
     """
--- Forget a burst or a waiting call whose message was revoked or has expired.
+-- Forget a waiting call whose message was revoked or has expired.
 --
--- KEYS  burst or waiting
+-- KEYS  waiting
 -- ARGV  id
 -- ->    1, or 0 when it is another one
 if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then return 0 end

@@ -22,7 +22,7 @@ from celery.exceptions import Ignore
 
 from celeriac import published
 from celeriac.exceptions import PolicyError
-from celeriac.policies import CallPolicy, Exclusive, Policy, carries_more
+from celeriac.policies import CallPolicy, Debounce, Exclusive, Policy, carries_more
 
 if TYPE_CHECKING:
     from celeriac.logs import TaskLogger
@@ -70,7 +70,10 @@ class Task(celery.Task):  # type: ignore[type-arg]  # generic only in the stubs
         """
         super().on_bound(app)
         published.install()
-        cls._resolve()
+        if isinstance(cls._resolve().calling, Debounce):
+            from celeriac.dedupe import debounce
+
+            debounce.register(app)
 
     @classmethod
     def _resolve(cls) -> _Policies:

@@ -99,8 +99,6 @@ def _start(task: Any, policy: CallPolicy, key: str, mark: str) -> None:
         case Coalesce():
             coalesce.start(task, key, mark)
             task.request.celeriac_entered = key
-        case Debounce():
-            debounce.start(task, key, mark)
 
 
 def leave(sender: Any = None, state: str | None = None, retval: Any = None, **_: Any) -> None:
@@ -133,8 +131,6 @@ def revoked(sender: Any = None, request: Any = None, **_: Any) -> None:
         match policy:
             case Unique():
                 unique.abandon(sender, key, request.id)
-            case Debounce():
-                debounce.abandon(sender, key, request.id)
             case Coalesce():
                 coalesce.abandon(sender, key, request.id)
     except FAILURES as error:

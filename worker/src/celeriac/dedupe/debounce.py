@@ -1,9 +1,10 @@
 """`Debounce`: the last call of a burst runs, with its arguments, after a quiet time.
 
-**Who fires?** A message of the task itself, the waker: it is published with the burst's first call, in the same step as
-the burst is written down, with an ETA one quiet time away. Later calls only replace the burst's newest message in
-Redis. When the waker comes up, a worker asks Redis: if the burst is due, its newest message goes to the head of its
-queue, in the same step as the burst is forgotten; if not, the waker is published again for the rest of the time.
+**Who fires?** A message, the waker: it is published with the burst's first call, in the same step as the burst is
+written down, into the same queue, with an ETA one quiet time away. It is a call of a small task of this library that
+every application with a debounced task has. Later calls only replace the burst's newest message in Redis. When the
+waker comes up, a worker asks Redis: if the burst is due, its newest message goes to the head of its queue, in the same
+step as the burst is forgotten; if not, the waker is published again for the rest of the time.
 
     call 1        call 2            waker comes up     waker comes up again
     0 s           0.8 s             1 s                1.8 s
@@ -22,23 +23,27 @@ it was due sends another one. The runs of two bursts may overlap; `Exclusive` on
 
 from __future__ import annotations
 
+import threading
 import time
+import weakref
 from typing import Any, Final
 
+import celery
 from kombu.utils.uuid import uuid
 
 from celeriac import connections, keys, policy_scripts
 from celeriac.dedupe import settling
-from celeriac.dedupe.publishing import ATTEMPTS, FAILURES, Call, made, milliseconds, text
+from celeriac.dedupe.publishing import ATTEMPTS, FAILURES, Call, Message, captured, made, milliseconds, text
 from celeriac.exceptions import PolicyError
-from celeriac.policies import CALL_HEADER, Debounce
+from celeriac.policies import WAKER, Debounce
 
-MARK: Final = "waker:"
-"""What a waker's header begins with; its token follows."""
 LATE_SECONDS: Final = 10.0
 """A waker that is later than this counts as lost when the next call comes."""
 SHORTEST_SECONDS: Final = 0.02
 """A waker that is early by less than this waits in its slot: a trip through the queue would take as long."""
+
+_registered: weakref.WeakSet[Any] = weakref.WeakSet()
+_registering = threading.Lock()
 
 
 def publish(call: Call, policy: Debounce) -> Any:
@@ -70,11 +75,7 @@ def _written(call: Call, policy: Debounce, store: Any, name: str, burst: str, pr
             break
         newest = messages[0]
         if needs_waker:
-            # Without `expires`, which is the call's own: it counts from its publishing, and its message says so.
-            headers = call.headers(MARK + token)
-            changes = {"countdown": policy.seconds, "eta": None, "expires": None, "headers": headers}
-            _, [message] = made(call, store.prefix, producer, task_id=burst, **changes)
-            waker = message.text
+            waker = _waker(call.task.app, producer, newest, name, token, policy.seconds)
         arguments = [burst, milliseconds(policy.seconds), longest, newest.list, newest.text]
         arguments += [token, waker, milliseconds(LATE_SECONDS)]
         answer = policy_scripts.DEBOUNCE.run(store.client, [name, newest.list], arguments)
@@ -89,36 +90,45 @@ def _written(call: Call, policy: Debounce, store: Any, name: str, burst: str, pr
     return result  # a fanout exchange: it is published already
 
 
-def start(task: Any, key: str, mark: str) -> None:
-    """Let a waker do its work; anything else is a call that runs.
+def _waker(app: Any, producer: Any, newest: Message, burst: str, token: str, seconds: float) -> str:
+    """Make a waker for the queue that a burst's message goes to."""
+    register(app)
+    options: dict[str, Any] = {"priority": newest.priority} if newest.priority else {}
+    with captured(producer) as messages:
+        app.tasks[WAKER].apply_async(
+            (burst, token), task_id=token, countdown=seconds, queue=newest.queue, producer=producer, **options
+        )
+    return messages[0].text
+
+
+def register(app: Any) -> None:
+    """Give an application the task that wakers are calls of."""
+    with _registering:
+        if app in _registered:
+            return
+        _registered.add(app)
+    # Acknowledged late whatever the application sets: until it has done its work, the burst depends on it.
+    options = {"acks_late": True, "reject_on_worker_lost": True, "ignore_result": True}
+    app.task(base=celery.Task, bind=True, name=WAKER, shared=False, **options)(wake)
+
+
+def wake(self: Any, burst: str, token: str) -> None:
+    """Publish a burst that is due, or come again; the body of the waker's task.
 
     Raises:
-        celery.exceptions.Ignore: the message was a waker.
-        celery.exceptions.Reject: it was one, and Redis has not answered for a long time.
+        celery.exceptions.Reject: Redis has not answered for a long time; the waker is given back.
     """
-    if not mark.startswith(MARK):
-        return
-    token = mark.removeprefix(MARK)
-    left = settling.insist(task, lambda: _milliseconds_left(task, key, token)) / 1000
+    left = settling.insist(self, lambda: _milliseconds_left(self.app, burst, token)) / 1000
     if 0 < left < SHORTEST_SECONDS:
         time.sleep(left)
-        left = settling.insist(task, lambda: _milliseconds_left(task, key, token)) / 1000
+        left = settling.insist(self, lambda: _milliseconds_left(self.app, burst, token)) / 1000
     if left > 0:
-        settling.insist(task, lambda: settling.publish_again(task, left, {CALL_HEADER: mark}))
-    settling.drop("a waker")
+        settling.insist(self, lambda: settling.publish_again(self, left, {}))
 
 
-def _milliseconds_left(task: Any, key: str, token: str) -> int:
-    """Publish the burst of a waker if it is due; else how long until it is. Not positive when the waker is done."""
-    store = connections.store(task.app)
-    name = keys.debounce(task.name, key, prefix=store.prefix)
-    return int(policy_scripts.FIRE.run(store.client, [name], [token, milliseconds(LATE_SECONDS)]))
-
-
-def abandon(task: Any, key: str, task_id: str) -> None:
-    """Forget the burst whose waker was revoked."""
-    store = connections.store(task.app)
-    policy_scripts.ABANDON.run(store.client, [keys.debounce(task.name, key, prefix=store.prefix)], [task_id])
+def _milliseconds_left(app: Any, burst: str, token: str) -> int:
+    """Publish a burst if it is due; else how long until it is. Not positive when its waker is done."""
+    return int(policy_scripts.FIRE.run(connections.store(app).client, [burst], [token, milliseconds(LATE_SECONDS)]))
 
 
 def must_be_broker(store: connections.Store, policy: object, task: Any) -> None:

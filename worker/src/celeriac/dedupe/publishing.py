@@ -10,7 +10,7 @@ import contextlib
 import datetime as dt
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from celery.utils.dispatch import Signal
@@ -84,9 +84,12 @@ class Call:
 
 @dataclass(frozen=True)
 class Message:
-    """A message as it stands in Redis, and the list it belongs to."""
+    """A message as it stands in Redis, and where it belongs."""
 
+    queue: str
+    priority: int
     list: str
+    """The key of the queue's list for this priority, without the application's prefix until it is `made`."""
     text: str
 
 
@@ -96,15 +99,15 @@ def made(call: Call, prefix: str, producer: Any, **changes: Any) -> tuple[Any, l
     Everything before that last step (routing, serialising, declaring, signals) is done as always. One message for each
     queue that it is routed to; none when it had to be published (a fanout exchange, a queue that expires).
     """
-    with _captured(producer) as messages:
+    with captured(producer) as messages:
         result = call.publish(producer=producer, **changes)
-    return result, [Message(prefix + name, text) for name, text in messages]
+    return result, [replace(it, list=prefix + it.list) for it in messages]
 
 
 @contextlib.contextmanager
-def _captured(producer: Any) -> Iterator[list[tuple[str, str]]]:
-    """Collect the lists and messages that a producer would push; its channel is nobody else's meanwhile."""
-    messages: list[tuple[str, str]] = []
+def captured(producer: Any) -> Iterator[list[Message]]:
+    """Collect the messages that a producer would push; its channel is nobody else's meanwhile."""
+    messages: list[Message] = []
     channel = producer.channel
 
     def put(queue: str, message: Any, **options: Any) -> None:
@@ -112,7 +115,7 @@ def _captured(producer: Any) -> Iterator[list[tuple[str, str]]]:
             type(channel)._put(channel, queue, message, **options)  # such a queue lives longer with each message
             return
         priority = channel._get_message_priority(message, reverse=False)
-        messages.append((channel._q_for_pri(queue, priority), dumps(message)))
+        messages.append(Message(queue, priority, channel._q_for_pri(queue, priority), dumps(message)))
 
     channel._put = put
     try:

@@ -185,7 +185,7 @@ class Calls:
             state, result = self._run(task, args, kwargs, request)
         if state == states.REJECTED and getattr(result, "requeue", False):
             self.client.lpush(name, raw)
-        if not isinstance(result, Errand):
+        if not isinstance(result, Errand) and not _is_errand(message):
             ran = Ran(
                 task=task.name, task_id=headers["id"], args=tuple(args), kwargs=kwargs, state=state, result=result
             )
@@ -336,7 +336,7 @@ _decoder: Final = _Decoder()
 def _is_errand(message: Any) -> bool:
     """Whether a message is a policy's own, not a call."""
     mark = str(message.headers.get(policy_values.CALL_HEADER) or "")
-    return mark.startswith(("waker:", "guard:"))
+    return message.headers["task"] == policy_values.WAKER or mark.startswith("guard:")
 
 
 def _seconds(moment: str | None) -> float | None:
