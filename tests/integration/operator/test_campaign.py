@@ -33,7 +33,7 @@ def test_whatever_goes_wrong_the_cluster_ends_as_it_should(control_plane: Contro
 
     async def run() -> None:
         async with open_campaign(control_plane, slots=SLOTS) as campaign:
-            plans = await campaign.learn(print, only=CHANGES, times=1)
+            plans = await campaign.learn(print, only=CHANGES)
             await campaign.run(faults.choose(plans, PLANS, seed), account, print)
 
     print(f"seed {seed}: once more with CELERIAC_CHAOS_SEED={seed}")
