@@ -13,6 +13,7 @@ of the delivery carry the application's `global_keyprefix` in front, as the tran
 | `celeriac:fence:{name}` | string | the last fence given out | a week after it began |
 | `celeriac:waiters:{name}` | list | waiting clients, first come first | an hour after the last one joined |
 | `celeriac:inbox:{name}:token` | list | the hand-over to one waiter: one entry | as the lock, usually taken at once |
+| `celeriac:over:<delivery id>` | string | a delivery was given back: locks that its task took are free | a day |
 | `celeriac:throttle:{task/key}` | string | id of the call that has the window | the window |
 | `celeriac:unique:{task/key}` | string | `q:` (waits) or `r:` (runs), id of the call | its claim, renewed in a run |
 | `celeriac:unique:{task/key}:covered` | set | ids of messages whose work another one has taken on | a day |
@@ -31,7 +32,9 @@ FENCE_SECONDS: Final = 7 * 86_400
 BURST_SECONDS: Final = 7 * 86_400
 COVERED_SECONDS: Final = 86_400
 WAITERS_SECONDS: Final = 3_600
+OVER_SECONDS: Final = 86_400
 
+OVER_PREFIX: Final = "celeriac:over:"
 _LONGEST_NAME: Final = 200
 
 
@@ -68,6 +71,11 @@ def waiters(lock: str) -> str:
 def inbox_prefix(lock: str) -> str:
     """What every waiter's inbox begins with; the waiter's token follows."""
     return f"celeriac:inbox:{_tag(lock)}:"
+
+
+def over(delivery: str) -> str:
+    """Says that a delivery was given back. Its id is unique by itself, and locks know no prefix."""
+    return f"{OVER_PREFIX}{delivery}"
 
 
 def throttle(task: str, key: str, *, prefix: str = "") -> str:

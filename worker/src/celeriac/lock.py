@@ -9,18 +9,24 @@ on working. What is different:
   highest fence it has seen and refuses lower ones cannot be damaged by an owner who is late.
 * `renew=True` keeps a lock alive while its owner lives, and says so loudly when it is lost; `max_hold` bounds that,
   so that a task which hangs does not keep its lock for ever because a thread goes on renewing it.
+* A lock taken in a task is free when its worker is known to be dead: when the lease of the task's delivery has run out,
+  or its process died, and the message was given back. Whoever asks next has it, usually that task's next run.
 
 **Promise.** Of all clients that compare fences, one at a time; one round trip to take a free lock, one to let go.
 **Limits.** The lock has the durability of one Redis: a failover to a replica that had not got the last write can give
 it to two owners, whose fences then tell them apart (each is at least the server's clock in microseconds). A waiter
 that is killed before it is handed the lock keeps it from the others until one of them looks, `LONGEST_WAIT_SECONDS`
-at most. Without a `timeout`, a lock whose owner dies is never free again, as with redis-py.
+at most. Without a `timeout`, a lock whose owner dies is never free again, as with redis-py, unless the owner was a
+task. A forked child does not own what its parent has acquired.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import os
+import re
+import sys
 import threading
 import time
 import uuid
@@ -39,6 +45,9 @@ ANSWER_SECONDS: Final = 2.0
 """How much longer than asked a blocking command may take before its connection counts as broken."""
 LONGEST_WAIT_SECONDS: Final = 30.0
 """A waiter looks at the lock itself at least this often, in case its owner or the waiter before it has died."""
+
+_LEASED_DELIVERY: Final = re.compile(r"[0-9a-f]{12}:\d+")
+"""Ids that the leased transport gives; other brokers and plain workers have other ones."""
 
 
 class LockLostError(LockNotOwnedError):
@@ -107,10 +116,13 @@ class Lock:
         self.local: Any = threading.local() if self.thread_local else SimpleNamespace()
         self.local.token = None
         self.local.fence = None
+        self._process = os.getpid()
         self._lost: threading.Event | None = None
         self._renewal: _Renewal | None = None
         self._keys = [name, keys.fence(name), keys.waiters(name)]
         self._inbox_prefix = keys.inbox_prefix(name)
+        # On a Cluster those keys are elsewhere, and a script may not look.
+        self._over = keys.OVER_PREFIX if hasattr(redis, "connection_pool") else ""
 
     # --- redis-py's interface
 
@@ -144,7 +156,7 @@ class Lock:
             blocking_timeout: seconds to wait at most; default as given to the class.
             token: what identifies the owner; default a new random one.
         """
-        text = uuid.uuid4().hex if token is None else _text(self.redis.get_encoder().encode(token))
+        text = uuid.uuid4().hex + delivery_mark() if token is None else _text(self.redis.get_encoder().encode(token))
         blocking = self.blocking if blocking is None else blocking
         limit = self.blocking_timeout if blocking_timeout is None else blocking_timeout
         asked = time.monotonic()
@@ -205,7 +217,7 @@ class Lock:
     def fence(self) -> int | None:
         """The number of this acquisition, greater than that of every earlier one; `None` while not held."""
         value: int | None = getattr(self.local, "fence", None)
-        return value
+        return value if self._process == os.getpid() else None
 
     @property
     def lost(self) -> threading.Event:
@@ -227,28 +239,26 @@ class Lock:
 
     @property
     def _token(self) -> str | None:
-        # A thread that has not acquired sees no attribute of another thread's.
+        # A thread that has not acquired sees no attribute of another thread's; a forked child inherits a copy of them.
         value: str | None = getattr(self.local, "token", None)
-        return value
+        return value if self._process == os.getpid() else None
 
     def _ask(self, token: str, how: str, seconds: float) -> Any:
         """Run the script once: a fence (text), or minus the ms that the lock has left (0: it has no end)."""
-        arguments = [token, _milliseconds(self.timeout), how, _milliseconds(seconds), self._inbox_prefix]
+        arguments = [token, _milliseconds(self.timeout), how, _milliseconds(seconds), self._inbox_prefix, self._over]
         return scripts.ACQUIRE.run(self.redis, self._keys, arguments)
 
     def _wait(self, token: str, limit: float | None) -> str | bytes | None:
         """Stand in the line until the lock is handed over or time is up."""
         give_up_at = None if limit is None else time.monotonic() + limit
         inbox = self._inbox_prefix + token
-        how = "join"
         try:
             while True:
                 left = None if give_up_at is None else give_up_at - time.monotonic()
                 if left is not None and left <= 0:
                     self._leave(token)
                     return None
-                answer = self._ask(token, how, 0 if left is None else max(left, 0.001))
-                how = "stay"
+                answer = self._ask(token, "wait", 0 if left is None else max(left, 0.001))
                 if not isinstance(answer, int):
                     return answer  # type: ignore[no-any-return]  # a fence, text or bytes
                 # The owner may die: look again when its time has run out.
@@ -274,6 +284,7 @@ class Lock:
 
     def _taken(self, token: str, fence: int) -> None:
         self.local.token, self.local.fence = token, fence
+        self._process = os.getpid()
         if self._lost is not None:
             self._lost.clear()
         if self.renew:
@@ -373,6 +384,17 @@ def _connection(pool: Any) -> Any:
         return pool.get_connection()
     except TypeError:  # redis-py before 5.3 wants a name that it does not use
         return pool.get_connection("_")
+
+
+def delivery_mark() -> str:
+    """What the token of a lock ends with that is taken in a task of a leased delivery: `@` and the delivery's id.
+
+    When that delivery is given back, since its worker died or lost its lease, the lock counts as free. Elsewhere: "".
+    """
+    state: Any = sys.modules.get("celery._state")  # without Celery there is no task
+    task = state.get_current_task() if state is not None else None
+    tag = str((getattr(getattr(task, "request", None), "properties", None) or {}).get("delivery_tag") or "")
+    return f"@{tag}" if _LEASED_DELIVERY.fullmatch(tag) else ""
 
 
 def _milliseconds(seconds: float | None) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from redis.exceptions import NoScriptError
 
-from celeriac.keys import FENCE_SECONDS, WAITERS_SECONDS
+from celeriac.keys import FENCE_SECONDS, OVER_PREFIX, OVER_SECONDS, WAITERS_SECONDS
 
 GRACE_MILLISECONDS: Final = 2_000
 """A waiter that has not fetched its hand-over by then is taken for dead."""
@@ -151,34 +151,38 @@ return {lost, expired}
 """,
 )
 
+_GIVE_BACK: Final = f"""
+if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call(ARGV[2] == 'front' and 'RPUSH' or 'LPUSH', KEYS[3], ARGV[3])
+-- Not one of KEYS, and allowed to fail: a server whose ACL forbids this key must take the message back all the same.
+redis.pcall('SET', '{OVER_PREFIX}' .. ARGV[1], '', 'EX', {OVER_SECONDS})
+return 1
+"""
+
 GIVE_BACK: Final = Script(
     "give-back",
-    """
--- Put one held message back into its list, if it is still held under this id: of two that try, one does it.
+    f"""
+-- Put one held message back into its list, if it is still held under this id: of two that try, one does it. Locks that
+-- the delivery's task took are free from then on.
 --
 -- KEYS  held, leases, list
 -- ARGV  id; 'front' (delivered next) or 'back'; the message with this delivery written into it
 -- ->    1, or 0 when the id was not held any more
-if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call(ARGV[2] == 'front' and 'RPUSH' or 'LPUSH', KEYS[3], ARGV[3])
-return 1
+{_GIVE_BACK}
 """,
 )
 
 GIVE_BACK_EXPIRED: Final = Script(
     "give-back-expired",
-    """
+    f"""
 -- As give-back, for a delivery of somebody else: only if its lease has really run out by now.
 --
 -- KEYS, ARGV, -> as give-back
 NOW
 local due = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if due and tonumber(due) > now then return 0 end
-if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call(ARGV[2] == 'front' and 'RPUSH' or 'LPUSH', KEYS[3], ARGV[3])
-return 1
+{_GIVE_BACK}
 """,
 )
 
@@ -266,14 +270,16 @@ ACQUIRE: Final = Script(
     "acquire",
     _LOCKS
     + f"""
--- Take a lock if it is free, else join its line.
+-- Take a lock if it is free, else stand in its line. Asking again with the same token, as a client does whose
+-- connection broke, changes nothing.
 --
--- A lock counts as free when it has no owner, or when its owner is a waiter that was handed the lock and has not
--- fetched the hand-over from its inbox for a while: that waiter is dead.
+-- A lock counts as free when it has no owner; when its owner is a waiter that was handed the lock and has not fetched
+-- the hand-over from its inbox for a while: that waiter is dead; and when its owner is a task whose delivery was given
+-- back: its worker is dead, and the task runs again.
 --
 -- KEYS  lock, fence, waiters
--- ARGV  token; timeout in ms (0: none); 'try' to leave at once, 'join' the line, or 'stay' in it, having joined;
---       give up so many ms from now (0: never); what inboxes begin with
+-- ARGV  token; timeout in ms (0: none); 'try' to leave at once, or 'wait' in the line; give up so many ms from now
+--       (0: never); what inboxes begin with; what the keys of deliveries that are over begin with ('': do not look)
 -- ->    fence (string) when taken or already this token's; else -(ms until it is worth asking again: the lock runs out,
 --       or its new owner counts as dead), 0 when only a hand-over can change anything
 local token, timeout, how, inboxes = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
@@ -293,22 +299,21 @@ if not is_free then
   local handed = redis.call('LINDEX', inboxes .. owner, 0)
   if handed then
     wait = tonumber(string.match(handed, ':(%d+)$')) + {GRACE_MILLISECONDS} - milliseconds()
-    if wait <= 0 then
-      redis.call('DEL', inboxes .. owner)
-      set_owner(KEYS[1], token, timeout)
-      is_free = true
-    end
+  end
+  local delivery = ARGV[6] ~= '' and string.match(owner, '@(%x+:%d+)$')
+  if (wait and wait <= 0) or (delivery and redis.call('EXISTS', ARGV[6] .. delivery) == 1) then
+    redis.call('DEL', inboxes .. owner)
+    set_owner(KEYS[1], token, timeout)
+    is_free = true
   end
 end
+local entry = how == 'wait' and entry_of(KEYS[3], token)
 if is_free then
-  if how == 'stay' then
-    local entry = entry_of(KEYS[3], token)
-    if entry then redis.call('LREM', KEYS[3], 1, entry) end
-  end
+  if entry then redis.call('LREM', KEYS[3], 1, entry) end
   return next_fence(KEYS[2])
 end
 if how == 'try' then return 0 end
-if how == 'join' or not entry_of(KEYS[3], token) then
+if not entry then
   local give_up = ARGV[4] == '0' and '0' or string.format('%.0f', milliseconds() + tonumber(ARGV[4]))
   redis.call('RPUSH', KEYS[3], timeout .. ':' .. give_up .. ':' .. token)
 end

@@ -17,7 +17,7 @@ from redis.exceptions import LockError
 from celeriac import connections, counts, keys
 from celeriac.dedupe import settling
 from celeriac.dedupe.publishing import FAILURES, text
-from celeriac.lock import Lock
+from celeriac.lock import Lock, delivery_mark
 from celeriac.policies import Exclusive
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def start(task: Any, policy: Exclusive, key: str) -> None:
         max_hold=policy.max_hold_seconds,
     )
     # The owner's token begins with the task's id, so that a second delivery can tell itself from others.
-    token = f"{request.id}:{uuid()}"
+    token = f"{request.id}:{uuid()}{delivery_mark()}"
     if lock.acquire(blocking=policy.on_conflict == "wait", blocking_timeout=policy.wait_seconds, token=token):
         request.celeriac_lock = lock
         counts.POLICY_OUTCOMES.add("Exclusive", "ran")
