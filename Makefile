@@ -54,6 +54,7 @@ lock: | $(UV) ## renew the locks (versions and hashes, never addresses)
 	  $(UV) pip compile --quiet --upgrade --universal --python-version $$v --generate-hashes $$d/pyproject.toml -o $$d/requirements.lock; \
 	  $(UV) pip compile --quiet --upgrade --universal --python-version $$v --generate-hashes $$d/pyproject.toml --group $$d/pyproject.toml:dev -c $$d/requirements.lock -o $$d/requirements-dev.lock; done
 	@$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes tools/requirements.in -o tools/requirements.lock
+	@$(UV) pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes tests/bench/requirements.in -c worker/requirements-dev.lock -o tests/bench/requirements.lock
 	@for it in go wheel; do d=tools/localcluster/$$it-requirements; \
 	  $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes $$d.in -o $$d.lock; done
 
@@ -99,7 +100,7 @@ integration: $(VENV)/operator.stamp $(VENV)/worker.stamp ## against a real redis
 	@tools/ensure-packages redis-server
 	@$(LOCALCLUSTER) programs # the first time takes minutes: with progress, and not inside a test's time limit
 	@$(LOCALCLUSTER) images celeriac-worker >/dev/null
-	@$(WORKER)/python -m pytest -q --timeout=180 -n 4 -m "not alone" tests/integration/worker
+	@$(WORKER)/python -m pytest -q --timeout=180 -n 4 -m "not alone" tests/integration/worker tests/chaos/worker
 	@$(WORKER)/python -m pytest -q --timeout=180 -m alone tests/integration/worker # these look at a clock
 	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q --timeout=180 tests/integration/operator tests/integration/tools
 
@@ -113,14 +114,28 @@ test: check integration e2e ## everything; installs what it needs
 chaos-operator: $(VENV)/operator.stamp ## kill the operator between any two API calls, and worse (ARGS=--help; a part of it is in `make test`)
 	@$(LOCALCLUSTER) programs
 	@PYTHONPATH=tools $(OPERATOR)/python -m tests.chaos.operator $(ARGS)
+.PHONY: chaos-worker
+chaos-worker: $(VENV)/worker.stamp ## thousands of tasks, and a lock, under kills and pauses (ARGS="--seed 7 --minutes 10 --json")
+	@tools/ensure-packages redis-server
+	@$(WORKER)/python -m tests.chaos.worker $(ARGS)
 
 ##@ Figures (each: ours and the peer in turn in one run; the last line is one JSON object)
-.PHONY: bench-throughput bench-lock-contended bench-lock-uncontended bench-kill-loss bench-redelivery
+.PHONY: bench-throughput bench-lock-contended bench-lock-uncontended bench-kill-loss bench-redelivery bench-debounce bench-dedupe
 bench-throughput: ## tasks a second and memory, against bare Celery
 bench-lock-contended: ## a line of waiters, against redis-py's lock
 bench-lock-uncontended: ## a lock that nobody else wants
 bench-kill-loss: ## tasks lost under SIGKILL, against Celery with late acknowledgement
 bench-redelivery: ## from a worker's death to its task's next start
-bench-throughput bench-lock-contended bench-lock-uncontended bench-kill-loss bench-redelivery: $(VENV)/worker.stamp
+bench-debounce: ## how late a debounced task fires, against the pattern by hand
+bench-dedupe: ## calls doubled or lost, against celery-once and celery-singleton (in an environment of their own)
+bench-throughput bench-lock-contended bench-lock-uncontended bench-kill-loss bench-redelivery bench-debounce bench-dedupe: $(VENV)/worker.stamp
 	@tools/ensure-packages redis-server
 	@$(WORKER)/python tests/bench/$(subst -,_,$(@:bench-%=%)).py
+
+.PHONY: bench-operator-writes bench-operator-scale bench-operator-restart
+bench-operator-writes: ## API writes beyond the needed ones, against a plain kopf operator
+bench-operator-scale: ## 500, 2,000 and 5,000 pools: pools a second, delay of a change, memory
+bench-operator-restart: ## a restart with 2,000 unchanged pools
+bench-operator-writes bench-operator-scale bench-operator-restart: $(VENV)/operator.stamp
+	@$(LOCALCLUSTER) programs
+	@PYTHONPATH=.:tools $(OPERATOR)/python tests/bench/$(subst -,_,$(@:bench-%=%)).py $(ARGS)

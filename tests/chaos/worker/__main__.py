@@ -1,0 +1,86 @@
+"""The fault campaign, from the command line (`make chaos-worker`).
+
+Two parts: tasks under kills of workers and of Redis, and a lock that clients fight for under the same faults. The
+report says what was done, what came of it and which promises were broken; the exit code is 1 if any was. Ctrl-C ends
+everything that was started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.chaos.worker import lock_campaign
+from tests.chaos.worker.campaign import Campaign, Settings
+from tests.chaos.worker.judgement import Verdict
+
+
+def progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def run_tasks(directory: Path, settings: Settings) -> Verdict:
+    """The campaign of tasks; whatever happens, nothing that it started is left."""
+    campaign = Campaign(directory, settings, progress)
+    try:
+        return campaign.run()
+    finally:
+        campaign.clean_up()
+
+
+def show(title: str, verdict: Verdict) -> None:
+    print(f"\n{title}")
+    for name, count in verdict.counts.items():
+        print(f"  {count:7d}  {name}")
+    for violation in verdict.violations:
+        print(f"  BROKEN   {violation}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.worker", description=__doc__.split("\n")[2])  # type: ignore[union-attr]
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 10**6, help="of the plan (default: by the clock)")
+    parser.add_argument("--tasks", type=int, default=2500)
+    parser.add_argument("--minutes", type=float, default=4, help="of faults; a quarter of them for the lock")
+    parser.add_argument("--json", action="store_true", help="the report as one JSON object")
+    flags = parser.parse_args(arguments)
+    progress(f"seed {flags.seed}")
+    directory = Path(tempfile.mkdtemp(prefix="celeriac-chaos-"))
+    seconds = flags.minutes * 60
+    for name in ("tasks", "lock"):
+        (directory / name).mkdir()
+    try:
+        verdicts = {
+            "tasks": run_tasks(
+                directory / "tasks", Settings(seed=flags.seed, tasks=flags.tasks, seconds=seconds * 0.75)
+            ),
+            "lock": lock_campaign.run(directory / "lock", seed=flags.seed, seconds=seconds * 0.25, progress=progress),
+        }
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    broken = sum(len(it.violations) for it in verdicts.values())
+    if flags.json:
+        found = {name: {"counts": it.counts, "violations": it.violations} for name, it in verdicts.items()}
+        print(json.dumps({"seed": flags.seed, "violations": broken, **found}))
+    else:
+        for name, verdict in verdicts.items():
+            show(f"{name}, seed {flags.seed}", verdict)
+        print(f"\n{broken} broken promises" if broken else "\nevery promise was kept")
+    if broken:
+        progress(f"journals and logs: {directory}")
+    else:
+        shutil.rmtree(directory, ignore_errors=True)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

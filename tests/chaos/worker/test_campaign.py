@@ -1,0 +1,40 @@
+"""A short fault campaign, and that what looks for broken promises finds a lock that is broken on purpose.
+
+The long one: `make chaos-worker`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from tests.chaos.worker import lock_campaign
+from tests.chaos.worker.__main__ import progress, run_tasks
+from tests.chaos.worker.campaign import Settings
+
+SEED = int(os.environ.get("CHAOS_SEED", "20261124"))
+
+
+@pytest.mark.timeout(400)
+def test_nothing_is_lost_and_every_repetition_is_explained(tmp_path: Path) -> None:
+    progress(f"seed {SEED}")
+    verdict = run_tasks(tmp_path, Settings(seed=SEED, tasks=150, seconds=20, gap_seconds=(0.5, 2)))
+    assert verdict.violations == [], verdict.counts
+    assert verdict.counts["published"] == verdict.counts["done"]
+
+
+@pytest.mark.timeout(200)
+def test_the_history_of_a_lock_under_faults_is_without_fault(tmp_path: Path) -> None:
+    progress(f"seed {SEED}")
+    verdict = lock_campaign.run(tmp_path, seed=SEED, seconds=6, progress=progress)
+    assert verdict.violations == [], verdict.counts
+    assert verdict.counts["acquisitions"] >= lock_campaign.CLIENTS
+
+
+@pytest.mark.parametrize("kind", ["releases anybody's", "counts for itself", "takes what is taken"])
+@pytest.mark.timeout(200)
+def test_a_lock_that_is_broken_on_purpose_is_found(tmp_path: Path, kind: str) -> None:
+    progress(f"seed {SEED}")
+    verdict = lock_campaign.run(tmp_path, seed=SEED, seconds=6, progress=progress, kind=kind, late=0.15)
+    assert verdict.violations

@@ -1,0 +1,151 @@
+"""What the fault campaign finds in a journal: losses, repetitions without a reason, broken policies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.chaos.worker import plan
+from tests.chaos.worker.judgement import Limits, judge, read
+
+LIMITS = Limits(lease=8, lock=8, throttle=2)
+Record = dict[str, Any]
+
+
+def sent(number: int, task: str = "plain", *, at: float = 0, published: bool = True) -> Record:
+    return {
+        "what": "sent",
+        "at": at,
+        "asked": at,
+        "number": number,
+        "task": task,
+        "key": "k",
+        "published": published,
+    }
+
+
+def run(
+    number: int, at: float, done: float | None, *, worker: str = "w1", pid: int = 1, fence: int | None = None
+) -> list[Record]:
+    """One delivery that began; `done=None`: it did not come to its end."""
+    delivery = {"number": number, "delivery": f"{worker}:{number}:{at}", "worker": worker, "pid": pid, "fence": fence}
+    records = [{"what": what, "at": at, **delivery} for what in ("taken", "began")]
+    if done is not None:
+        records += [{"what": what, "at": done, **delivery} for what in ("done", "left")]
+    return records
+
+
+def ended(worker: str, at: float) -> Record:
+    return {"what": "ended", "worker": worker, "at": at}
+
+
+def away(since: float, until: float) -> Record:
+    return {"what": "away", "since": since, "at": until}
+
+
+def paused(worker: str, since: float, until: float) -> Record:
+    return {"what": "paused", "worker": worker, "since": since, "at": until}
+
+
+CHILD_ENDED = {"what": "child ended", "pid": 7, "worker": "w1", "at": 1.5}
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [sent(1), *run(1, 1, 2)],
+        [sent(1), *run(1, 1, None), ended("w1", 2), *run(1, 9, 10, worker="w2")],
+        [sent(1), *run(1, 1, 1.5), ended("w1", 2), *run(1, 9, 10, worker="w2")],
+        [sent(1), *run(1, 1, None, pid=7), CHILD_ENDED, *run(1, 2, 3)],
+        [sent(1), *run(1, 1, 30), paused("w1", 2, 14), *run(1, 12, 13, worker="w2")],
+        [sent(1), *run(1, 1, 2), away(1.9, 20), ended("w1", 20), *run(1, 25, 26, worker="w2")],
+        [
+            sent(1, "exclusive"),
+            sent(2, "exclusive"),
+            *run(1, 1, None, fence=5),
+            ended("w1", 2),
+            *run(2, 2.5, 3, fence=6, worker="w2"),
+            *run(1, 9, 10, fence=7, worker="w2"),
+        ],
+        [sent(1, "exclusive"), *run(1, 1, 2), away(0.5, 1.5)],
+        [
+            sent(1, "throttled", at=0),
+            sent(2, "throttled", at=1, published=False),
+            sent(3, "throttled", at=2.1),
+            *run(1, 1, 2),
+            *run(3, 3, 4),
+        ],
+    ],
+    ids=[
+        "run once",
+        "killed while it ran",
+        "killed just after its end",
+        "its child killed",
+        "its worker paused for longer than the lease",
+        "its end not settled while Redis was away",
+        "an exclusive run killed, the next in turn",
+        "without a lock while Redis is away",
+        "throttled",
+    ],
+)
+def test_what_a_fault_explains_is_no_violation(records: list[Record]) -> None:
+    assert judge(read(records, LIMITS)).violations == []
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ([sent(1)], "task 1 is lost"),
+        ([sent(1), *run(1, 1, None), ended("w1", 2)], "task 1 is lost"),
+        ([sent(1), *run(1, 1, 2), *run(1, 3, 4)], "only 0 of its deliveries"),
+        ([sent(1), *run(1, 1, 2), ended("w1", 20), *run(1, 29, 30, worker="w2")], "only 0 of its deliveries"),
+        ([sent(1), *run(1, 1, 2), ended("w9", 2), *run(1, 3, 4)], "only 0 of its deliveries"),
+        ([sent(1), *run(1, 1, 2), *run(1, 3, None), ended("w1", 9)], "only 0 of its deliveries"),
+        ([sent(1), *run(1, 1, 30), paused("w1", 2, 4), *run(1, 12, 13, worker="w2")], "only 0 of its deliveries"),
+        (
+            [sent(1), *run(1, 1, None), ended("w1", 2), *run(1, 9, 10, worker="w2"), *run(1, 11, 12, worker="w3")],
+            "3. time, in w3, and only 1",
+        ),
+        (
+            [sent(1, "exclusive"), sent(2, "exclusive"), *run(1, 1, 3, fence=5), *run(2, 2, 4, fence=6)],
+            "tasks 1 and 2 of exclusive/k ran at the same time",
+        ),
+        (
+            [sent(1, "exclusive"), sent(2, "exclusive"), *run(1, 1, 2, fence=5), *run(2, 3, 4, fence=5)],
+            "the fence of exclusive/k did not grow",
+        ),
+        ([sent(1, "exclusive"), *run(1, 1, 2)], "without its lock while Redis answered"),
+        (
+            [sent(1, "throttled", at=0), sent(2, "throttled", at=1), *run(1, 1, 2), *run(2, 3, 4)],
+            "both published in one window",
+        ),
+        ([sent(1, "throttled", published=False)], "dropped outside any window"),
+        ([sent(1, "throttled", published=False), *run(1, 1, 2)], "ran though it was not published"),
+    ],
+    ids=[
+        "never run",
+        "killed and not run again",
+        "run twice for no reason",
+        "its worker ended long after",
+        "another worker ended",
+        "its worker ended after the repetition",
+        "a pause shorter than the lease",
+        "one kill does not explain two repetitions",
+        "exclusive runs together",
+        "one fence twice",
+        "no lock",
+        "two in a window",
+        "dropped for no reason",
+        "not published and run",
+    ],
+)
+def test_what_no_fault_explains_is_found(records: list[Record], said: str) -> None:
+    violations = judge(read(records, LIMITS)).violations
+    assert any(said in it for it in violations), violations
+
+
+def test_the_same_seed_gives_the_same_plan_and_a_short_plan_has_every_kind() -> None:
+    first, second = (plan.build(4, seconds=60, pause_seconds=12, gap_seconds=(0.5, 2)) for _ in range(2))
+    assert first == second
+    assert {it.kind for it in first[: len(plan.Kind)]} == set(plan.Kind)
+    assert plan.build(5, seconds=60, pause_seconds=12, gap_seconds=(0.5, 2)) != first
