@@ -6,7 +6,7 @@ Only `on.event` is used. It writes nothing: no annotation, no finalizer, no stat
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -74,6 +74,24 @@ def _watch(registry: kopf.OperatorRegistry, kind: Kind, *, changed: Changed, lis
             changed(kind, manifest)
 
 
+class NoEssence(kopf.DiffBaseStorage):
+    """Keeps nothing of an object, and finds no difference.
+
+    For handlers of changes, which there are none of here, kopf copies every object twice at each event.
+    """
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Nothing of an object is essential."""
+        return cast("kopf.BodyEssence", {})
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        """Nothing is remembered."""
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Nothing is written."""
+
+
 def settings() -> kopf.OperatorSettings:
     """kopf's settings: it watches, and does nothing else."""
     chosen = kopf.OperatorSettings()
@@ -87,6 +105,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.watching.chunk_size = 500
     chosen.networking.request_timeout = LIST_SECONDS
     chosen.queueing.exit_timeout = 0.5
+    chosen.persistence.diffbase_storage = NoEssence()
     for kind in kinds.WATCHED:
         selector = (kind.group, kind.version, kind.plural)
         if kind.label_selector:

@@ -80,8 +80,8 @@ class Spec(Model):
     rollout: Rollout = Rollout()
     """How a change replaces the running workers."""
     disruption: Disruption | None = None
-    """How many workers may be missing while nodes are drained. Without it, one at a time where replicas is more than
-    1."""
+    """How many workers may be missing while nodes are drained. Without it, one at a time where replicas is more than 1.
+    Kubernetes evicts no pod that two budgets cover: set maxUnavailable to 100% before you make one of your own."""
     suspend: bool = False
     """True drains all workers and keeps the pool at zero, whatever replicas says."""
     resources: Resources | None = None
