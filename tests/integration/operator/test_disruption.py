@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.integration.operator.machine import PATHS, Manifest, Place, RefusedError, until
 
-pytestmark = pytest.mark.usefixtures("operator")
+pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]  # many waits, on a busy machine too
 
 KIND = "PodDisruptionBudget"
 

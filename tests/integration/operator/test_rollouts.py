@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.integration.operator.machine import Manifest, Place, until
 
-pytestmark = pytest.mark.usefixtures("operator")
+pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]  # many waits, on a busy machine too
 
 
 def settled(place: Place, **spec: Any) -> list[Manifest]:

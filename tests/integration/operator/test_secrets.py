@@ -7,7 +7,10 @@ import json
 import urllib.request
 from pathlib import Path
 
+import pytest
 from tests.integration.operator.machine import PATHS, Api, Operator, Place, running_operator, until
+
+pytestmark = pytest.mark.timeout(180)  # many waits, on a busy machine too
 
 PLANTED = {
     "broker": "redis://worker:planted-broker@redis:6379/0",

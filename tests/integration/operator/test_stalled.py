@@ -14,7 +14,7 @@ from tests.integration.operator.machine import Api, Place, RefusedError, until
 
 from localcluster.controlplane import ControlPlane
 
-pytestmark = pytest.mark.usefixtures("operator")
+pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]  # many waits, on a busy machine too
 
 IMPORT_ERROR = "the application shop.celery:app cannot be imported: No module named 'shop'"
 AWAY = "The broker redis://**@redis:6379/0 could not be reached after 5 retries, giving up: Connection refused"
