@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -28,9 +29,15 @@ T = TypeVar("T")
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, from below the range out of which the kernel serves outgoing connections.
+
+    One that the kernel gives out itself would be taken again by any client before the server of the test listens.
+    """
+    while True:
+        port = random.randrange(12_000, 32_000)  # noqa: S311 - ports are no secrets
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def eventually(
@@ -76,7 +83,15 @@ class RedisServer:
 
     def start(self) -> RedisServer:
         assert self._process is None, "redis-server runs already"
-        command = ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory)]
+        command = [
+            os.environ.get("TEST_REDIS_SERVER", "redis-server"),
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--dir",
+            str(self.directory),
+        ]
         for name, value in self.options.items():
             command += [f"--{name.replace('_', '-')}", value]
         with (self.directory / "redis.log").open("ab") as log:

@@ -25,7 +25,7 @@ def run_doctor(
     if config is not None:
         environment["CELERIAC_CONFIG"] = json.dumps(config)
     command = [sys.executable, "-m", "celeriac", "doctor", *arguments]
-    return subprocess.run(command, env=environment, cwd=APPS, capture_output=True, text=True, timeout=50, check=False)
+    return subprocess.run(command, env=environment, cwd=APPS, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_a_sound_application_has_no_findings() -> None:
@@ -73,14 +73,14 @@ def test_what_cannot_be_examined_is_said(arguments: tuple[str, ...], code: int, 
 
 
 def test_a_worker_logs_each_finding_once_at_its_start(start_worker: StartWorker) -> None:
-    worker = start_worker("ailing:app", worker={"pool": "prefork", "concurrency": 2}, **PROMISE).until_ready(timeout=45)
+    worker = start_worker("ailing:app", worker={"pool": "prefork", "concurrency": 2}, **PROMISE).until_ready(timeout=90)
     for code in ("early-acks", "drain-below-limit"):
         assert worker.logs().count(f"({code})") == 1
     assert ":WARNING] [-] doctor: delivery.mode is AtLeastOnce, but early declares acks_late=False" in worker.logs()
 
 
 def test_a_sound_worker_has_nothing_to_say(start_worker: StartWorker) -> None:
-    worker = start_worker(worker={"pool": "prefork", "concurrency": 2}).until_ready(timeout=45)
+    worker = start_worker(worker={"pool": "prefork", "concurrency": 2}).until_ready(timeout=90)
     assert "doctor:" not in worker.logs()
 
 
@@ -89,6 +89,6 @@ def test_a_shell_above_the_worker_is_found_at_its_start(start_worker: StartWorke
         command=["sh", "-c", f"{shlex.quote(sys.executable)} -m celeriac worker; true"],
         environment={"CELERIAC_POD_UID": "a-pod"},
         worker={"pool": "prefork"},
-    ).until_ready(timeout=45)
+    ).until_ready(timeout=90)
     match = worker.until_logged(r"doctor: process (\d+) \(sh\) stands above the worker and passes SIGTERM to nobody")
     assert int(match[1]) == worker.pid

@@ -19,7 +19,7 @@ from tests.integration.worker.conftest import StartWorker
 from tests.integration.worker.processes import Answer, RedisServer, WorkerProcess, eventually
 
 POOLS = ("prefork", "threads", "solo")
-STARTED = 45.0
+STARTED = 90.0
 """Seconds for a start, also on a busy machine."""
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -59,7 +59,7 @@ def stays_alive(worker: WorkerProcess, until: Callable[[dict[str, Any]], object]
 def test_a_busy_worker_is_alive_and_says_what_it_does(pool: str, start_worker: StartWorker, producer: Celery) -> None:
     worker = start_worker(
         worker={"pool": pool, "concurrency": 2, "prefetch": 1}, liveness={"stalledSeconds": 2}
-    ).until_ready()
+    ).until_ready(timeout=STARTED)
     slots = 1 if pool == "solo" else 2
     sent = [producer.send_task("basic.sleep", (4,)) for _ in range(slots)]
     seen = worker.until(worker.status, lambda it: it["busy"] == slots, what="all slots are busy")
@@ -69,17 +69,17 @@ def test_a_busy_worker_is_alive_and_says_what_it_does(pool: str, start_worker: S
     # Longer than stalledSeconds, all slots busy: solo's loop stands still meanwhile.
     worker.until(worker.status, lambda it: it["running"] and it["running"][0]["seconds"] > 3, what="a long task")
     assert worker.get("/livez").status == 200  # type: ignore[union-attr]
-    assert [result.get(timeout=10) for result in sent] == [4] * slots
+    assert [result.get(timeout=STARTED) for result in sent] == [4] * slots
 
 
 @row("no answer")
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_stopped_main_process_answers_no_probe(pool: str, start_worker: StartWorker) -> None:
-    worker = start_worker(worker={"pool": pool}).until_ready()
+    worker = start_worker(worker={"pool": pool}).until_ready(timeout=STARTED)
     worker.pause()
     assert worker.get("/livez", timeout=1) is None
     worker.resume()
-    worker.until_ready()
+    worker.until_ready(timeout=STARTED)
 
 
 @row("the consumer loop stands still")
@@ -128,18 +128,18 @@ def test_a_worker_that_does_not_end_after_its_drain_is_dead(start_worker: StartW
 def test_a_pool_whose_processes_are_killed_gets_new_ones_and_stays_alive(
     start_worker: StartWorker, producer: Celery
 ) -> None:
-    worker = start_worker(worker={"pool": "prefork", "concurrency": 2}).until_ready()
+    worker = start_worker(worker={"pool": "prefork", "concurrency": 2}).until_ready(timeout=STARTED)
     before = set(worker.children())
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     worker.until(worker.children, lambda it: len(it) == 2 and not before & set(it), what="new processes")
-    assert worker.status()["processes"] == 2
+    worker.until(worker.status, lambda it: it["processes"] == 2, what="both are alive")
     assert worker.get("/livez").status == 200  # type: ignore[union-attr]
-    assert producer.send_task("basic.add", (1, 1)).get(timeout=10) == 2
+    assert producer.send_task("basic.add", (1, 1)).get(timeout=STARTED) == 2
 
 
 def test_children_do_not_keep_the_port(start_worker: StartWorker) -> None:
-    worker = start_worker(worker={"pool": "prefork", "concurrency": 2}).until_ready()
+    worker = start_worker(worker={"pool": "prefork", "concurrency": 2}).until_ready(timeout=STARTED)
     inode = next(
         line.split()[9]
         for name in ("tcp6", "tcp")
@@ -152,7 +152,7 @@ def test_children_do_not_keep_the_port(start_worker: StartWorker) -> None:
 
 
 def test_metrics_are_labelled_by_pool_and_count_what_runs(start_worker: StartWorker, producer: Celery) -> None:
-    worker = start_worker(worker={"pool": "prefork", "concurrency": 3}).until_ready()
+    worker = start_worker(worker={"pool": "prefork", "concurrency": 3}).until_ready(timeout=STARTED)
     producer.send_task("basic.sleep", (3,))
     eventually(lambda: worker.status()["busy"], what="the task runs")
     answer = worker.get("/metrics")
@@ -165,7 +165,7 @@ def test_metrics_are_labelled_by_pool_and_count_what_runs(start_worker: StartWor
 
 @pytest.mark.alone
 def test_a_probe_costs_next_to_nothing(start_worker: StartWorker) -> None:
-    worker = start_worker(worker={"pool": "prefork"}).until_ready()
+    worker = start_worker(worker={"pool": "prefork"}).until_ready(timeout=STARTED)
     ticks = os.sysconf("SC_CLK_TCK")
 
     def cpu_seconds() -> float:
@@ -181,7 +181,7 @@ def test_a_probe_costs_next_to_nothing(start_worker: StartWorker) -> None:
 
 
 def test_an_unknown_path_says_which_there_are(start_worker: StartWorker) -> None:
-    worker = start_worker(worker={"pool": "solo"}).until_ready()
+    worker = start_worker(worker={"pool": "solo"}).until_ready(timeout=STARTED)
     answer = worker.get("/healthz")
     assert answer is not None
     assert (answer.status, answer.body) == (404, "there are /livez, /readyz, /status and /metrics\n")
@@ -194,7 +194,7 @@ def test_a_worker_that_takes_nothing_while_messages_wait_is_dead(
 ) -> None:
     worker = start_worker(
         "deaf:app", worker={"pool": pool, "concurrency": 2}, liveness={"stalledSeconds": 3}
-    ).until_ready()
+    ).until_ready(timeout=STARTED)
     assert worker.get("/livez").status == 200  # type: ignore[union-attr]
     producer.send_task("deaf.add", (1, 1))
     answer = worker.until(
@@ -276,7 +276,10 @@ def test_a_drain_makes_nobody_dead(pool: str, start_worker: StartWorker, produce
         worker={"pool": pool}, liveness={"stalledSeconds": 2}, drain={"timeoutSeconds": 300}
     ).until_ready(timeout=STARTED)
     producer.send_task("basic.sleep", (120,))
-    worker.until(worker.status, lambda it: it["busy"], timeout=STARTED, what="the task runs")
+    # Python runs no handler for a signal that arrives right before its main thread goes to sleep (solo: in a task).
+    worker.until(
+        worker.status, lambda it: it["running"] and it["running"][0]["seconds"] > 1, timeout=STARTED, what="it sleeps"
+    )
     worker.terminate()
     stays_alive(worker, lambda it: (it["draining_seconds"] or 0) > 6, "it drains for thrice the limit")
     answer = worker.get("/readyz", timeout=10)

@@ -19,7 +19,7 @@ from celeriac.metrics.exposition import COUNTERS, GAUGES
 F = TypeVar("F", bound=Callable[..., Any])
 SHOWN: set[str] = set()
 POOLS = ("prefork", "threads", "solo")
-LONG = 45.0
+LONG = 90.0
 """Seconds for whatever comes about by itself, also on a busy machine."""
 
 

@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from celery import Celery
 from celery.utils.log import get_task_logger
+from tests.integration.worker import test_logs as test_real_logs
 
 from celeriac import contract, logs
 
@@ -52,6 +54,22 @@ def as_json(record: logging.LogRecord) -> dict[str, Any]:
 )
 def test_a_line_of(record: logging.LogRecord, line: str) -> None:
     assert text().format(record).endswith(f",000:{line}")
+
+
+def test_arguments_that_do_not_fit_cost_no_line() -> None:
+    assert text().format(a_record(message="%d", args=("x",))).endswith("INFO] [-] %d ('x',)")
+
+
+def test_the_document_has_exactly_the_rows_that_are_tested_with_real_workers() -> None:
+    document = (Path(__file__).parents[3] / "docs" / "logs.md").read_text()
+
+    def rows(heading: str) -> list[str]:
+        section = document.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+        return [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("| ")][1:]
+
+    assert rows("Who says it") == list(test_real_logs.LINES)
+    assert rows("Fields of the text formats") == [f"`{it}`" for it in test_real_logs.FIELDS]
+    assert rows("Keys of the JSON lines") == [f"`{it}`" for it in test_real_logs.JSON_KEYS]
 
 
 def test_in_a_task_every_line_has_its_name_and_id() -> None:

@@ -122,7 +122,11 @@ class TextFormatter(logging.Formatter):
         """One record; exceptions and multi-line messages follow on lines of their own."""
         fill(record)
         formatter = self.task if is_task_logger(record.name) else self.worker
-        return str(formatter.format(record))
+        try:
+            return str(formatter.format(record))
+        except (TypeError, ValueError, KeyError):  # its arguments do not fit: a line all the same, instead of a page
+            record.msg, record.args = _message(record), ()
+            return str(formatter.format(record))
 
 
 def _celerys_formatter(text: str, color: bool, datefmt: str | None) -> Any:

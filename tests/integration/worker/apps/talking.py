@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 from celery import Celery
+from celery.signals import worker_process_init, worker_ready
 from celery.utils.log import get_task_logger
 
 app = Celery("talking", set_as_current=False)
@@ -22,6 +23,8 @@ def speak(self: Any) -> None:
     print("by print")
     library.warning("first line\nsecond line")
     library.warning("with fields of its own", extra={"task_name": "theirs", "task_id": "0"})
+    library.warning("with a stack", stack_info=True)
+    library.warning("with %d arguments that do not fit", "no")
     thread = threading.Thread(target=library.warning, args=("from a thread",))
     thread.start()
     thread.join()
@@ -29,3 +32,19 @@ def speak(self: Any) -> None:
         {}["lost"]
     except KeyError:
         self.logger.exception("it failed")
+
+
+@app.task
+def fail() -> None:
+    raise ValueError("nobody caught it")
+
+
+@worker_ready.connect
+def greet(**_: Any) -> None:
+    library.warning("outside a task")
+    print("by print outside a task")
+
+
+@worker_process_init.connect
+def start(**_: Any) -> None:
+    library.warning("from a child process")
