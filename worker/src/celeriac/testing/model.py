@@ -77,6 +77,11 @@ class ModelRedis:
             raise NotImplementedError(command)
         return _MODELS[sha](self, list(rest[:count]), [str(it) for it in rest[count:]])
 
+    @staticmethod
+    def scripts() -> frozenset[str]:
+        """The digests of the scripts that have a model."""
+        return frozenset(_MODELS)
+
     @property
     def milliseconds(self) -> int:
         """The server's time."""
