@@ -10,7 +10,14 @@ from celeriac_operator import reasons
 from demo import install
 
 HEADINGS = re.findall(r"^### (\w+)", (install.ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
-KINDS = (reasons.Progress, reasons.Cause, reasons.BrokerReason, reasons.LimitReason, reasons.SentryReason)
+KINDS = (
+    reasons.Progress,
+    reasons.Cause,
+    reasons.BrokerReason,
+    reasons.LimitReason,
+    reasons.SentryReason,
+    reasons.EventReason,
+)
 WELL = {
     reasons.Progress.READY,
     reasons.BrokerReason.CONNECTED,
