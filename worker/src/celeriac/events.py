@@ -31,6 +31,8 @@ class Dispatcher(EventDispatcher):
     producer: Any
     _outbound_buffer: deque[Any]
     _failed_at: float | None = None
+    _kept_fields = 2
+    """How long what Celery keeps of an event is: in older versions the error stands in it too."""
 
     def send(self, type: str, *args: Any, retry: bool = False, retry_policy: Any = None, **fields: Any) -> Any:  # noqa: A002 - Celery's name
         """Send an event; see Celery's dispatcher."""
@@ -43,10 +45,13 @@ class Dispatcher(EventDispatcher):
         if producer is not self.producer:  # an application's own, whose message has just gone out
             return publish(event, producer, routing_key, *args, **kwargs)
         if self._failed_at is not None and self.clock_seconds() - self._failed_at < OFFLINE_SECONDS:
-            self._outbound_buffer.append((event, routing_key))
+            self._outbound_buffer.append((event, routing_key, None)[: self._kept_fields])
             return None
         kept = len(self._outbound_buffer)
         result = publish(event, producer, routing_key, *args, **kwargs)
         # Celery raises nothing, it keeps the event.
-        self._failed_at = self.clock_seconds() if len(self._outbound_buffer) > kept else None
+        has_failed = len(self._outbound_buffer) > kept
+        self._failed_at = self.clock_seconds() if has_failed else None
+        if has_failed:
+            self._kept_fields = len(self._outbound_buffer[-1])
         return result
