@@ -26,7 +26,6 @@ from celeriac_operator.controller import Controller
 from celeriac_operator.default_dsn import DefaultDsn
 from celeriac_operator.exceptions import StartError
 from celeriac_operator.intake import Intake
-from celeriac_operator.kinds import Kind
 from celeriac_operator.lease import Election
 from celeriac_operator.metrics import Metrics
 from celeriac_operator.reconcile import Reconciler
@@ -136,11 +135,9 @@ async def _serve(
         stuck = waited()
         return f"a pool has waited {stuck:.0f} s for a pass" if stuck > STUCK_SECONDS else resync.deaf()
 
-    def listed(kind: Kind, manifest: dict[str, object]) -> None:
-        intake.event(kind, manifest)
-        resync.watch_began()
-
-    handlers.register(registry, changed=intake.event, listed=listed, gone=intake.deletion, check_health=check_health)
+    handlers.register(
+        registry, changed=intake.event, gone=intake.deletion, began=resync.watch_began, check_health=check_health
+    )
     signalled = asyncio.Event()
     handlers.at_end(registry, signalled.set)
     own = [asyncio.create_task(each) for each in (work, resync.run(), signalled.wait())]

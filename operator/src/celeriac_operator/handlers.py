@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+import aiohttp
 import kopf
 
 from celeriac_operator import kinds
@@ -29,19 +30,20 @@ def register(
     registry: kopf.OperatorRegistry,
     *,
     changed: Changed,
-    listed: Changed,
     gone: Changed,
+    began: Callable[[], None],
     check_health: Callable[[], str],
 ) -> None:
     """Connect the watches of all kinds.
 
-    `changed` is told of a new state, `listed` of one that a watch found when it began anew, `gone` of a deletion.
-    `check_health` returns what is wrong with the operator, or an empty text.
+    `changed` is told of a new state, `gone` of a deletion, `began` that a watch has listed its objects, of which there
+    may be none. `check_health` returns what is wrong with the operator, or an empty text.
     """
 
     @kopf.on.login(registry=registry)
-    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+    async def login(**kwargs: Any) -> kopf.AiohttpSession | None:
+        info = kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+        return _session(info, began) if info else None
 
     @kopf.on.probe(id="health", registry=registry, errors=kopf.ErrorsMode.PERMANENT)
     def probe(**_: Any) -> str:
@@ -51,7 +53,7 @@ def register(
         return "ok"
 
     for kind in kinds.WATCHED:
-        _watch(registry, kind, changed=changed, listed=listed, gone=gone)
+        _watch(registry, kind, changed=changed, gone=gone)
 
 
 def at_end(registry: kopf.OperatorRegistry, call: Callable[[], None]) -> None:
@@ -62,16 +64,40 @@ def at_end(registry: kopf.OperatorRegistry, call: Callable[[], None]) -> None:
         call()
 
 
-def _watch(registry: kopf.OperatorRegistry, kind: Kind, *, changed: Changed, listed: Changed, gone: Changed) -> None:
+def _watch(registry: kopf.OperatorRegistry, kind: Kind, *, changed: Changed, gone: Changed) -> None:
     @kopf.on.event(kind.group, kind.version, kind.plural, id=kind.plural, registry=registry)
     async def on_event(event: kopf.RawEvent, **_: Any) -> None:
-        manifest = dict(event["object"])
-        if event["type"] == "DELETED":
-            gone(kind, manifest)
-        elif event["type"] is None:
-            listed(kind, manifest)
-        else:
-            changed(kind, manifest)
+        (gone if event["type"] == "DELETED" else changed)(kind, dict(event["object"]))
+
+
+def _session(info: kopf.ConnectionInfo, began: Callable[[], None]) -> kopf.AiohttpSession:
+    """As kopf makes it, and it tells of lists: an empty one is no event, and all that was there before is gone."""
+    tracing = aiohttp.TraceConfig()
+
+    async def ended(_: aiohttp.ClientSession, __: object, request: aiohttp.TraceRequestEndParams) -> None:
+        if is_list(request.method, request.url.path, is_watch="watch" in request.url.query):
+            began()
+
+    tracing.on_request_end.append(ended)
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
+        headers=info.as_http_headers(),
+        proxy=info.proxy_url,
+        trust_env=info.trust_env,
+        trace_configs=[tracing],
+    )
+    return kopf.AiohttpSession(
+        server=info.server,
+        default_namespace=info.default_namespace,
+        expiration=info.expiration,
+        aiohttp_session=session,
+    )
+
+
+def is_list(method: str, path: str, *, is_watch: bool) -> bool:
+    """Whether the request is the list that a watch begins with."""
+    plurals = {kind.plural for kind in kinds.WATCHED}
+    return method == "GET" and not is_watch and path.rpartition("/")[2] in plurals
 
 
 class NoEssence(kopf.DiffBaseStorage):
