@@ -129,7 +129,7 @@ class Lock:
     def __enter__(self) -> Lock:
         if self.acquire():
             return self
-        raise LockError("Unable to acquire lock within the time specified", lock_name=self.name)
+        raise _named(LockError("Unable to acquire lock within the time specified"), self.name)
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
@@ -192,11 +192,11 @@ class Lock:
         """
         token = self._token
         if token is None:
-            raise LockError("Cannot release a lock that's not owned or is already unlocked.", lock_name=self.name)
+            raise _named(LockError("Cannot release a lock that's not owned or is already unlocked."), self.name)
         self.local.token = self.local.fence = None
         self._stop_renewal()
         if not scripts.RELEASE.run(self.redis, self._keys, [token, self._inbox_prefix]):
-            raise LockLostError("Cannot release a lock that's no longer owned", lock_name=self.name)
+            raise _named(LockLostError("Cannot release a lock that's no longer owned"), self.name)
 
     def extend(self, additional_time: float, replace_ttl: bool = False) -> Literal[True]:
         """Add seconds to a lock that is held, or with `replace_ttl` let it end so many seconds from now.
@@ -233,7 +233,7 @@ class Lock:
             LockLostError: it was lost.
         """
         if self.lost.is_set():
-            raise LockLostError(f"lock {self.name} was lost while it was held", lock_name=self.name)
+            raise _named(LockLostError(f"lock {self.name} was lost while it was held"), self.name)
 
     # --- steps
 
@@ -300,11 +300,11 @@ class Lock:
     def _extend(self, what: str, seconds: float, how: str) -> Literal[True]:
         token = self._token
         if token is None:
-            raise LockError(f"Cannot {what} an unlocked lock", lock_name=self.name)
+            raise _named(LockError(f"Cannot {what} an unlocked lock"), self.name)
         if self.timeout is None:
-            raise LockError(f"Cannot {what} a lock with no timeout", lock_name=self.name)
+            raise _named(LockError(f"Cannot {what} a lock with no timeout"), self.name)
         if not scripts.EXTEND.run(self.redis, [self.name], [token, _milliseconds(seconds), how]):
-            raise LockNotOwnedError(f"Cannot {what} a lock that's no longer owned", lock_name=self.name)
+            raise _named(LockNotOwnedError(f"Cannot {what} a lock that's no longer owned"), self.name)
         return True
 
 
@@ -384,6 +384,12 @@ def _connection(pool: Any) -> Any:
         return pool.get_connection()
     except TypeError:  # redis-py before 5.3 wants a name that it does not use
         return pool.get_connection("_")
+
+
+def _named(error: LockError, name: str) -> LockError:
+    """Write the lock's name into an error; redis-py before 5.1 does not take it as an argument."""
+    error.lock_name = name
+    return error
 
 
 def delivery_mark() -> str:
