@@ -78,7 +78,7 @@ def run(lines: Iterable[str], folder: Path, environment: Mapping[str, str]) -> I
             env=dict(environment),
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=240,
             check=False,
         )
         assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"

@@ -129,13 +129,13 @@ def install_chart(
     values = [f"image.repository={operator[0]}", f"workers.image.repository={worker[0]}", *settings]
     programs.run(
         [
-            *("helm", "upgrade", release, str(ROOT / "charts/celeriac"), "--install", "--wait", "--timeout=120s"),
+            *("helm", "upgrade", release, str(ROOT / "charts/celeriac"), "--install", "--wait", "--timeout=240s"),
             *("--namespace", namespace, "--create-namespace"),
             # A tag may be all digits, and is a string all the same.
             *(f"--set-string={value}" for value in tags),
             *(f"--set={value}" for value in values),
         ],
-        seconds=150,
+        seconds=270,
     )
 
 

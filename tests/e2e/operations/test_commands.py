@@ -37,7 +37,7 @@ def readers_cluster(shop, kube: Kube, a_pool) -> Iterator[Kube]:
         "create", "secret", "generic", "redis", f"--from-literal=url={url}", f"--from-literal=resultUrl={url}"
     )
     there.apply(a_pool("my-tasks"))
-    there.wait_ready("my-tasks")
+    there.wait_ready("my-tasks", seconds=180)
     yield there
     install.remove_namespace(there)
     kube.kubectl("delete", "-f", str(MONITORING))

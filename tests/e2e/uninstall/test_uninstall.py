@@ -17,7 +17,7 @@ POOL = "reports"
 def uninstalled(shop, kube: Kube, a_pool, images: Mapping[str, str]) -> Iterator[str]:
     """A ready pool whose operator is gone; yields what the release had said about that. Installed again at the end."""
     kube.apply(a_pool(POOL))
-    kube.wait_ready(POOL)
+    kube.wait_ready(POOL, seconds=180)
     release = ("celeriac", "--namespace", install.OPERATOR_NAMESPACE)
     notes = kube.programs.run(["helm", "get", "notes", *release])
     kube.programs.run(["helm", "uninstall", *release, "--wait"])
@@ -41,13 +41,13 @@ def test_workers_run_on_and_are_taken_up_again(kube: Kube, images: Mapping[str, 
         "the operator's pod has ended",
         lambda: kube.at(install.OPERATOR_NAMESPACE).kubectl("get", kinds, label, "--output=name").split(),
         lambda names: not any(name.startswith("pod/") for name in names),
-        seconds=60,
+        seconds=120,
     )
     assert left == []
 
     # What is changed meanwhile waits.
     kube.kubectl("scale", f"cwp/{POOL}", "--replicas=2")
     install.install_chart(kube.programs, images)
-    waiting.until("the pool has two workers", lambda: workers(kube), lambda seen: len(seen) == 2, seconds=60)
-    kube.wait_ready(POOL)
+    waiting.until("the pool has two workers", lambda: workers(kube), lambda seen: len(seen) == 2, seconds=120)
+    kube.wait_ready(POOL, seconds=180)
     assert before.items() <= workers(kube).items()

@@ -44,7 +44,7 @@ def test_workers_keep_their_library_until_their_pool_changes_or_somebody_asks(
     for name in pools:
         kube.apply(a_pool(name))
     for name in pools:
-        kube.wait_ready(name)
+        kube.wait_ready(name, seconds=180)
     before = {name: workers(kube, name) for name in pools}
     (operator,) = kube.at(install.OPERATOR_NAMESPACE).pods(OPERATOR)
 
@@ -52,7 +52,7 @@ def test_workers_keep_their_library_until_their_pool_changes_or_somebody_asks(
 
     # A new pool that gets ready proves that the new operator has been through its queue.
     kube.apply(a_pool("witness"))
-    kube.wait_ready("witness")
+    kube.wait_ready("witness", seconds=180)
     assert libraries(kube, "witness") == {new}
     (newer_operator,) = kube.at(install.OPERATOR_NAMESPACE).pods(OPERATOR)
     assert newer_operator["metadata"]["uid"] != operator["metadata"]["uid"]
@@ -69,10 +69,12 @@ def test_workers_keep_their_library_until_their_pool_changes_or_somebody_asks(
             f"the workers of {name} have the new library",
             lambda name=name: libraries(kube, name),
             lambda seen: seen == {new},
-            seconds=60,
+            seconds=120,
         )
-        kube.wait_ready(name)
-    waiting.until("there are two workers", lambda: workers(kube, "left-alone"), lambda seen: len(seen) == 2, seconds=30)
-    kube.wait_ready("left-alone")
+        kube.wait_ready(name, seconds=180)
+    waiting.until(
+        "there are two workers", lambda: workers(kube, "left-alone"), lambda seen: len(seen) == 2, seconds=120
+    )
+    kube.wait_ready("left-alone", seconds=180)
     assert libraries(kube, "left-alone") == {old}
     assert before["left-alone"].items() <= workers(kube, "left-alone").items()

@@ -24,6 +24,9 @@ metadata: {name: kept, namespace: default}
 spec: {app: "shop:app", image: shop}
 """
 
+# Each starts an API server of its own, and a busy machine takes its time over that and over Helm.
+pytestmark = pytest.mark.timeout(300)
+
 Helm = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -102,7 +105,7 @@ def test_uninstalling_leaves_the_definition_and_peoples_pools(helm: Helm, contro
     everything = (CHART, "--values", values, "--set", "crds.enabled=true")
     done = helm(*on(control_plane, "install", "celeriac", *everything, "--create-namespace"))
     assert "leaves the CeleryWorkerPool definition, every pool" in done.stdout
-    control_plane.kubectl("wait", "--for=condition=Established", DEFINITION, "--timeout=20s")
+    control_plane.kubectl("wait", "--for=condition=Established", DEFINITION, "--timeout=90s")
     control_plane.kubectl("apply", "-f", "-", input=POOL)
     assert "networkpolicy.networking.k8s.io/celeriac" in left_of_the_release(control_plane)
     said = helm(*on(control_plane, "uninstall", "celeriac", "--wait"))
@@ -126,10 +129,10 @@ def test_an_upgrade_upgrades_the_definition(helm: Helm, control_plane: ControlPl
 
 def test_the_rendered_manifest_is_accepted_as_it_is(control_plane: ControlPlane):
     control_plane.kubectl("apply", "--server-side", "-f", str(CHECKOUT / "deploy/celeriac.yaml"))
-    control_plane.kubectl("wait", "--for=condition=Established", DEFINITION, "--timeout=20s")
+    control_plane.kubectl("wait", "--for=condition=Established", DEFINITION, "--timeout=90s")
     # The namespace admits restricted pods only: that the Deployment gets its pod shows that the operator's is one.
     selector = ("pod", "-l", "app.kubernetes.io/component=operator")
-    control_plane.kubectl("-n", NAMESPACE, "wait", "--for=create", *selector, "--timeout=30s")
+    control_plane.kubectl("-n", NAMESPACE, "wait", "--for=create", *selector, "--timeout=90s")
     assert "celeriac-" in control_plane.kubectl("-n", NAMESPACE, "get", *selector, "-o", "name")
 
 
@@ -151,7 +154,7 @@ def test_the_definition_can_be_handed_over_and_taken_back_without_a_pool_being_l
 ):
     definition = CHECKOUT / "crds/celeriac.dev_celeryworkerpools.yaml"
     helm(*on(control_plane, "install", "celeriac", CHART, "--create-namespace"))
-    control_plane.kubectl("wait", "--for=condition=Established", DEFINITION, "--timeout=20s")
+    control_plane.kubectl("wait", "--for=condition=Established", DEFINITION, "--timeout=90s")
     control_plane.kubectl("apply", "-f", "-", input=POOL)
     uid = control_plane.kubectl("get", "cwp/kept", "-o", "jsonpath={.metadata.uid}")
     helm(*on(control_plane, "upgrade", "celeriac", CHART, "--set", "crds.enabled=false"))
@@ -178,7 +181,7 @@ def test_one_operator_becomes_two_and_one_again(helm: Helm, control_plane: Contr
 @pytest.mark.parametrize("variant", ["customised", "namespaced", "everything"])
 def test_each_variant_is_accepted_by_the_api_server(control_plane: ControlPlane, variant: str):
     control_plane.kubectl("apply", "--server-side", "-f", MONITORING)
-    control_plane.kubectl("wait", "--for=condition=Established", "-f", MONITORING, "--timeout=20s")
+    control_plane.kubectl("wait", "--for=condition=Established", "-f", MONITORING, "--timeout=90s")
     for namespace in (NAMESPACE, "team-a", "team-b"):
         control_plane.kubectl("create", "namespace", namespace)
     said = control_plane.kubectl("apply", "--server-side", "-f", str(GOLDEN / f"{variant}.yaml"))
