@@ -132,6 +132,13 @@ bench-throughput bench-lock-contended bench-lock-uncontended bench-kill-loss ben
 	@tools/ensure-packages redis-server
 	@$(WORKER)/python tests/bench/$(subst -,_,$(@:bench-%=%)).py
 
+.PHONY: bench-probe bench-observability
+bench-probe: ## CPU of one liveness check, against `celery inspect ping`
+bench-observability: ## tasks a second with logs, Sentry, metrics and probes, against none of them
+bench-probe bench-observability: $(VENV)/worker.stamp
+	@tools/ensure-packages redis-server
+	@$(WORKER)/python tests/bench/$(subst -,_,$(@:bench-%=%)).py
+
 .PHONY: bench-operator-writes bench-operator-scale bench-operator-restart
 bench-operator-writes: ## API writes beyond the needed ones, against a plain kopf operator
 bench-operator-scale: ## 500, 2,000 and 5,000 pools: pools a second, delay of a change, memory
