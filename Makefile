@@ -119,6 +119,12 @@ chaos-worker: $(VENV)/worker.stamp ## thousands of tasks, and a lock, under kill
 	@tools/ensure-packages redis-server
 	@$(WORKER)/python -m tests.chaos.worker $(ARGS)
 
+##@ Figures of waiting
+.PHONY: bench-wakeup
+bench-wakeup: $(VENV)/worker.stamp ## how soon an idle worker begins, against plain Celery's BRPOP
+	@tools/ensure-packages redis-server
+	@$(WORKER)/python tests/bench/wakeup.py
+
 ##@ Figures (each: ours and the peer in turn in one run; the last line is one JSON object)
 .PHONY: bench-throughput bench-lock-contended bench-lock-uncontended bench-kill-loss bench-redelivery bench-debounce bench-dedupe
 bench-throughput: ## tasks a second and memory, against bare Celery

@@ -45,3 +45,10 @@ def note_and_stay(number: int, seconds: float) -> None:
     note(number)
     (Path(os.environ["TEST_DIRECTORY"]) / "began").touch()
     time.sleep(seconds)
+
+
+@app.task
+def moment() -> None:
+    """Say when it began: CLOCK_MONOTONIC is the same for all processes of a machine."""
+    with (Path(os.environ["TEST_DIRECTORY"]) / "moments").open("a") as moments:
+        moments.write(f"{time.monotonic()}\n")

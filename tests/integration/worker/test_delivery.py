@@ -14,7 +14,7 @@ import pytest
 import redis
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
-from tests.integration.worker.processes import APPS, RedisServer, WorkerProcess, eventually
+from tests.integration.worker.processes import APPS, RedisServer, WorkerProcess
 
 from celeriac import dead, keys
 
@@ -43,26 +43,6 @@ def held(client: Any, queue: str = "celery") -> int:
 
 def nothing_is_left(client: Any, queue: str = "celery") -> bool:
     return not client.exists(queue, keys.held(queue), keys.leases(queue))
-
-
-def commands(client: Any) -> int:
-    """Commands that clients have sent: without what scripts have run, this question, and Celery's own heartbeats."""
-    inside = {
-        "info",
-        "publish",
-        "time",
-        "rpop",
-        "llen",
-        "zadd",
-        "hset",
-        "hdel",
-        "zrem",
-        "zscore",
-        "zrangebyscore",
-        "hget",
-    }
-    stats = client.info("commandstats")
-    return sum(it["calls"] for name, it in stats.items() if name.removeprefix("cmdstat_") not in inside)
 
 
 # --- what is held
@@ -193,27 +173,6 @@ def test_a_plain_worker_shares_the_queue(producer: Celery, start_worker: StartWo
 
 
 # --- waking up
-
-
-@pytest.mark.alone
-def test_an_idle_worker_sends_almost_nothing_and_wakes_at_once(
-    producer: Celery, start_worker: StartWorker, client: Any
-) -> None:
-    worker = start_worker("deadly:app", worker={"pool": "threads"}, queues=["x", "y"])
-    send(producer, "deadly.note", "0", queue="x")
-    worker.until(lambda: nothing_is_left(client, "x") and notes(worker))
-    eventually(lambda: client.info("stats")["tracking_total_keys"] >= 8)
-    before = commands(client)
-    time.sleep(5)  # the time itself is tested
-    assert commands(client) - before <= 2 * 5
-    delays = []
-    for number in range(1, 40):
-        sent = time.monotonic()
-        send(producer, "deadly.note", str(number), queue="y" if number % 2 else "x")
-        eventually(lambda number=number: len(notes(worker)) == number + 1, every=0.0005)
-        delays.append(time.monotonic() - sent)
-        eventually(lambda: nothing_is_left(client, "x") and nothing_is_left(client, "y"))
-    assert sorted(delays)[len(delays) // 2] < 0.03
 
 
 def test_a_server_that_refuses_tracking_is_polled(

@@ -10,9 +10,9 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.integration.worker.processes import RedisServer
+from tests.integration.worker.processes import RedisServer, eventually
 
-from celeriac import keys, scripts
+from celeriac import keys, scripts, taking
 from celeriac.holdings import Holdings
 from celeriac.outcomes import Outcome
 
@@ -30,20 +30,32 @@ def a_message(number: int) -> str:
     return json.dumps({"body": "", "headers": {"id": str(number)}, "properties": {"n": number, "delivery_info": {}}})
 
 
-def take(client: Any, holdings: Holdings, most: int, *, fair: bool = True) -> list[tuple[str, int]]:
-    """As the transport does; the ids and the messages' numbers."""
-    number = holdings.numbers(most)
-    names = [name for queue in QUEUES for name in (keys.held(queue), keys.leases(queue))]
-    names += [queue + priority for priority in PRIORITIES for queue in QUEUES]
-    lease = int(holdings.lease_seconds * 1000)
-    how = "fair" if fair else "strict"
-    args = [len(QUEUES), 0, most, lease, f"{holdings.identity}:", number, how, 0]
-    _, _, *taken = scripts.TAKE.run(client, names, args)
+def ask(client: Any, holdings: Holdings, most: int, *, fair: bool = True, looks: bool = False) -> Any:
+    """As the transport does; the number of the first delivery and the answer."""
+    first = holdings.numbers(most)
+    names, args = taking.Take(
+        queues=QUEUES,
+        lists=[queue + priority for priority in PRIORITIES for queue in QUEUES],
+        most=most,
+        lease_seconds=holdings.lease_seconds,
+        identity=holdings.identity,
+        first=first,
+        is_fair=fair,
+        looks_first=looks,
+    ).build()
+    return first, taking.read(scripts.TAKE.run(client, names, args))
+
+
+def take(
+    client: Any, holdings: Holdings, most: int, *, fair: bool = True, looks: bool = False
+) -> list[tuple[str, int]]:
+    """The ids of what was taken, and the messages' numbers."""
+    first, answer = ask(client, holdings, most, fair=fair, looks=looks)
     found = []
-    for offset, at in enumerate(range(0, len(taken), 3)):
-        delivery = holdings.id_of(number + offset)
-        holdings.add(delivery, QUEUES[taken[at]])
-        found.append((delivery, json.loads(taken[at + 2])["properties"]["n"]))
+    for number, (queue, message) in enumerate(answer.taken, first):
+        delivery = holdings.id_of(number)
+        holdings.add(delivery, QUEUES[queue])
+        found.append((delivery, json.loads(message)["properties"]["n"]))
     return found
 
 
@@ -64,7 +76,7 @@ def everything(client: Any) -> list[int]:
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("push"), st.sampled_from(QUEUES), st.sampled_from(PRIORITIES)),
-        st.tuples(st.just("take"), st.integers(0, 1), st.integers(1, 4)),
+        st.tuples(st.sampled_from(["take", "look"]), st.integers(0, 1), st.integers(1, 4)),
         st.tuples(
             st.sampled_from(["settle", "return", "requeue", "bury", "twice"]), st.integers(0, 1), st.integers(0, 9)
         ),
@@ -87,8 +99,8 @@ def test_every_message_is_in_one_place_until_it_is_settled(client: Any, steps: l
         if step == "push":
             client.lpush(first + second, a_message(sent))
             sent += 1
-        elif step == "take":
-            numbers.update(take(client, workers[first], second))
+        elif step in {"take", "look"}:
+            numbers.update(take(client, workers[first], second, looks=step == "look"))
         elif step == "renew":
             assert workers[first].run_once().lost == []
         elif step == "die":
@@ -172,3 +184,34 @@ def test_ends_that_redis_did_not_hear_of_are_settled_later(client: Any, redis_se
     assert delivery not in worker
     assert everything(client) == []
     assert queue == 0
+
+
+def let_a_millisecond_pass(client: Any) -> None:
+    """Of the server's clock, by which the line is ordered."""
+    now = client.time()
+    eventually(client.time, lambda it: it[0] > now[0] or it[1] > now[1] + 1000, every=0.001)
+
+
+def test_who_waits_longest_stands_first_and_who_got_something_stands_last(client: Any) -> None:
+    workers = [Holdings(lambda: client, lease_seconds=60) for _ in range(3)]
+
+    def places() -> list[int]:
+        return [ask(client, worker, 5, looks=True)[1].place for worker in workers]
+
+    for place, worker in enumerate(workers):
+        let_a_millisecond_pass(client)
+        assert ask(client, worker, 5)[1].place == place
+    assert places() == [0, 1, 2]
+    client.lpush("x", a_message(0))
+    let_a_millisecond_pass(client)
+    assert len(take(client, workers[0], 5)) == 1
+    assert places() == [2, 0, 1]
+
+
+def test_who_died_in_the_line_is_forgotten(client: Any) -> None:
+    worker = Holdings(lambda: client, lease_seconds=60)
+    worker.watch(QUEUES)
+    client.zadd(keys.line("x"), {"dead:": 1})
+    assert ask(client, worker, 5)[1].place == 1
+    worker.run_once()
+    assert ask(client, worker, 5)[1].place == 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from celeriac.transport.pace import (
+    LONGEST_LINE_SECONDS,
     LONGEST_POLL_SECONDS,
-    LONGEST_SPREAD_SECONDS,
     OVERDUE_SECONDS,
     SHORTEST_POLL_SECONDS,
-    SHORTEST_SPREAD_SECONDS,
     SIGN_OF_LIFE_SECONDS,
+    STEP_SECONDS,
     Pace,
 )
 
@@ -22,7 +22,7 @@ from celeriac.transport.pace import (
 )
 def test_a_listening_connection_asks_without_an_announcement(seconds: float, expected: bool) -> None:
     pace = Pace()
-    pace.listens(100)
+    pace.listens(100, 0)
     assert pace.is_quiet_for_long(100 + seconds) is expected
 
 
@@ -37,24 +37,38 @@ def test_an_answer_is_overdue(seconds: float, expected: bool) -> None:
     assert pace.is_overdue(100 + seconds) is expected
 
 
-def test_who_comes_too_late_waits_longer_each_time_and_who_finds_something_runs_at_once_again() -> None:
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [(0, 0), (4, 4 * STEP_SECONDS), (100_000, LONGEST_LINE_SECONDS)],
+    ids=["the first in the line asks at once", "each other one a step later", "nobody waits for long"],
+)
+def test_an_announcement_is_followed_in_the_order_of_the_line(place: int, expected: float) -> None:
     pace = Pace()
-    waits = []
-    for _ in range(10):
-        waits.append(pace.announced(0, chance=1))
-        pace.answered(found=False)
-    assert waits[:4] == [0, SHORTEST_SPREAD_SECONDS, 2 * SHORTEST_SPREAD_SECONDS, 4 * SHORTEST_SPREAD_SECONDS]
-    assert waits[-1] == LONGEST_SPREAD_SECONDS
-    pace.announced(0, chance=1)
-    pace.answered(found=True)
-    assert pace.announced(0, chance=1) == 0
+    pace.listens(100, place)
+    assert pace.announced(101) == expected
+    assert pace.must_wait(101) is (expected > 0)
+    assert not pace.must_wait(101.1)
 
 
-def test_finding_nothing_without_an_announcement_makes_nobody_wait() -> None:
+def test_a_question_for_nothing_is_asked_as_cheaply_as_can_be() -> None:
     pace = Pace()
-    for _ in range(3):
-        pace.answered(found=False)
-    assert pace.announced(0, chance=1) == 0
+    assert not pace.expects_nothing, "at first"
+    pace.listens(100, 0)
+    assert pace.expects_nothing, "nothing was announced"
+    pace.announced(101)
+    assert not pace.expects_nothing, "the first in the line"
+    pace.asked(101)
+    pace.listens(101, 3)
+    pace.announced(102)
+    assert pace.expects_nothing, "others stand in front"
+
+
+def test_it_is_known_when_everything_was_last_empty() -> None:
+    pace = Pace()
+    assert pace.empty_at is None
+    pace.listens(100, 0)
+    pace.announced(101)
+    assert pace.empty_at == 100
 
 
 def test_a_connection_that_is_told_nothing_asks_in_growing_intervals_until_it_finds_something() -> None:

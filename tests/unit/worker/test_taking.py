@@ -16,15 +16,19 @@ def test_a_queue_that_is_only_settled_in_comes_after_those_that_are_consumed() -
         first=7,
     ).build()
     held = [name for queue in ("b", "a", "z") for name in (keys.held(queue), keys.leases(queue))]
-    assert names == [*held, "b", "a"]
-    assert args == [2, 1, 3, 1500, "me:", 7, "strict", 2, 2, "id:1", 3, "id:2"]
+    assert names == [*held, keys.line("a"), "b", "a"]
+    assert args == [2, 1, 3, 1500, "me:", 7, "strict", "take", 2, 2, "id:1", 3, "id:2"]
 
 
 def test_the_transports_prefix_stands_before_every_key_of_this_library() -> None:
     names, _ = taking.Take(queues=["a"], lists=["shop-a"], prefix="shop-").build()
-    assert names == ["shop-celeriac:held:{a}", "shop-celeriac:leases:{a}", "shop-a"]
+    assert names == ["shop-celeriac:held:{a}", "shop-celeriac:leases:{a}", "shop-celeriac:line:{a}", "shop-a"]
 
 
 def test_an_answer_is_read_whatever_the_client_decodes() -> None:
-    answer = taking.read([1, [b"id:1", "id:2"], 0, 0, b"first", 1, 3, b"second"])
-    assert answer == taking.Answer(is_empty=True, lost=["id:1", "id:2"], taken=[(0, b"first"), (1, b"second")])
+    answer = taking.read([0, [b"id:1", "id:2"], 0, 0, b"first", 1, 3, b"second"])
+    assert answer == taking.Answer(place=None, lost=["id:1", "id:2"], taken=[(0, b"first"), (1, b"second")])
+
+
+def test_the_place_in_the_line_is_known_when_everything_was_empty() -> None:
+    assert taking.read([3, []]) == taking.Answer(place=2, lost=[], taken=[])

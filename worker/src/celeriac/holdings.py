@@ -304,7 +304,8 @@ class Holdings:
         args: list[Any] = [int(self.lease_seconds * 1000), EXPIRED_AT_ONCE]
         for queue in queues:
             args += [len(ids[queue]), *ids[queue]]
-        lost, expired = scripts.RENEW.run(self.client, self._pairs(queues), args)
+        names = self._pairs(queues) + [keys.line(queue, prefix=self.prefix) for queue in queues]
+        lost, expired = scripts.RENEW.run(self.client, names, args)
         # What was settled while the script ran is not lost.
         done.lost = [text for item in lost if (text := _text(item)) in self._held]
         self.note_lost(done.lost)

@@ -8,6 +8,7 @@ of the delivery carry the application's `global_keyprefix` in front, as the tran
 |---|---|---|---|
 | `celeriac:held:{queue}` | hash | delivery id -> `<length of list name>:<list name><message>` | when settled |
 | `celeriac:leases:{queue}` | sorted set | delivery id -> end of its lease, ms, server time | when settled |
+| `celeriac:line:{queue}` | sorted set | waiting workers, by when they began to wait | a minute each |
 | `celeriac:dead:{queue}` | stream | the dead-letter queue | none; a person decides |
 | lock's name | string | the owner's token | the lock's timeout |
 | `celeriac:fence:{name}` | string | the last fence given out | a week after it began |
@@ -46,6 +47,11 @@ def held(queue: str, *, prefix: str = "") -> str:
 def leases(queue: str, *, prefix: str = "") -> str:
     """Until when each held message of a queue belongs to the worker that took it."""
     return f"{prefix}celeriac:leases:{_tag(queue)}"
+
+
+def line(queue: str, *, prefix: str = "") -> str:
+    """Workers that wait; `queue` is the first, by name, of those that they consume."""
+    return f"{prefix}celeriac:line:{_tag(queue)}"
 
 
 def dead(queue: str, *, prefix: str = "") -> str:

@@ -56,33 +56,55 @@ TAKE: Final = Script(
 -- either not taken a message, or it is held under a lease and is delivered again.
 --
 -- KEYS  held, leases of each queue consumed (in the order of taking), then of each other queue to settle in,
---       then the queues' lists, all queues of the first priority first
+--       then the line of waiting workers, then the queues' lists, all queues of the first priority first
 -- ARGV  queues consumed; other queues; most messages to take (0: only settle); lease in ms;
 --       prefix and first number of the new delivery ids; 'fair' (one from each queue in turn) or 'strict';
+--       'look' first whether there is any message (the lists are thought empty: one command for all) or 'take';
 --       number of deliveries to settle; for each: index of its queue (from 1), its id
--- ->    {whether every list was found empty (then a change of any is announced to this connection, if it tracks),
+-- ->    {0, or 1 + the caller's place in the line (from 0) when every list was found empty: then a change of any is
+--        announced to this connection, if it tracks,
 --        {ids that were not held any more: their lease was lost},
 --        index of the queue, index of the priority (both from 0), message, ... for each message taken}
-NOW
 local queues, others, most, lease = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local prefix, number, fair = ARGV[5], tonumber(ARGV[6]), ARGV[7] == 'fair'
-local settled = tonumber(ARGV[8])
+local prefix, number, fair, look = ARGV[5], tonumber(ARGV[6]), ARGV[7] == 'fair', ARGV[8] == 'look'
+local settled = tonumber(ARGV[9])
 local lost, out = {}, {0, {}}
 for i = 1, settled do
-  local queue, id = tonumber(ARGV[7 + 2 * i]), ARGV[8 + 2 * i]
+  local queue, id = tonumber(ARGV[8 + 2 * i]), ARGV[9 + 2 * i]
   redis.call('ZREM', KEYS[2 * queue], id)
   if redis.call('HDEL', KEYS[2 * queue - 1], id) == 0 then lost[#lost + 1] = id end
 end
 out[2] = lost
 if most == 0 or queues == 0 then return out end
 
-local first = 2 * (queues + others)
+local line = KEYS[2 * (queues + others) + 1]
+local first = 2 * (queues + others) + 1
+-- Reading the lists is what makes a tracking connection hear of the next message.
+local function is_empty() return redis.call('EXISTS', unpack(KEYS, first + 1)) == 0 end
+local function place()
+  local rank = redis.call('ZRANK', line, prefix)
+  if not rank then
+NOW
+    redis.call('ZADD', line, now, prefix)
+    rank = redis.call('ZRANK', line, prefix)
+  end
+  return 1 + rank
+end
+if look and is_empty() then
+  out[1] = place()
+  return out
+end
 local priorities = (#KEYS - first) / queues
-local taken, due = 0, string.format('%.0f', now + lease)
+local taken, due = 0
 local function take(queue, priority)
   local list = KEYS[first + priority * queues + queue]
   local message = redis.call('RPOP', list)
   if not message then return false end
+  if not due then
+NOW
+    due = string.format('%.0f', now + lease)
+    redis.call('ZREM', line, prefix)
+  end
   local id = prefix .. string.format('%.0f', number + taken)
   redis.call('HSET', KEYS[2 * queue - 1], id, #list .. ':' .. list .. message)
   redis.call('ZADD', KEYS[2 * queue], due, id)
@@ -106,9 +128,8 @@ for priority = 0, priorities - 1 do
   end
   if taken == most then return out end
 end
--- Reading the lists is what makes a tracking connection hear of the next message.
-for i = first + 1, #KEYS do redis.call('LLEN', KEYS[i]) end
-out[1] = 1
+is_empty()
+out[1] = place()
 return out
 """,
 )
@@ -118,14 +139,16 @@ RENEW: Final = Script(
     """
 -- Renew the leases that one process holds, and find those of others that have run out.
 --
--- KEYS  held, leases of each queue
+-- KEYS  held, leases of each queue, then the lines of waiting workers of each queue
 -- ARGV  lease in ms; most expired deliveries to return for each queue; then for each queue: count, ids
 -- ->    {{ids that were not held any more: lost}, {index of the queue (from 0), id, held value, ... : expired}}
 NOW
 local lease, limit = tonumber(ARGV[1]), ARGV[2]
 local due = string.format('%.0f', now + lease)
 local lost, expired, at = {}, {}, 3
-for queue = 1, #KEYS / 2 do
+for queue = 1, #KEYS / 3 do
+  -- Who died in the line is forgotten; who lives joins it again with the next question.
+  redis.call('ZREMRANGEBYSCORE', KEYS[#KEYS / 3 * 2 + queue], '-inf', string.format('%.0f', now - 60000))
   local held, leases = KEYS[2 * queue - 1], KEYS[2 * queue]
   local count = tonumber(ARGV[at])
   for i = at + 1, at + count do

@@ -17,8 +17,9 @@ from celeriac import keys
 class Answer:
     """What the script said."""
 
-    is_empty: bool
-    """Every list was found empty; a change of any is announced to a connection that tracks."""
+    place: int | None
+    """Every list was found empty, and the caller stands here (from 0) in the line of those who wait; a change of any
+    list is announced to a connection that tracks. `None`: there may be more messages."""
     lost: list[str]
     """Ids that were not held any more when they were to be settled."""
     taken: list[tuple[int, bytes]]
@@ -47,6 +48,8 @@ class Take:
     """The number of the first of them."""
     is_fair: bool = False
     """One from each queue in turn, instead of one queue after the other."""
+    looks_first: bool = False
+    """The lists are thought empty: all of them are asked with one command first."""
 
     def build(self) -> tuple[list[str], list[Any]]:
         """The script's keys and its arguments."""
@@ -57,15 +60,15 @@ class Take:
             names += (keys.held(queue, prefix=self.prefix), keys.leases(queue, prefix=self.prefix))
         lease, order = int(self.lease_seconds * 1000), "fair" if self.is_fair else "strict"
         args: list[Any] = [len(self.queues), len(others), self.most, lease, f"{self.identity}:", self.first, order]
-        args.append(len(self.settle))
+        args += ("look" if self.looks_first else "take", len(self.settle))
         for delivery, queue in self.settle:
             args += (numbers[queue], delivery)
-        return [*names, *self.lists], args
+        return [*names, keys.line(min(self.queues, default=""), prefix=self.prefix), *self.lists], args
 
 
 def read(answer: list[Any]) -> Answer:
     """Read the script's answer as redis-py hands it over, texts as bytes."""
-    is_empty, lost, *taken = answer
+    place, lost, *taken = answer
     messages = [(taken[at], taken[at + 2]) for at in range(0, len(taken), 3)]
     ids = [it.decode() if isinstance(it, bytes) else it for it in lost]
-    return Answer(is_empty=bool(is_empty), lost=ids, taken=messages)
+    return Answer(place=place - 1 if place else None, lost=ids, taken=messages)

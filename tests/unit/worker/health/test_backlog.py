@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from celeriac.health.backlog import BacklogWatch, has_room
+from celeriac.health.backlog import BacklogWatch, has_looked, has_room
 from celeriac.health.vitals import Vitals
 
 
@@ -121,3 +121,11 @@ def test_room_in_the_window(delivered: int, dirty: int, limit: int, room: bool) 
 def test_a_broker_that_pushes_has_no_window_to_look_at() -> None:
     assert not has_room(SimpleNamespace(qos=None))
     assert not has_room(None)
+
+
+def test_a_broker_whose_queues_the_transport_has_just_seen_empty_is_not_asked() -> None:
+    pace = SimpleNamespace(empty_at=100.0)
+    assert has_looked(SimpleNamespace(pace=pace), 101)
+    assert not has_looked(SimpleNamespace(pace=pace), 200), "it has not looked for long"
+    assert not has_looked(SimpleNamespace(pace=SimpleNamespace(empty_at=None)), 101), "it has never looked"
+    assert not has_looked(SimpleNamespace(), 101), "kombu's own"

@@ -74,7 +74,8 @@ class BacklogWatch:
             return False
         if len(seen.running) >= seen.slots or seen.prefetched:
             return False
-        return has_room(getattr(consumer.task_consumer, "channel", None))
+        channel = getattr(consumer.task_consumer, "channel", None)
+        return has_room(channel) and not has_looked(channel, self.vitals.clock())
 
     def _count(self, consumer: Any) -> int:
         if self._connection is None:
@@ -88,6 +89,12 @@ class BacklogWatch:
         if connection is not None:
             with contextlib.suppress(Exception):
                 connection.close()
+
+
+def has_looked(channel: Any, now: float) -> bool:
+    """Has the transport itself seen all its queues empty a moment ago? Celeriac's own says when it has."""
+    empty_at = getattr(getattr(channel, "pace", None), "empty_at", None)
+    return empty_at is not None and now - empty_at < LONGEST_INTERVAL_SECONDS
 
 
 def has_room(channel: Any) -> bool:

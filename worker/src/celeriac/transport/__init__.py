@@ -7,8 +7,8 @@ and plain workers work on the same queues.
 
 **Waiting.** When the script finds every list empty, it has read them, and this connection tracks what it reads (CLIENT
 TRACKING, Redis 6): the server says once that a list has changed, and then the script runs again. An idle worker sends
-nothing but a sign of life every few seconds. All idle workers of a queue hear of each message; one that comes too late
-waits a little longer before it tries the next time, so that a crowd does not run for every message. Where the server,
+nothing but a sign of life every few seconds. All idle workers of a queue hear of each message and ask for it
+in the order of a line that the script keeps, so that a crowd does not run for every message. Where the server,
 its ACL or a proxy refuses tracking, the lists are asked in growing intervals instead.
 """
 

@@ -82,6 +82,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
             identity=self.holdings.identity,
             first=first,
             is_fair=self.queue_order_strategy == "round_robin",
+            looks_first=self.pace.expects_nothing,
         ).build()
         self._asked = first, queues
         self._in_poll = connection
@@ -126,9 +127,9 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
             self._not_answered()
             connection.disconnect()
             raise
-        # A list has changed: ask again, after a moment if others were quicker the last time.
+        # A list has changed: ask again, when it is this worker's turn.
         self._in_poll = None
-        seconds = self.pace.announced(time.monotonic(), random.random())  # noqa: S311 - spreads load
+        seconds = self.pace.announced(time.monotonic())
         if seconds:
             self.connection.cycle.tick_in(seconds)
 
@@ -149,9 +150,8 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
             self.holdings.note_lost(answer.lost)
         # Held first, delivered after: whatever goes wrong with one message, all the others are known.
         deliveries = self._hold(answer)
-        self.pace.answered(found=bool(deliveries))
-        if answer.is_empty:
-            self._wait(connection, found=bool(deliveries))
+        if answer.place is not None:
+            self._wait(connection, answer.place, found=bool(deliveries))
         for at, (delivery, queue, message) in enumerate(deliveries):
             if self.holdings.is_leaving():
                 rest = [it for it, _, _ in deliveries[at:]]
@@ -197,13 +197,13 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
 
     # --- waiting
 
-    def _wait(self, connection: Any, *, found: bool) -> None:
+    def _wait(self, connection: Any, place: int, *, found: bool) -> None:
         now = time.monotonic()
         if not self._tracks:
             self.connection.cycle.tick_in(self.pace.polls(now, found=found))
             return
         self._in_poll = connection
-        self.pace.listens(now)
+        self.pace.listens(now, place)
         if connection.can_read(timeout=0):
             # The announcement came with the answer, and lies where no poller sees it.
             self.read_announcement()

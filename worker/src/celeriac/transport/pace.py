@@ -4,8 +4,9 @@ A connection that found every list empty waits for the server's announcement, an
 quiet for long: an announcement is lost with a half-open connection. Where the server announces nothing, it asks again
 in growing intervals.
 
-All idle workers hear of one message. One that came too late waits a little longer before it tries the next time, so
-that a crowd does not run for every message; one that found something runs at once again.
+All idle workers hear of each message, and the server tells them in the same order each time. So that a crowd does not
+run for every message, and not always the same worker gets it, those who wait stand in a line that the server keeps: the
+first asks at once, each other one a step later; with each answer they learn their new place.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ OVERDUE_SECONDS: Final = 10.0
 """An answer that takes longer means that the connection is dead."""
 LONGEST_POLL_SECONDS: Final = 1.0
 SHORTEST_POLL_SECONDS: Final = 0.02
-LONGEST_SPREAD_SECONDS: Final = 0.05
-SHORTEST_SPREAD_SECONDS: Final = 0.001
+STEP_SECONDS: Final = 0.00025
+"""How long one place in the line takes; the server needs a tenth of that to tell one worker after the other."""
+LONGEST_LINE_SECONDS: Final = 0.05
+"""Those farther behind wait no longer: who stood before them may be gone."""
 
 
 class Pace:
@@ -30,29 +33,30 @@ class Pace:
         self._waiting_since: float | None = None
         self._wait_seconds = SIGN_OF_LIFE_SECONDS
         self._turn_at: float | None = None
-        self._spread_seconds = 0.0
-        self._was_announced = False
+        self._place = 0
+        self.empty_at: float | None = None
+        """When every list was last seen empty."""
+
+    @property
+    def expects_nothing(self) -> bool:
+        """Are all lists thought empty: nothing was announced, or others stand in front?"""
+        return self._waiting_since is not None or self._place > 0
 
     def asked(self, now: float) -> None:
         """A question was sent."""
         self._asked_at = now
+        self._place = 0
         self._waiting_since = self._turn_at = None
 
-    def answered(self, *, found: bool) -> None:
-        """Its answer came, with messages or without."""
-        if self._was_announced:
-            self._was_announced = False
-            longer = min(LONGEST_SPREAD_SECONDS, max(SHORTEST_SPREAD_SECONDS, self._spread_seconds * 2))
-            self._spread_seconds = 0.0 if found else longer
-
-    def listens(self, now: float) -> None:
-        """Every list is empty, and the server announces the next message."""
-        self._waiting_since = now
+    def listens(self, now: float, place: int) -> None:
+        """Every list is empty, and the server announces the next message; `place` is that in the line, from 0."""
+        self._place = place
+        self._waiting_since = self.empty_at = now
         self._wait_seconds = SIGN_OF_LIFE_SECONDS
 
     def polls(self, now: float, *, found: bool) -> float:
         """Every list is empty, and the server announces nothing: seconds until the next question."""
-        self._waiting_since = now
+        self._waiting_since = self.empty_at = now
         if found or self._wait_seconds > LONGEST_POLL_SECONDS:
             self._wait_seconds = SHORTEST_POLL_SECONDS
         else:
@@ -60,11 +64,10 @@ class Pace:
         self._turn_at = now + self._wait_seconds
         return self._wait_seconds
 
-    def announced(self, now: float, chance: float) -> float:
-        """A list has changed: seconds until the next question; `chance` is a random number in [0, 1)."""
-        self._was_announced = True
+    def announced(self, now: float) -> float:
+        """A list has changed: seconds until the next question."""
         self._waiting_since = None
-        seconds = self._spread_seconds * chance
+        seconds = min(LONGEST_LINE_SECONDS, STEP_SECONDS * self._place)
         self._turn_at = now + seconds if seconds else None
         return seconds
 
