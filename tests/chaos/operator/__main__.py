@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.chaos.operator import faults
-from tests.chaos.operator.campaign import Account, UnsteadyError, open_campaign
+from tests.chaos.operator.campaign import Account, Campaign, UnsteadyError, open_campaign
+from tests.chaos.operator.faults import Plan
 from tests.chaos.operator.mutants import MUTANTS
 
 from localcluster.controlplane import ControlPlane
@@ -70,16 +71,30 @@ async def run_mutants(control_plane: ControlPlane, flags: argparse.Namespace, sc
         plans = [plan for plan in plans if all(word in str(plan) for word in flags.only)]
         chosen = faults.choose(plans, flags.plans or len(plans), flags.seed)
         for name in flags.mutant or MUTANTS:
-            account = Account(seed=flags.seed)
-            await campaign.use(name)
-            await campaign.run(chosen, account, screen, stop_at=1)
-            failed = account.failures()
-            finding = Finding(
-                name, len(account.outcomes), *((str(failed[0].plan), failed[0].failure) if failed else ())
-            )
+            finding = await find(campaign, name, chosen, screen)
             findings.append(finding)
-            screen(f"FOUND {finding}" if failed else f"FAILED to find {name} in {len(account.outcomes)} plans")
+            screen(f"FOUND {finding}" if finding.plan else f"FAILED to find {name} in {finding.plans} plans")
     return findings
+
+
+async def find(campaign: Campaign, mutant: str, plans: Sequence[Plan], screen: Screen) -> Finding:
+    """Run plans against a deliberate bug until one fails that the operator as it is passes, and that fails again."""
+    tried: set[Plan] = set()
+    while len(tried) < len(plans):
+        account = Account(seed=0)
+        await campaign.use(mutant)
+        await campaign.run([plan for plan in plans if plan not in tried], account, screen, stop_at=1)
+        tried.update(each.plan for each in account.outcomes)
+        if not account.failures():
+            break
+        for failed in account.failures():
+            again = await campaign.run_one(failed.plan)
+            await campaign.use("")
+            without = await campaign.run_one(failed.plan)
+            await campaign.use(mutant)
+            if again.failure and not without.failure:
+                return Finding(mutant, len(tried), str(failed.plan), again.failure)
+    return Finding(mutant, len(tried))
 
 
 def print_findings(findings: Sequence[Finding], seed: int, *, as_json: bool) -> None:
@@ -108,7 +123,7 @@ def print_report(account: Account, *, as_json: bool) -> None:
         print(json.dumps(found))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make chaos-operator", description=__doc__)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="order of the plans (random)")  # noqa: S311 -- not a secret
     parser.add_argument("--plans", type=int, default=PLANS, help=f"how many; 0: all there are, thousands ({PLANS})")
@@ -118,7 +133,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mutants", action="store_true", help="show that deliberate bugs are found")
     parser.add_argument("--mutant", action="append", choices=sorted(MUTANTS), help="this one only")
     parser.add_argument("--json", action="store_true", help="the report as one JSON object in the last line, too")
-    flags = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    flags = build_parser().parse_args(arguments)
     screen = Screen()
     try:
         with ControlPlane(controllers=True) as control_plane:

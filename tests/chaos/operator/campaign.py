@@ -144,6 +144,12 @@ class Campaign:
                     note(outcome)
         account.seconds += time.monotonic() - began
 
+    async def run_one(self, plan: Plan) -> Outcome:
+        """A single plan by itself."""
+        if plan.store is not None:
+            return (await self._run_with_store(plan.store, [plan]))[0]
+        return await self.slots[0].run(plan, self.changes[plan.change], self.courses[plan.change, plan.is_down])
+
     async def use(self, mutant: str) -> None:
         """Operators that start from now on have this bug; empty: none."""
         await asyncio.gather(*(slot.use(mutant) for slot in self.slots))
