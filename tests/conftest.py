@@ -5,6 +5,14 @@ from __future__ import annotations
 import importlib.util
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No deadline: on a busy machine an example takes as long as it takes. The same examples in every run, so that a red run
+# can be repeated and does not come up in somebody else's change; `--hypothesis-profile=explore` looks further.
+UNHURRIED = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("repeatable", derandomize=True, **UNHURRIED)
+settings.register_profile("explore", max_examples=1000, **UNHURRIED)
+settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
