@@ -112,18 +112,31 @@ def test_idling_and_comparing_write_nothing(
         assert operator.metric("celeriac_operator_watch_missed_total") == 0
 
 
-def test_one_pool_costs_one_write_for_each_object_and_one_status_for_each_state(
-    place: Place, kubeconfig: Path, control_plane: ControlPlane, tmp_path: Path
+@pytest.mark.timeout(180)  # waits for silence several times, on a busy machine too
+@pytest.mark.parametrize(
+    ("replicas", "budgets"), [pytest.param(1, 0, id="of one worker"), pytest.param(2, 1, id="of two workers")]
+)
+def test_a_pool_costs_one_write_for_each_object_and_one_status_for_each_state(
+    place: Place, kubeconfig: Path, control_plane: ControlPlane, tmp_path: Path, replicas: int, budgets: int
 ) -> None:
     with running_operator(kubeconfig, tmp_path) as operator:
         before = len(quiet(operator, control_plane))
-        place.pool()
-        place.make_ready(place.await_pods(1))
+        started = time.monotonic()
+        place.pool(replicas=replicas)
+        place.make_ready(place.await_pods(replicas))
         place.await_reason("Ready", "True Ready")
+        seconds = time.monotonic() - started
         made = [line.split("?")[0].removeprefix("patch ") for line in quiet(operator, control_plane)[before:]]
     pool = f"/apis/celeriac.dev/v1alpha1/namespaces/{place.namespace}/celeryworkerpools/emails/status"
-    assert made[0] == f"/apis/apps/v1/namespaces/{place.namespace}/deployments/emails"
-    assert made[1:] in ([pool] * 2, [pool] * 3)  # three when the pods were slower than two seconds
+    objects = [
+        f"/apis/apps/v1/namespaces/{place.namespace}/deployments/emails",
+        *[f"/apis/policy/v1/namespaces/{place.namespace}/poddisruptionbudgets/emails"] * budgets,
+    ]
+    assert made[: len(objects)] == objects
+    states = len(made) - len(objects)
+    assert made[len(objects) :] == [pool] * states
+    # The start, the readiness, and at most one in between for every two seconds that the pods took.
+    assert 2 <= states <= 2 + seconds / 2, f"{states} states in {seconds:.1f} s"
 
 
 def test_a_kill_at_any_moment_changes_nothing_that_was_right(place: Place, kubeconfig: Path, tmp_path: Path) -> None:
