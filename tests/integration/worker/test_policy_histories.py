@@ -24,7 +24,7 @@ OPTIONS: dict[str, celeriac.Throttle | celeriac.Unique | celeriac.Debounce | cel
     "Coalesce": celeriac.Coalesce(claim_seconds=20),
 }
 
-unhurried = settings(deadline=None, max_examples=80, print_blob=True, database=None)
+unhurried = settings(deadline=None, max_examples=40, print_blob=True, database=None)
 
 CALL, DELIVER, DIE, CALL_IN_RUN = "a call", "a delivery", "a worker dies in a run", "a call comes during a run"
 

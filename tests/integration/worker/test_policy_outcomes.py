@@ -543,7 +543,8 @@ def test_in_a_queue_longer_than_its_claim_one_of_two_runs(tasks: Tasks, first_to
     assert first.id != second.id
     assert len(tasks.calls.queued()) == 2
     if first_to_start == "the second":
-        client.lmove(f"{tasks.calls.prefix}celery", f"{tasks.calls.prefix}celery", "LEFT", "RIGHT")
+        queue = f"{tasks.calls.prefix}celery"
+        client.rpush(queue, client.lpop(queue))
     tasks.calls.run()
     if first_to_start == "the first":
         assert tasks.arguments("Unique") == [1]
