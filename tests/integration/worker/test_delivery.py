@@ -18,7 +18,7 @@ from tests.integration.worker.processes import APPS, RedisServer, WorkerProcess
 
 from celeriac import dead, keys
 
-POOLS = ["prefork", "threads", "solo"]
+POOLS = ["prefork", "threads", "solo", "gevent"]
 LEASE = {"leaseSeconds": 5}
 
 
@@ -170,6 +170,27 @@ def test_a_plain_worker_shares_the_queue(producer: Celery, start_worker: StartWo
     assert notes(ours)
     assert notes(plain)
     ours.until(lambda: nothing_is_left(client) and not client.exists("unacked"))
+
+
+@pytest.mark.timeout(180)
+def test_what_a_plain_worker_left_in_kombus_own_keys_is_put_back_when_none_lives(
+    producer: Celery, start_worker: StartWorker, client: Any, redis_server: RedisServer
+) -> None:
+    environment = {"TEST_VISIBILITY_SECONDS": "2"}
+    plain_command = [sys.executable, "-m", "celery", "-b", redis_server.url, "-A", "deadly:app", "worker", "-P", "solo"]
+    late = ["--prefetch-multiplier=2", "-l", "INFO", "--without-mingle"]
+    plain = start_worker("deadly:app", command=[*plain_command, *late], environment=environment)
+    for number in range(3):
+        send(producer, "deadly.note", str(number), 600)
+    plain.until(lambda: notes(plain) and client.hlen("unacked"), what="one runs, and others are held unacknowledged")
+    left = client.hlen("unacked") + client.llen("celery")
+    plain.clean_up()
+    ours = start_worker(
+        "deadly:app", worker={"pool": "threads", "concurrency": 3}, environment=environment
+    ).until_ready(timeout=40)
+    # They are looked for once a minute.
+    ours.until(lambda: len(notes(ours)), lambda it: it == left, timeout=120, what="all of them run")
+    assert not client.exists("unacked", "unacked_index")
 
 
 # --- waking up

@@ -11,7 +11,11 @@ from celery import Celery
 
 app = Celery("deadly", set_as_current=False)
 DIRECTORY = Path(os.environ.get("TEST_DIRECTORY", "."))
-app.conf.broker_transport_options = {"global_keyprefix": os.environ.get("TEST_PREFIX", "")}
+app.conf.broker_transport_options = {
+    "global_keyprefix": os.environ.get("TEST_PREFIX", ""),
+    "visibility_timeout": int(os.environ.get("TEST_VISIBILITY_SECONDS", "3600")),
+    **({"master_name": os.environ["TEST_MASTER"]} if "TEST_MASTER" in os.environ else {}),
+}
 
 
 @app.task
