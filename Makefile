@@ -55,6 +55,8 @@ lock: | $(UV) ## renew the locks (versions and hashes, never addresses)
 	  $(UV) pip compile --quiet --upgrade --universal --python-version $$v --generate-hashes $$d/pyproject.toml --group $$d/pyproject.toml:dev -c $$d/requirements.lock -o $$d/requirements-dev.lock; done
 	@$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes tools/requirements.in -o tools/requirements.lock
 	@$(UV) pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes tests/bench/requirements.in -c worker/requirements-dev.lock -o tests/bench/requirements.lock
+	@$(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes worker/requirements-oldest.in -o worker/requirements-oldest.lock # its pins are the point
+	@$(UV) pip compile --quiet --upgrade --no-deps --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes tools/matrix/servers.in -o tools/matrix/servers.lock
 	@for it in go wheel; do d=tools/localcluster/$$it-requirements; \
 	  $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes $$d.in -o $$d.lock; done
 
@@ -77,7 +79,7 @@ format: $(VENV)/operator.stamp ## rewrite the formatting
 types: $(VENV)/operator.stamp $(VENV)/worker.stamp ## mypy, strict
 	@$(OPERATOR)/mypy --strict operator/src
 	@$(WORKER)/mypy --strict worker/src
-	@MYPYPATH=tools $(OPERATOR)/mypy --strict --explicit-package-bases tools/localcluster tools/demo
+	@MYPYPATH=tools $(OPERATOR)/mypy --strict --explicit-package-bases tools/localcluster tools/demo tools/matrix
 
 imports: $(VENV)/operator.stamp $(VENV)/worker.stamp ## import contracts: pure rooms stay pure
 	@for it in operator worker; do out=$$(cd $$it && ../$(VENV)/$$it/bin/lint-imports --no-cache 2>&1) || { echo "$$out"; exit 1; }; done
@@ -107,7 +109,15 @@ integration: $(VENV)/operator.stamp $(VENV)/worker.stamp ## against a real redis
 e2e: $(VENV)/operator.stamp ## the promises, on a real cluster with the built images
 	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q tests/e2e
 
-test: check integration e2e ## everything; installs what it needs
+test: check integration test-oldest e2e ## everything; installs what it needs
+
+.PHONY: test-oldest test-matrix
+test-oldest: $(UV) ## the oldest versions that the worker library supports, in a short form
+	@tools/ensure-packages redis-server
+	@PYTHONPATH=tools $(PYTHON) -m matrix --corner oldest --short
+test-matrix: $(UV) ## the worker's tests at every corner of the versions at hand (ARGS="--corner newest")
+	@tools/ensure-packages redis-server
+	@PYTHONPATH=tools $(PYTHON) -m matrix $(ARGS)
 
 ##@ Faults
 .PHONY: chaos-operator
