@@ -229,6 +229,7 @@ def _start_kwok(control_plane: ControlPlane) -> None:
         f"--config={stages}",
         "--manage-all-nodes=true",
         f"--server-address=127.0.0.1:{free_port()}",
+        "--node-lease-duration-seconds=40",  # without Leases the node counts as gone after as long
         "--cidr=10.245.0.0/16",
         "--node-ip=127.0.0.2",
     ]
