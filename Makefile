@@ -119,6 +119,11 @@ test-matrix: $(UV) ## the worker's tests at every corner of the versions at hand
 	@tools/ensure-packages redis-server
 	@PYTHONPATH=tools $(PYTHON) -m matrix $(ARGS)
 
+##@ Choosing an autoscaling target
+.PHONY: simulate
+simulate: $(VENV)/operator.stamp ## what a target would do with a load (ARGS=--help)
+	@$(OPERATOR)/python -m celeriac_operator.autoscaling.simulate $(ARGS)
+
 ##@ Faults
 .PHONY: chaos-operator
 chaos-operator: $(VENV)/operator.stamp ## kill the operator between any two API calls, and worse (ARGS=--help; a part of it is in `make test`)
@@ -136,6 +141,11 @@ bench-wakeup: $(VENV)/worker.stamp ## how soon an idle worker begins, against pl
 	@$(WORKER)/python tests/bench/wakeup.py
 
 ##@ Figures (each: ours and the peer in turn in one run; the last line is one JSON object)
+.PHONY: bench
+bench: $(VENV)/worker.stamp ## the worker library's figures one after the other, into docs/benchmarks.md (ARGS="--only throughput")
+	@tools/ensure-packages redis-server
+	@$(WORKER)/python tests/bench/all.py $(ARGS)
+
 .PHONY: bench-throughput bench-lock-contended bench-lock-uncontended bench-kill-loss bench-redelivery bench-debounce bench-dedupe
 bench-throughput: ## tasks a second and memory, against bare Celery
 bench-lock-contended: ## a line of waiters, against redis-py's lock
