@@ -31,7 +31,7 @@ def row(name: str) -> Callable[[F], F]:
     return lambda test: test
 
 
-def until_dead(worker: WorkerProcess, timeout: float = 40) -> Answer:
+def until_dead(worker: WorkerProcess, timeout: float = 90) -> Answer:
     """Wait until the liveness probe fails; what it says."""
     answer = worker.until(
         lambda: worker.get("/livez", timeout=10),
@@ -52,7 +52,7 @@ def stays_alive(worker: WorkerProcess, until: Callable[[dict[str, Any]], object]
         assert answer.status == 200, answer.body
         return worker.status()
 
-    worker.until(look, until, timeout=60, what=what)
+    worker.until(look, until, timeout=120, what=what)
 
 
 @pytest.mark.parametrize("pool", POOLS)
@@ -97,7 +97,7 @@ def test_a_task_past_its_hard_limit_is_ended_by_the_probe_where_celery_cannot(
     pool: str, start_worker: StartWorker, producer: Celery
 ) -> None:
     worker = start_worker(worker={"pool": pool}, timeLimits={"hardSeconds": 1}).until_ready(timeout=STARTED)
-    result = producer.send_task("basic.sleep", (90,))
+    result = producer.send_task("basic.sleep", (300,))
     answer = until_dead(worker)
     assert f"task basic.sleep[{result.id}] runs for" in answer.body
     assert "its hard limit is 1 s" in answer.body
@@ -113,6 +113,7 @@ def test_a_pool_whose_processes_are_gone_and_stay_so_is_dead(start_worker: Start
     assert "the pool has had no process for" in until_dead(worker).body
 
 
+@pytest.mark.timeout(300)
 @row("a drain outlasts its time-out")
 def test_a_worker_that_does_not_end_after_its_drain_is_dead(start_worker: StartWorker, producer: Celery) -> None:
     worker = start_worker("clinging:app", worker={"pool": "threads"}, drain={"timeoutSeconds": 1}).until_ready(
@@ -121,7 +122,7 @@ def test_a_worker_that_does_not_end_after_its_drain_is_dead(start_worker: StartW
     producer.send_task("clinging.sleep", (600,))
     worker.until(worker.status, lambda it: it["busy"], timeout=STARTED, what="the task runs")
     worker.terminate()
-    answer = until_dead(worker, timeout=80)  # thirty seconds of margin are part of the rule
+    answer = until_dead(worker, timeout=150)  # thirty seconds of margin are part of the rule
     assert "the time-out is 1 s" in answer.body
 
 
@@ -237,7 +238,7 @@ def test_a_long_task_within_its_limit_makes_nobody_dead(pool: str, start_worker:
     worker = start_worker(
         worker={"pool": pool}, liveness={"stalledSeconds": 2}, timeLimits={"hardSeconds": 300}
     ).until_ready(timeout=STARTED)
-    producer.send_task("basic.sleep", (120,))
+    producer.send_task("basic.sleep", (300,))
     stays_alive(
         worker, lambda it: it["running"] and it["running"][0]["seconds"] > 6, "a task runs for thrice the limit"
     )
@@ -252,7 +253,7 @@ def test_messages_that_wait_behind_busy_slots_make_nobody_dead(
         timeout=STARTED
     )
     for _ in range(3):
-        producer.send_task("basic.sleep", (120,))
+        producer.send_task("basic.sleep", (300,))
     stays_alive(
         worker, lambda it: it["running"] and it["running"][0]["seconds"] > 6, "the first one runs for thrice the limit"
     )
@@ -275,7 +276,7 @@ def test_a_drain_makes_nobody_dead(pool: str, start_worker: StartWorker, produce
     worker = start_worker(
         worker={"pool": pool}, liveness={"stalledSeconds": 2}, drain={"timeoutSeconds": 300}
     ).until_ready(timeout=STARTED)
-    producer.send_task("basic.sleep", (120,))
+    producer.send_task("basic.sleep", (300,))
     worker.until(worker.status, lambda it: it["busy"], timeout=STARTED, what="the task runs")
     worker.terminate()
     stays_alive(worker, lambda it: (it["draining_seconds"] or 0) > 6, "it drains for thrice the limit")
