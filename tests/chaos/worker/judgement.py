@@ -7,7 +7,8 @@ rules are strict on purpose; each repetition has to be explained by a fault that
 * **Repeated**: by the time a task begins for the (n+1)th time, n deliveries of it must have been interrupted. A
   delivery is interrupted when its worker (or the child that ran it) ended before its end can have reached Redis, or
   when its lease was really lost: its worker paused, or Redis away, for about a lease. `SETTLING_SECONDS` is how long
-  the end of a task may be on its way, not counting the time in which Redis does not answer.
+  the end of a task may be on its way, not counting the time in which Redis does not answer. A drain that cuts a task
+  short hands its message back first and ends its worker so much later at most.
 * **Exclusive**: two runs of a key do not overlap, unless the earlier one had lost its lock in the same way; and a run
   without a fence is one that began while Redis did not answer.
 * **Throttle**: of two calls of a key that were published, the later is not within the window of the earlier; a call
@@ -144,6 +145,8 @@ def interrupted_at(delivery: Delivery, evidence: Evidence) -> float | None:
     ends = [evidence.ended[delivery.worker]] if delivery.worker in evidence.ended else []
     ends += [at for at in evidence.children_ended.get(delivery.pid, ()) if at >= delivery.taken]
     moments = [at for at in ends if _still_unsettled(delivery, at, evidence)]
+    if delivery.done is None:
+        moments = [max(at - SETTLING_SECONDS, delivery.taken) for at in moments]
     pauses = [*evidence.paused.get(delivery.worker, ()), *evidence.away]
     for since, until in pauses:
         lost_lease = until - since >= evidence.limits.lease * 0.5 and until >= delivery.taken

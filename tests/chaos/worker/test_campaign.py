@@ -36,5 +36,5 @@ def test_the_history_of_a_lock_under_faults_is_without_fault(tmp_path: Path) -> 
 @pytest.mark.timeout(200)
 def test_a_lock_that_is_broken_on_purpose_is_found(tmp_path: Path, kind: str) -> None:
     progress(f"seed {SEED}")
-    verdict = lock_campaign.run(tmp_path, seed=SEED, seconds=6, progress=progress, kind=kind, late=0.15)
+    verdict = lock_campaign.run(tmp_path, seed=SEED, seconds=90, progress=progress, kind=kind, late=0.15)
     assert verdict.violations

@@ -55,6 +55,7 @@ CHILD_ENDED = {"what": "child ended", "pid": 7, "worker": "w1", "at": 1.5}
     [
         [sent(1), *run(1, 1, 2)],
         [sent(1), *run(1, 1, None), ended("w1", 2), *run(1, 9, 10, worker="w2")],
+        [sent(1), *run(1, 1, None), *run(1, 4, 5, worker="w2"), ended("w1", 4.5)],
         [sent(1), *run(1, 1, 1.5), ended("w1", 2), *run(1, 9, 10, worker="w2")],
         [sent(1), *run(1, 1, None, pid=7), CHILD_ENDED, *run(1, 2, 3)],
         [sent(1), *run(1, 1, 30), paused("w1", 2, 14), *run(1, 12, 13, worker="w2")],
@@ -79,6 +80,7 @@ CHILD_ENDED = {"what": "child ended", "pid": 7, "worker": "w1", "at": 1.5}
     ids=[
         "run once",
         "killed while it ran",
+        "handed back by a worker that was about to end",
         "killed just after its end",
         "its child killed",
         "its worker paused for longer than the lease",
