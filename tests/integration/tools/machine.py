@@ -33,7 +33,8 @@ class Machine:
         return Kubectl(Cache.default().program("kubectl"), self.home / "kubeconfig", self.home / "kubecache")
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "localcluster", *words]
+        # A shell lets what it starts in the background ignore Ctrl-C, and so would everything below the test.
+        command = ["env", "--default-signal=INT", sys.executable, "-m", "localcluster", *words]
         return subprocess.Popen(
             command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
