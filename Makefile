@@ -142,7 +142,7 @@ bench-wakeup: $(VENV)/worker.stamp ## how soon an idle worker begins, against pl
 
 ##@ Figures (each: ours and the peer in turn in one run; the last line is one JSON object)
 .PHONY: bench
-bench: $(VENV)/worker.stamp ## the worker library's figures one after the other, into docs/benchmarks.md (ARGS="--only throughput")
+bench: $(VENV)/worker.stamp ## the worker library's figures one after the other, into docs/benchmarks.md (ARGS="--only throughput" writes nothing)
 	@tools/ensure-packages redis-server
 	@$(WORKER)/python tests/bench/all.py $(ARGS)
 
@@ -165,7 +165,10 @@ bench-probe bench-observability: $(VENV)/worker.stamp
 	@tools/ensure-packages redis-server
 	@$(WORKER)/python tests/bench/$(subst -,_,$(@:bench-%=%)).py
 
-.PHONY: bench-operator-writes bench-operator-scale bench-operator-restart
+.PHONY: bench-operator bench-operator-writes bench-operator-scale bench-operator-restart
+bench-operator: $(VENV)/operator.stamp ## the operator's figures one after the other, into docs/benchmarks.md
+	@$(LOCALCLUSTER) programs
+	@PYTHONPATH=.:tools $(OPERATOR)/python tests/bench/all.py --section operator $(ARGS)
 bench-operator-writes: ## API writes beyond the needed ones, against a plain kopf operator
 bench-operator-scale: ## 500, 2,000 and 5,000 pools: pools a second, delay of a change, memory
 bench-operator-restart: ## a restart with 2,000 unchanged pools

@@ -11,7 +11,9 @@ import argparse
 import asyncio
 import random
 import statistics
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from operator_cluster import Bench, Entry, Operator, open_bench, pools, print_result, print_table, say, until
 
@@ -153,26 +155,40 @@ def report(found: list[Figures], common: int) -> None:
         for each in found
     ]
     print_table(["side", "pools", "pools/s", "change p50 ms", "change p99 ms", "MiB", "KiB/pool"], rows)
-    ours = {each.pools: each for each in found if each.side == "ours"}
-    peer = next(each for each in found if each.side == "peer")
+    ours, theirs = ({each.pools: each for each in found if each.side == side} for side in ("ours", "peer"))
     main = ours.get(MAIN) or ours[max(ours)]
     most, least = ours[max(ours)], ours[min(ours)]
     print_result(
         "operator-scale",
         ours=main.pools_a_second,
-        peer=peer.pools_a_second,
-        ratio=ours[common].pools_a_second / peer.pools_a_second,
-        unit="pools/s to created Deployments",
+        peer=theirs[common].pools_a_second,
+        ratio=ours[common].pools_a_second / theirs[common].pools_a_second,
+        unit=f"pools/s to created Deployments: ours at {main.pools}, the peer and the ratio at {common}",
         details={
-            "ratio_at_pools": common,
-            "ours_at_pools": main.pools,
-            "change_p99_seconds": {each.pools: round(each.change_p99_seconds, 4) for each in ours.values()},
-            "kib_a_pool": {each.pools: round(each.kib_a_pool(), 1) for each in ours.values()},
+            **{
+                f"{what} at {count} pools": line
+                for count in ours
+                for what, line in compared(ours[count], theirs.get(count))
+            },
             "slowdown_from_least_to_most": round(least.pools_a_second / most.pools_a_second, 2),
             "all": [asdict(each) for each in found],
             "pods": "none: etcd and kube-apiserver alone",
         },
     )
+
+
+def compared(ours: Figures, peer: Figures | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What is compared at one size; the peer may not have been measured there."""
+    figures: tuple[tuple[str, str, Callable[[Figures], float], bool], ...] = (
+        ("creation", "pools/s", lambda side: side.pools_a_second, False),
+        ("99th percentile from a change to its Deployment", "ms", lambda side: side.change_p99_seconds * 1000, True),
+        ("memory for each pool", "KiB", Figures.kib_a_pool, True),
+    )
+    for what, unit, read, less_is_better in figures:
+        mine, other = read(ours), None if peer is None else read(peer)
+        ratio = None if other is None else other / mine if less_is_better else mine / other
+        rounded = [None if each is None else round(each, 2) for each in (mine, other, ratio)]
+        yield what, dict(zip(("ours", "peer", "ratio"), rounded, strict=True), unit=unit)
 
 
 def main() -> None:

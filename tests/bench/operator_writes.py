@@ -127,10 +127,10 @@ def report(sides: list[Side], needed: dict[str, int]) -> None:
     rows = [[step, needed[step], shown(ours.writes[step]), shown(peer.writes[step])] for step in ours.writes]
     print_table(["writes", "needed", "ours", "peer"], rows)
     beyond = {
-        side.namespace: {step: statistics.median(side.writes[step]) - needed[step] for step in side.writes}
-        for side in sides
+        step: {side.namespace: statistics.median(side.writes[step]) - needed[step] for side in sides}
+        for step in ours.writes
     }
-    total = {name: sum(steps.values()) for name, steps in beyond.items()}
+    total = {side.namespace: sum(each[side.namespace] for each in beyond.values()) for side in sides}
     print_result(
         "operator-writes",
         ours=total["ours"],
@@ -138,8 +138,7 @@ def report(sides: list[Side], needed: dict[str, int]) -> None:
         ratio=fewer_is_better(total["ours"], total["peer"]),
         unit="writes beyond the needed ones",
         details={
-            "needed": needed,
-            "beyond": beyond,
+            **{f"{step}: beyond {needed[step]} needed": {**each, "unit": "writes"} for step, each in beyond.items()},
             "writes": {side.namespace: side.writes for side in sides},
             "kinds": {side.namespace: dict(sorted(side.kinds.items())) for side in sides},
             "pods": "KWOK",
