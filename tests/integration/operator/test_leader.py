@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.integration.operator.conftest import kubeconfig_of
 from tests.integration.operator.machine import Api, Operator, Place, audit, running_operator, until
 
@@ -18,8 +19,17 @@ from localcluster.controlplane import ControlPlane
 Replica = Callable[[str], contextlib.AbstractContextManager[Operator]]
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/celeriac/leases"
+GOLDEN = Path(__file__).parents[2] / "golden" / "chart"
+CHART_ROLE = "celeriac-leader"
 AFTER_EXIT_SECONDS = 2.0
 AFTER_KILL_SECONDS = 15.0
+
+
+def lease_rules(lease: str) -> list[dict[str, Any]]:
+    """The rights that the chart gives to replicas, on the Lease of this name."""
+    documents = yaml.safe_load_all((GOLDEN / "everything.yaml").read_text())
+    (role,) = (each for each in documents if each and each["kind"] == "Role" and each["metadata"]["name"] == CHART_ROLE)
+    return [{**rule, **({"resourceNames": [lease]} if "resourceNames" in rule else {})} for rule in role["rules"]]
 
 
 @pytest.fixture
@@ -34,8 +44,7 @@ def account(control_plane: ControlPlane, api: Api, kubeconfig: Path, lease: str,
     """An account with the operator's rights, and those on Leases in its own namespace. Returns its kubeconfig."""
     api.request("POST", "/api/v1/namespaces/celeriac/serviceaccounts", {"metadata": {"name": lease}})
     rbac, group = "/apis/rbac.authorization.k8s.io/v1", "rbac.authorization.k8s.io"
-    rules = [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "patch"]}]
-    metadata = {"name": lease}
+    metadata, rules = {"name": lease}, lease_rules(lease)
     api.request("POST", f"{rbac}/namespaces/celeriac/roles", {"metadata": metadata, "rules": rules})
     for path, kind, name in (
         ("namespaces/celeriac/rolebindings", "Role", lease),
@@ -81,7 +90,7 @@ def takes_over(operator: Operator, since: float, seconds: float) -> float:
 
 
 def test_one_of_two_works_and_the_other_follows_at_once_after_a_clean_exit(
-    place: Place, api: Api, replica: Replica, lease: str
+    place: Place, api: Api, control_plane: ControlPlane, replica: Replica, lease: str
 ) -> None:
     with replica("first") as first:
         until("leader", lambda: leads(first))
@@ -100,6 +109,13 @@ def test_one_of_two_works_and_the_other_follows_at_once_after_a_clean_exit(
             assert holder(api, lease) == "second"
             place.pool("after")
             place.await_deployment(name="after")
+    used = {
+        entry["verb"]
+        for name in ("first", "second")
+        for entry in _of(control_plane, lease, name)
+        if entry["objectRef"]["resource"] == "leases"
+    }
+    assert used == {verb for rule in lease_rules(lease) for verb in rule["verbs"]}
 
 
 def test_after_a_kill_the_follower_waits_for_the_end_of_the_lease(place: Place, replica: Replica) -> None:
