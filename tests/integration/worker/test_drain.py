@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import random
 import re
 import signal
+import sys
+import termios
 import time
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +29,21 @@ POOLS = ("prefork", "threads", "solo", "gevent")
 def lines(worker: WorkerProcess, name: str) -> list[str]:
     file = worker.directory / name
     return file.read_text().splitlines() if file.exists() else []
+
+
+def unread_bytes(child: int) -> int:
+    """What a child's pipes hold that it has not read."""
+    total = 0
+    for link in Path(f"/proc/{child}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if not str(link.readlink()).startswith("pipe:"):
+                continue
+            pipe = os.open(link, os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                total += int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+            finally:
+                os.close(pipe)
+    return total
 
 
 def ready_messages(redis_server: RedisServer) -> int:
@@ -96,6 +117,25 @@ def test_an_idle_worker_leaves_at_once(pool: str, start_worker: StartWorker) -> 
     worker.terminate()
     assert worker.wait(10) == Exit.OK
     assert time.monotonic() - began < (9 if pool == "gevent" else 4)  # its loop waits for up to two seconds at a time
+
+
+def test_a_task_that_was_sent_to_a_child_but_has_not_begun_runs_once(
+    start_worker: StartWorker, producer: Celery, redis_server: RedisServer
+) -> None:
+    worker = start_worker(worker={"pool": "prefork", "concurrency": 1}).until_ready()
+    (child,) = worker.children()
+    os.kill(child, signal.SIGSTOP)  # so that it cannot say that it has begun
+    result = producer.send_task("basic.note", ("once",))
+    worker.until(lambda: unread_bytes(child), what="the task lies in the child's pipe")
+    producer.send_task("basic.note", ("another",))
+    worker.until(worker.status, lambda it: it["prefetched"] == 2, what="another one is held")
+    worker.terminate()
+    eventually(lambda: ready_messages(redis_server), lambda it: it == 1, what="the other one is handed back")
+    os.kill(child, signal.SIGCONT)
+    assert worker.wait(15) == Exit.OK  # a child whose end is not heard of waits for 30 s
+    assert result.get(timeout=1) is None
+    assert lines(worker, "notes") == ["once"]
+    assert ready_messages(redis_server) == 1
 
 
 @pytest.mark.parametrize("pool", POOLS)

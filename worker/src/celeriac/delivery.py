@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.connections import broker_client
 from celeriac.outcomes import Outcome
+from celeriac.prefork import remember_sent
 
 if TYPE_CHECKING:
     from celeriac.contract import Config
@@ -81,7 +82,7 @@ class Delivery:
         if any(_delivery_of(request) == delivery for request in list(state.active_requests)):
             return True
         waiting = [request for request in list(state.reserved_requests) if _delivery_of(request) == delivery]
-        return any(not self._pool_drops_waiting() or _is_with_a_child(request) for request in waiting)
+        return any(not self._pool_drops_waiting() or remember_sent(request) for request in waiting)
 
     def _pool_drops_waiting(self) -> bool:
         """Celery's prefork pool forgets what it has not started when the connection is lost; the others run it."""
@@ -149,22 +150,6 @@ def _is_leaving() -> bool:
     from celery.worker import state
 
     return any(flag is not None and flag is not False for flag in (state.should_stop, state.should_terminate))
-
-
-def _is_with_a_child(request: Any) -> bool:
-    """Whether a prefork child has been sent this task: it will run it, though it has not said yet that it began.
-
-    Celery's pool (5.7) forgets such a task when the connection is lost and would not hear of its end, nor of the
-    child's. So it is told now what the child is about to say.
-    """
-    reference = request._apply_result
-    job = None if reference is None else reference()
-    child = getattr(job, "_write_to", None)
-    if job is None or child is None:
-        return False
-    if not job._accepted:
-        job._worker_pid, job._accepted = child.pid, True
-    return True
 
 
 def _delivery_of(request: Any) -> str:

@@ -101,7 +101,7 @@ class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chos
         """Take the task out of the pool's queue; false if it has begun or is certain to."""
         if self._reference is None:
             return True  # it has not been handed to the pool
-        # A child of a prefork pool that has been sent a task will run it.
+        # A prefork pool cannot take a task back: a child that has been sent it will run it.
         return self._future is not None and bool(self._future.cancel())
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
