@@ -78,7 +78,7 @@ def render(section: Section, results: Iterable[Mapping[str, Any]], *, machine: s
     for result in results:
         rows.append(_row(f"**{result['name']}**", result))
         for name, detail in result.get("details", {}).items():
-            if isinstance(detail, Mapping) and {"ours", "peer"} <= set(detail):
+            if isinstance(detail, Mapping) and isinstance(detail.get("ours"), (int, float)) and "peer" in detail:
                 rows.append(_row(name, detail))
     head = f"## {section.title}\n{section.peers}\n`{section.command}` on {date}: {machine}.\n"
     return "\n".join([head, *rows]) + "\n"

@@ -118,6 +118,12 @@ async def run(flags: argparse.Namespace) -> None:
     report(sides, needed)
 
 
+def excess(writes: list[int], needed: int) -> float:
+    """The median of what each repeat wrote beyond the needed. A pool that is ready before anybody has written that it
+    is under way saves a write, which makes up for none of another repeat."""
+    return statistics.median(max(0, each - needed) for each in writes)
+
+
 def report(sides: list[Side], needed: dict[str, int]) -> None:
     ours, peer = sides
 
@@ -126,10 +132,7 @@ def report(sides: list[Side], needed: dict[str, int]) -> None:
 
     rows = [[step, needed[step], shown(ours.writes[step]), shown(peer.writes[step])] for step in ours.writes]
     print_table(["writes", "needed", "ours", "peer"], rows)
-    beyond = {
-        step: {side.namespace: statistics.median(side.writes[step]) - needed[step] for side in sides}
-        for step in ours.writes
-    }
+    beyond = {step: {side.namespace: excess(side.writes[step], needed[step]) for side in sides} for step in ours.writes}
     total = {side.namespace: sum(each[side.namespace] for each in beyond.values()) for side in sides}
     print_result(
         "operator-writes",

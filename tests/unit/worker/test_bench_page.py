@@ -11,6 +11,7 @@ from tests.bench import all as every
 def test_a_section_has_a_line_for_each_figure_with_two_sides() -> None:
     result = {"name": "lock", "ours": 2, "peer": 20, "ratio": 10, "unit": "ms"}
     details = {"N = 2": {"ours": 1, "peer": 4, "ratio": 4, "unit": "ms"}, "seed": 7, "alone": {"ours": 3, "peer": None}}
+    details["each"] = {"ours": [1, 2], "peer": [3, 4]}
     text = every.render(every.WORKER, [{**result, "details": details}], machine="2 cores", date="2026-01-02")
     assert "`make bench` on 2026-01-02: 2 cores." in text
     assert text.splitlines()[-3:] == [
