@@ -37,7 +37,6 @@ from celeriac import counts
 from celeriac.exits import Exit
 from celeriac.health import vitals as vital_signs
 from celeriac.health.vitals import Vitals
-from celeriac.prefork import remember_sent
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +132,7 @@ def _waiting(consumer: Any) -> list[Any]:
     waiting += [
         request
         for request in vital_signs.snapshot(state.reserved_requests)
-        if request not in active and not remember_sent(request) and request.keep_from_beginning()
+        if request not in active and request.keep_from_beginning()
     ]
     return list(dict.fromkeys(waiting))
 

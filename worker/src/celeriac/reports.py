@@ -19,6 +19,8 @@ from celery.exceptions import NotRegistered, TimeLimitExceeded, WorkerLostError
 from celery.worker import state
 from kombu.utils.imports import symbol_by_name
 
+from celeriac.prefork import remember_sent
+
 if TYPE_CHECKING:
     _Request = Any  # a Celery request class: celery.worker.request.Request or what a task names
 else:
@@ -101,7 +103,8 @@ class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chos
         """Take the task out of the pool's queue; false if it has begun or is certain to."""
         if self._reference is None:
             return True  # it has not been handed to the pool
-        # A prefork pool cannot take a task back: a child that has been sent it will run it.
+        if remember_sent(self):
+            return False  # a prefork pool cannot take it back, and now hears of its end
         return self._future is not None and bool(self._future.cancel())
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
