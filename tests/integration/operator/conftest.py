@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import itertools
 import json
 from collections.abc import Iterator
@@ -12,12 +11,10 @@ from pathlib import Path
 import pytest
 from tests.integration.operator.machine import (
     CRD,
-    PATHS,
     RULES,
     Api,
     Operator,
     Place,
-    RefusedError,
     running_operator,
     until,
 )
@@ -32,14 +29,8 @@ def control_plane() -> Iterator[ControlPlane]:
     with ControlPlane(controllers=True) as running:
         running.kubectl("apply", "--server-side", "-f", str(CRD))
         # Not kubectl wait: on a CRD whose conditions are not there yet it gives up at once.
-        until("CRD", lambda: _serves_pools(Api(running)))
+        until("CRD", Api(running).serves_pools)
         yield running
-
-
-def _serves_pools(api: Api) -> bool:
-    with contextlib.suppress(RefusedError):
-        return bool(api.request("GET", PATHS["CeleryWorkerPool"].format("default"))["kind"])
-    return False
 
 
 @pytest.fixture(scope="session")

@@ -124,6 +124,17 @@ class Api:
         with contextlib.suppress(RefusedError):
             self.request("DELETE", f"{PATHS[kind].format(namespace)}/{name}")
 
+    def serves_pools(self, version: str = "v1alpha1") -> bool:
+        """Whether pools can be listed in this version of the resource."""
+        with contextlib.suppress(RefusedError):
+            return bool(self.request("GET", pools_path("default", version))["kind"])
+        return False
+
+
+def pools_path(namespace: str, version: str) -> str:
+    """Where the pools of a namespace are, in a version of the resource."""
+    return PATHS["CeleryWorkerPool"].format(namespace).replace("v1alpha1", version)
+
 
 def until(what: str, look: Callable[[], Any], accept: Callable[[Any], bool] = bool, *, seconds: float = 60) -> Any:
     """Look until it is as wanted; otherwise fail with what was seen last."""

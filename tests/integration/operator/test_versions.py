@@ -8,58 +8,41 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.integration.operator.machine import CRD, PATHS, Api, Place, RefusedError, running_operator, until
+from tests.integration.operator.machine import CRD, Api, Place, pools_path, running_operator, until
 
 from localcluster.controlplane import ControlPlane
 
 LATER = "v1beta1"
 
 
-def definition() -> dict[str, Any]:
-    """The definition as this release brings it."""
-    found: dict[str, Any] = yaml.safe_load(CRD.read_text())
-    return found
-
-
 def with_later_version() -> dict[str, Any]:
-    """The same with a second version, in which objects are stored from now on."""
-    found = definition()
+    """This release's definition with a second version, in which objects are stored from now on."""
+    found: dict[str, Any] = yaml.safe_load(CRD.read_text())
     (present,) = found["spec"]["versions"]
     later = {**copy.deepcopy(present), "name": LATER}
     found["spec"]["versions"] = [{**present, "storage": False}, later]
     return found
 
 
-def serves(api: Api, version: str) -> bool:
-    try:
-        return bool(api.request("GET", path(version, "default")))
-    except RefusedError:
-        return False
-
-
-def path(version: str, namespace: str) -> str:
-    return PATHS["CeleryWorkerPool"].format(namespace).replace("v1alpha1", version)
-
-
 def test_pools_of_another_stored_version_are_served_and_none_is_restarted_for_it(tmp_path: Path) -> None:
     with ControlPlane(controllers=True) as control_plane:
         api = Api(control_plane)
         place = Place(api=api, namespace="default")
-        control_plane.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(definition()))
-        until("definition", lambda: serves(api, "v1alpha1"))
+        control_plane.kubectl("apply", "--server-side", "-f", str(CRD))
+        until("definition", api.serves_pools)
         with running_operator(control_plane.kubeconfig, tmp_path) as operator:
             for name in ("kept", "changed"):
                 place.pool(name)
                 place.await_reason("Ready", "False Progressing", name)
             before = {name: place.await_deployment(name=name) for name in ("kept", "changed")}
             control_plane.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(with_later_version()))
-            until("later version", lambda: serves(api, LATER))
+            until("later version", lambda: api.serves_pools(LATER))
             new = {**place.pool_manifest("new"), "apiVersion": f"celeriac.dev/{LATER}"}
-            api.request("POST", path(LATER, "default"), new)
+            api.request("POST", pools_path("default", LATER), new)
             place.await_deployment(name="new")
             place.await_reason("Ready", "False Progressing", "new")
             image = {"spec": {"image": "shop:2"}}
-            api.request("PATCH", f"{path(LATER, 'default')}/changed", image, "application/merge-patch+json")
+            api.request("PATCH", f"{pools_path('default', LATER)}/changed", image, "application/merge-patch+json")
             after = place.await_deployment(
                 lambda seen: seen["spec"]["template"]["spec"]["containers"][0]["image"] == "shop:2", "changed"
             )
