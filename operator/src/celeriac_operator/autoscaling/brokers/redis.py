@@ -1,0 +1,379 @@
+"""What are the figures of queues in Redis?
+
+One script for each pool, all of them in one write: lengths of all lists of its queues (priorities have lists of their
+own), what workers hold, what they say of themselves, and when the oldest message was published. The script reads all
+this at one moment, so a message on its way from list to worker and back is never missed.
+
+**Limits.** Messages in the hands of plain Celery workers (kombu's `unacked`) are not counted: Redis does not know
+which queue they came from. The age of a message is known where its producer has the library. Between two readings a
+task that was acknowledged before it runs is known by its worker's word, which is written in the same step.
+
+**Waking up.** The connection tracks what the script reads (`CLIENT TRACKING`): Redis says once when a key has
+changed. An announcement for a queue that the last reading found without messages is an arrival.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from redis.asyncio import Connection, SSLConnection
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+
+from celeriac_operator.autoscaling.brokers import layout, scripts, urls
+from celeriac_operator.autoscaling.brokers.conversation import Answer, Conversation
+from celeriac_operator.autoscaling.brokers.layout import Layout, Workers
+from celeriac_operator.autoscaling.brokers.readings import (
+    AuthenticationFailed,
+    BrokerError,
+    Reading,
+    Unreachable,
+    UnusableURL,
+    Watched,
+)
+from celeriac_operator.autoscaling.policy import Figures
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS: Final = 2.0
+READ_SECONDS: Final = 5.0
+"""One reading with all that it takes, connecting included: half of the time after which figures decide nothing."""
+
+
+@dataclass
+class Asked:
+    """One pool: how it is asked for, and what it answered last."""
+
+    watched: Watched
+    layout: Layout = field(default_factory=Layout)
+    record: bytes = b""
+    packed: list[bytes] = field(default_factory=list)
+    """The script's call, ready to be sent."""
+    quiet: set[str] = field(default_factory=set)
+    """Queues that the last answer found without messages and that have not changed since."""
+    answer: Answer = None
+
+    @property
+    def lists(self) -> Iterable[tuple[str, bytes]]:
+        """Queue and name of each list."""
+        return ((queue, name.encode()) for queue in self.watched.queues for name in self.layout.lists(queue))
+
+    def call(self) -> list[str | bytes | int]:
+        """The script's call."""
+        keys = [layout.layout_key(self.watched.pool), layout.workers_key(self.watched.pool)]
+        for queue in self.watched.queues:
+            keys += [self.layout.held(queue), *self.layout.lists(queue)]
+        return ["EVALSHA", scripts.READ_SHA, len(keys), *keys, self.record, len(self.layout.steps)]
+
+
+class RedisBroker:
+    """Reads one Redis. See the module for what it promises.
+
+    Raises:
+        UnusableURL: the URL names files that are not there.
+    """
+
+    def __init__(self, address: urls.Redis | urls.Sentinels) -> None:
+        servers = address.servers if isinstance(address, urls.Redis) else address.sentinels
+        for path in _files(servers):
+            if not Path(path).exists():
+                raise UnusableURL(f"the broker URL names {path}, which the operator does not have")
+        self._address = address
+        self._next = 0
+        self._conversation: Conversation | None = None
+        self._asked: dict[str, Asked] = {}
+        self._by_list: dict[bytes, list[tuple[Asked, str]]] = {}
+        self._arrived: set[str] = set()
+        self._arrival = asyncio.Event()
+        self._refused: set[str] = set()
+        self._has_said_deaf = False
+
+    # --- reading
+
+    async def read(self, pools: Sequence[Watched], *, now: float) -> dict[str, Reading]:
+        """See `Broker`."""
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                return await self._read(pools, now=now)
+        except BrokerError:
+            await self._hang_up()
+            raise
+        except TimeoutError:
+            await self._hang_up()
+            raise Unreachable(f"{self._shown} has not answered within {READ_SECONDS:g} s") from None
+        except (RedisError, OSError, ValueError) as error:  # ValueError: what came is no answer of the script
+            await self._hang_up()
+            raise self._understood(error) from None
+
+    async def _read(self, pools: Sequence[Watched], *, now: float) -> dict[str, Reading]:
+        conversation = await self._connected()
+        self._follow(pools)
+        asked = list(self._asked.values())
+        while asked:
+            await self._ask(conversation, asked)
+            asked = [one for one in asked if self._must_be_asked_again(one)]
+            if asked:
+                self._map_lists()
+        readings = {}
+        for name, one in self._asked.items():
+            if not isinstance(one.answer, ResponseError):
+                self._refused.discard(name)
+                readings[name] = _reading(one, now=now)
+            elif name not in self._refused:
+                self._refused.add(name)
+                logger.warning("%s does not show the queues of %s: %s", self._shown, name, one.answer)
+        return readings
+
+    def _follow(self, pools: Sequence[Watched]) -> None:
+        """Ask for these pools from now on, and for no others."""
+        if [one.watched for one in self._asked.values()] == list(pools):
+            return
+        before, self._asked = self._asked, {}
+        for watched in pools:
+            known = before.get(watched.pool)
+            if known is None or known.watched != watched:
+                known = Asked(watched) if known is None else Asked(watched, known.layout, known.record)
+            self._asked[watched.pool] = known
+        self._refused.intersection_update(self._asked)
+        self._map_lists()
+
+    def _map_lists(self) -> None:
+        self._by_list = {}
+        for one in self._asked.values():
+            for queue, name in one.lists:
+                self._by_list.setdefault(name, []).append((one, queue))
+
+    async def _ask(self, conversation: Conversation, asked: list[Asked]) -> None:
+        for one in asked:
+            if not one.packed:
+                one.packed = conversation.pack([one.call()])
+        packed = [b"".join(part for one in asked for part in one.packed)]
+        await conversation.ask(packed, [partial(self._receive, one) for one in asked])
+
+    def _receive(self, asked: Asked, answer: Answer) -> None:
+        """Take an answer, before anything is heard that was announced after it."""
+        asked.answer = answer
+        if isinstance(answer, ResponseError) or answer[0]:
+            asked.quiet.clear()
+            return
+        asked.answer = Said.read(answer, asked.watched.queues)
+        asked.quiet = {queue for queue, ready in asked.answer.ready.items() if not ready}
+
+    def _must_be_asked_again(self, asked: Asked) -> bool:
+        """Whether its keys were the wrong ones; they are the right ones from now on."""
+        answer = asked.answer
+        if isinstance(answer, ResponseError):
+            if isinstance(answer, NoPermissionError) or "WRONGTYPE" in str(answer) or "ACL" in str(answer):
+                return False  # this pool's own trouble
+            raise answer
+        if isinstance(answer, Said):
+            return False
+        record = answer[1]
+        found = layout.read_layout(record)
+        if found is None:
+            logger.warning("the layout record of %s cannot be read: counting as before", asked.watched.pool)
+        asked.record, asked.layout, asked.packed = record, found or asked.layout, []
+        return True
+
+    # --- waking up
+
+    async def arrival(self) -> frozenset[str]:
+        """See `Broker`."""
+        await self._arrival.wait()
+        self._arrival.clear()
+        arrived, self._arrived = frozenset(self._arrived), set()
+        return arrived
+
+    def _hear(self, names: Iterable[bytes]) -> None:
+        for name in names:
+            for asked, queue in self._by_list.get(name, ()):
+                if queue in asked.quiet:
+                    asked.quiet.discard(queue)
+                    self._arrived.add(asked.watched.pool)
+        if self._arrived:
+            self._arrival.set()
+
+    # --- the connection
+
+    async def close(self) -> None:
+        """See `Broker`."""
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        conversation, self._conversation = self._conversation, None
+        for one in self._asked.values():
+            one.quiet.clear()
+        if conversation is not None:
+            await conversation.close()
+
+    async def _connected(self) -> Conversation:
+        if self._conversation is not None and not self._conversation.is_over:
+            return self._conversation
+        await self._hang_up()
+        server = await self._server()
+        conversation = self._conversation = Conversation(_connection(server, protocol=3), self._hear)
+        await conversation.open()
+        loaded = await conversation.ask_one("SCRIPT", "LOAD", scripts.READ)
+        if isinstance(loaded, ResponseError):
+            raise loaded
+        tracking = await conversation.ask_one("CLIENT", "TRACKING", "ON")
+        if isinstance(tracking, ResponseError) and not self._has_said_deaf:
+            self._has_said_deaf = True
+            logger.warning(
+                "%s refuses CLIENT TRACKING (%s): first messages of quiet queues are seen when their queues are read, "
+                "and not at once",
+                self._shown,
+                tracking,
+            )
+        return conversation
+
+    async def _server(self) -> urls.RedisServer:
+        if isinstance(self._address, urls.Sentinels):
+            return await _find_master(self._address)
+        servers = self._address.servers
+        self._next += 1  # whoever comes here again has had no luck with the one before
+        return servers[(self._next - 1) % len(servers)]
+
+    @property
+    def _shown(self) -> str:
+        if isinstance(self._address, urls.Sentinels):
+            return "Redis behind " + ", ".join(f"sentinel {it.shown}" for it in self._address.sentinels)
+        return "Redis at " + ", ".join(it.shown for it in self._address.servers)
+
+    def _understood(self, error: Exception) -> BrokerError:
+        if isinstance(error, AuthenticationError):
+            return AuthenticationFailed(f"{self._shown} does not take the user or the password of the broker URL")
+        return Unreachable(f"{self._shown} cannot be read: {self._scrubbed(str(error)) or type(error).__name__}")
+
+    def _scrubbed(self, text: str) -> str:
+        servers = self._address.servers if isinstance(self._address, urls.Redis) else self._address.sentinels
+        for server in servers:
+            if server.password:
+                text = text.replace(server.password, "***")
+        return " ".join(text.split())
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer of the script, taken apart."""
+
+    held: int
+    ready: dict[str, int]
+    oldest: float | None
+    workers: Workers
+
+    @classmethod
+    def read(cls, answer: list[Any], queues: Sequence[str]) -> Said:
+        """Read the script's answer."""
+        _, text, *entries = answer
+        words = iter(text.decode().split(" "))
+        now = int(next(words)) / 1000
+        held, ready, oldest = 0, {}, None
+        # Words of a queue: held, ready, and one with a bar for each list that is not empty.
+        numbers: list[int] = []
+        for word in words:
+            if "|" not in word:
+                numbers.append(int(word))
+                continue
+            waited = layout.waited_seconds(*word.split("|"), now=now)
+            if waited is not None:
+                oldest = max(waited, oldest or 0.0)
+        for queue, held_here, ready_here in zip(queues, numbers[::2], numbers[1::2], strict=True):
+            held += held_here
+            ready[queue] = ready_here
+        return cls(held, ready, oldest, layout.add_up(entries))
+
+
+def _reading(asked: Asked, *, now: float) -> Reading:
+    said: Said = asked.answer
+    workers = said.workers
+    # What waits for its time needs no slot yet, but its worker must not go: it counts as one message at least.
+    in_flight = max(said.held - workers.scheduled, min(said.held, 1))
+    figures = Figures(
+        read_at=now,
+        backlog=sum(said.ready.values()),
+        in_flight=in_flight,
+        # What workers said is up to a quarter of a lease old; what they hold is known, and they leave no slot idle.
+        busy_slots=max(workers.busy, min(workers.slots, in_flight)),
+        oldest_age_seconds=said.oldest,
+        service_seconds=workers.service_seconds,
+    )
+    return Reading(figures, said.ready)
+
+
+def _connection(server: urls.RedisServer, *, protocol: int) -> Connection:
+    kind: Any = Connection if server.tls is None else SSLConnection
+    made: Connection = kind(
+        host=server.host,
+        port=server.port,
+        db=server.database,
+        username=server.username,
+        password=server.password,
+        socket_timeout=READ_SECONDS,
+        socket_connect_timeout=CONNECT_SECONDS,
+        socket_keepalive=True,
+        protocol=protocol,
+        driver_info=None,
+        **(server.tls or {}),
+    )
+    return made
+
+
+def _files(servers: Iterable[urls.RedisServer]) -> Iterable[str]:
+    return (str(server.tls[name]) for server in servers if server.tls for name in urls.TLS_PATHS if name in server.tls)
+
+
+async def _find_master(address: urls.Sentinels) -> urls.RedisServer:
+    """Ask one sentinel after the other where the master is.
+
+    Raises:
+        Unreachable: none of them knows.
+    """
+    said = []
+    first = address.sentinels[0]
+    for sentinel in address.sentinels:
+        plain = urls.RedisServer(host=sentinel.host, port=sentinel.port)
+        connection: Any = _connection(plain, protocol=2)
+        try:
+            await connection.connect()
+            await connection.send_command("SENTINEL", "MASTERS")
+            masters = [dict(zip(it[::2], it[1::2], strict=True)) for it in await connection.read_response()]
+        except (RedisError, OSError) as error:
+            said.append(f"{sentinel.shown}: {error}")
+            continue
+        finally:
+            with contextlib.suppress(RedisError, OSError):
+                await connection.disconnect(nowait=True)
+        found = _choose(masters, address.master_name)
+        if isinstance(found, str):
+            said.append(f"{sentinel.shown}: {found}")
+            continue
+        return urls.RedisServer(
+            host=found[0],
+            port=found[1],
+            database=first.database,
+            username=first.username,
+            password=first.password,
+            tls=first.tls,
+        )
+    raise Unreachable(f"no sentinel knows a master ({'; '.join(said)})")
+
+
+def _choose(masters: list[dict[bytes, bytes]], name: str | None) -> tuple[str, int] | str:
+    """Where the master is; or why this sentinel does not say."""
+    names = sorted(it[b"name"].decode() for it in masters)
+    wanted = [it for it in masters if name in {None, it[b"name"].decode()}]
+    if len(wanted) > 1:
+        return f"watches {', '.join(names)}: the broker URL must say which, with ?master_name="
+    if not wanted:
+        return f"watches {', '.join(names) or 'no master'}" + (f", and not {name}" if name else "")
+    flags = wanted[0][b"flags"].decode().split(",")
+    if {"s_down", "o_down"}.intersection(flags):
+        return "the master is down"
+    return wanted[0][b"ip"].decode(), int(wanted[0][b"port"])

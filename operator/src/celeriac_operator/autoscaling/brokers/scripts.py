@@ -1,0 +1,50 @@
+"""(pure) The one Lua script that the operator runs in Redis. It writes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+READ: Final = """
+-- The figures of one pool at one moment: a message that moves between the keys is counted once, never missed.
+--
+-- KEYS  layout, workers, then for each queue: held, its lists
+-- ARGV  the layout record by which the keys were made ('': none is known); lists of each queue
+-- ->    {1, layout record}: it is another one, ask again with other keys; or
+--       {0, server's time in ms, and for each queue: held, ready, and for each list that is not empty: when its oldest
+--           message was published ('' where it does not say), its ETA ('': none), as 'published|eta';
+--           all of it in one text, separated by blanks,
+--        entry of each worker that is not overdue, without its time}
+-- A change of any list is announced to a connection that tracks.
+local record = redis.call('GET', KEYS[1])
+if record and record ~= ARGV[1] then return {1, record} end
+local clock, lists = redis.call('TIME'), tonumber(ARGV[2])
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local said = {string.format('%.0f', now)}
+for at = 3, #KEYS, lists + 1 do
+  said[#said + 1] = redis.call('HLEN', KEYS[at])
+  local ready = #said + 1
+  said[ready] = 0
+  if redis.call('EXISTS', unpack(KEYS, at + 1, at + lists)) > 0 then
+    for list = at + 1, at + lists do
+      local length = redis.call('LLEN', KEYS[list])
+      if length > 0 then
+        said[ready] = said[ready] + length
+        -- By pattern: the body is a JSON string, in which a quote is never bare, and a large message costs no decoding.
+        local oldest = redis.call('LINDEX', KEYS[list], -1)
+        local published = string.match(oldest, '"celeriac_published": ?([%d.]+)') or ''
+        said[#said + 1] = published .. '|' .. (string.match(oldest, '"eta": ?"([^" |]*)"') or '')
+      end
+    end
+  end
+end
+local out = {0, table.concat(said, ' ')}
+for _, entry in ipairs(redis.call('HVALS', KEYS[2])) do
+  local due, rest = string.match(entry, '^(%d+):(.*)$')
+  if due and tonumber(due) > now then out[#out + 1] = rest end
+end
+return out
+"""
+
+READ_SHA: Final = hashlib.sha1(READ.encode(), usedforsecurity=False).hexdigest()
+"""How Redis calls it once it has it."""

@@ -1,0 +1,193 @@
+"""(pure) Which broker does a URL mean, as kombu understands it?
+
+`;` separates alternatives. A Sentinel URL names the sentinels; user, password and database are those of the first. What
+kombu takes from an application's transport options and not from the URL is not known here: keys' prefix and
+priorities (the workers write them down), and Sentinel's `master_name`, which kombu refuses in a URL. The operator reads
+it there (`?master_name=`), and needs it only where the sentinels watch more than one master.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from celeriac_operator.autoscaling.brokers.readings import UnusableURL
+
+REDIS_PORT: Final = 6379
+SENTINEL_PORT: Final = 26379
+MANAGEMENT_PORT: Final = 15672
+MANAGEMENT_TLS_PORT: Final = 15671
+
+REDIS_SCHEMES: Final = ("redis", "rediss")
+RABBITMQ_SCHEMES: Final = ("amqp", "amqps", "pyamqp", "librabbitmq")
+
+_CERT_REQS: Final = {
+    "CERT_NONE": "none",
+    "CERT_OPTIONAL": "optional",
+    "CERT_REQUIRED": "required",
+    "none": "none",
+    "optional": "optional",
+    "required": "required",
+}
+_TLS_TEXTS: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_password")
+TLS_PATHS: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+"""Options that name files, of which the operator needs its own."""
+
+Tls = Mapping[str, str | bool]
+"""redis-py's `ssl_*` options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedisServer:
+    """One Redis server, or one sentinel."""
+
+    host: str
+    port: int
+    database: int = 0
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: Tls | None = field(default=None, repr=False)
+    """`None`: no TLS."""
+
+    @property
+    def shown(self) -> str:
+        """What people may see of it."""
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Redis:
+    """Redis, at the first of these servers that answers."""
+
+    servers: tuple[RedisServer, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentinels:
+    """Redis, where these sentinels say. User, password and database are the master's; sentinels are asked without."""
+
+    sentinels: tuple[RedisServer, ...]
+    master_name: str | None
+    """`None`: the one that they watch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RabbitMQ:
+    """RabbitMQ, at the first of these management APIs that answers."""
+
+    management: tuple[str, ...]
+    """Their URLs, without credentials."""
+    virtual_host: str
+    username: str
+    password: str = field(repr=False)
+    tls: Tls = field(default_factory=dict, repr=False)
+
+
+Address = Redis | Sentinels | RabbitMQ
+
+
+def parse(url: str) -> Address:
+    """Read a broker URL.
+
+    Raises:
+        UnusableURL: it names no broker that can be read; the text says why and shows no password.
+    """
+    alternatives = [_split(one) for one in url.split(";") if one.strip()]
+    if not alternatives:
+        raise UnusableURL("the broker URL is empty")
+    first = alternatives[0]
+    if first.scheme in REDIS_SCHEMES:
+        others = [one for one in alternatives if one.scheme not in REDIS_SCHEMES]
+        if others:
+            raise UnusableURL(f"the broker URL mixes {first.scheme}:// and {others[0].scheme}://")
+        return Redis(servers=tuple(_redis_server(one, REDIS_PORT) for one in alternatives))
+    if first.scheme == "sentinel":
+        sentinels = tuple(_redis_server(one, SENTINEL_PORT) for one in alternatives if one.scheme == "sentinel")
+        return Sentinels(sentinels=sentinels, master_name=_query(first).get("master_name"))
+    if first.scheme in RABBITMQ_SCHEMES:
+        return _rabbitmq(alternatives)
+    if not first.netloc and not first.path.startswith("/"):
+        raise UnusableURL("the broker URL has no scheme: it begins with redis://, for example")
+    raise UnusableURL(
+        f"queues of {first.scheme}:// brokers cannot be read: only those of redis://, rediss://, sentinel://, amqp:// "
+        "and amqps://"
+    )
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url.strip())
+        _ = parts.port  # is only looked at when it is asked for
+    except ValueError:
+        # The error's own text may show a part of the password, as "the port".
+        raise UnusableURL("the broker URL cannot be taken apart: special characters must be %-encoded") from None
+    # urlsplit keeps what follows # apart, kombu does so too; a password with a bare # is cut there by both.
+    return parts
+
+
+def _redis_server(parts: SplitResult, default_port: int) -> RedisServer:
+    query = _query(parts)
+    if "credential_provider" in query:
+        raise UnusableURL("a credential_provider is code of the application, which the operator does not have")
+    tls = _tls(query)
+    if parts.scheme == "rediss" and not tls:
+        tls = {"ssl_cert_reqs": "none"}  # kombu's reading, which it warns of
+    return RedisServer(
+        host=unquote(parts.hostname or "") or "127.0.0.1",
+        port=parts.port or default_port,
+        database=_database(parts.path),
+        username=unquote(parts.username or "") or None,
+        password=unquote(parts.password or "") or None,
+        tls=tls or None,
+    )
+
+
+def _database(path: str) -> int:
+    text = unquote(path).strip("/")
+    if not text:
+        return 0
+    if not text.isdecimal():
+        # Not shown: a password with a bare slash has its end here.
+        raise UnusableURL("the path of a Redis URL is the number of a database, such as /0")
+    return int(text)
+
+
+def _rabbitmq(alternatives: list[SplitResult]) -> RabbitMQ:
+    first = alternatives[0]
+    management = []
+    for one in alternatives:
+        scheme, port = ("https", MANAGEMENT_TLS_PORT) if one.scheme == "amqps" else ("http", MANAGEMENT_PORT)
+        host = one.hostname or "127.0.0.1"
+        management.append(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+    path = first.path.removeprefix("/")
+    return RabbitMQ(
+        management=tuple(management),
+        virtual_host=unquote(path) or "/",
+        username=unquote(first.username or "") or "guest",
+        password=unquote(first.password or "") or "guest",
+        tls=_tls(_query(first)),
+    )
+
+
+def _query(parts: SplitResult) -> dict[str, str]:
+    return dict(parse_qsl(parts.query))
+
+
+def _tls(query: Mapping[str, str]) -> dict[str, str | bool]:
+    options: dict[str, str | bool] = {}
+    for name, value in query.items():
+        if not name.startswith("ssl_"):
+            continue
+        if name == "ssl_cert_reqs":
+            if value not in _CERT_REQS:
+                raise UnusableURL("ssl_cert_reqs must be none, optional or required")
+            options[name] = _CERT_REQS[value]
+        elif name == "ssl_check_hostname":
+            options[name] = value.lower() != "false"
+        elif name in _TLS_TEXTS:
+            options[name] = value
+        else:
+            raise UnusableURL(f"the operator does not know the option {name} of the broker URL")
+    return options

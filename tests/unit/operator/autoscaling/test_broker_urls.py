@@ -1,0 +1,113 @@
+"""One row for each thing that kombu reads in a URL, and no password in what is said of a URL that cannot be used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from celeriac_operator.autoscaling.brokers import urls
+from celeriac_operator.autoscaling.brokers.readings import UnusableURL
+from celeriac_operator.autoscaling.brokers.urls import RabbitMQ, Redis, RedisServer, Sentinels
+
+
+def server(host: str = "redis.shop", port: int = 6379, **fields: Any) -> RedisServer:
+    return RedisServer(host=host, port=port, **fields)
+
+
+def rabbitmq(management: str = "http://rabbit:15672", **fields: Any) -> RabbitMQ:
+    said = {"virtual_host": "/", "username": "guest", "password": "guest", **fields}
+    return RabbitMQ(management=tuple(management.split()), **said)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        pytest.param("redis://redis.shop", Redis(servers=(server(),)), id="a host alone has kombu's port and database"),
+        pytest.param("redis://", Redis(servers=(server("127.0.0.1"),)), id="no host is this machine"),
+        pytest.param("redis://redis.shop:6380/5", Redis(servers=(server(port=6380, database=5),)), id="a database"),
+        pytest.param(
+            "redis://shop:p%40ss%2Fw%3B@redis.shop/0",
+            Redis(servers=(server(username="shop", password="p@ss/w;"),)),
+            id="credentials are %-encoded",
+        ),
+        pytest.param("redis://:word@redis.shop", Redis(servers=(server(password="word"),)), id="a password alone"),
+        pytest.param(
+            "redis://a/1;redis://:word@b:7000/2",
+            Redis(servers=(server("a", database=1), server("b", 7000, database=2, password="word"))),
+            id="alternatives stand each for itself",
+        ),
+        pytest.param(
+            "rediss://redis.shop",
+            Redis(servers=(server(tls={"ssl_cert_reqs": "none"}),)),
+            id="TLS without options checks nothing, as kombu does",
+        ),
+        pytest.param(
+            "rediss://redis.shop/0?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs=/ca.crt&ssl_check_hostname=false",
+            Redis(
+                servers=(
+                    server(tls={"ssl_cert_reqs": "required", "ssl_ca_certs": "/ca.crt", "ssl_check_hostname": False}),
+                )
+            ),
+            id="TLS with kombu's options",
+        ),
+        pytest.param(
+            "redis://redis.shop?ssl_cert_reqs=required",
+            Redis(servers=(server(tls={"ssl_cert_reqs": "required"}),)),
+            id="an option of TLS switches it on",
+        ),
+        pytest.param("redis://[::1]:6380/1", Redis(servers=(server("::1", 6380, database=1),)), id="an IPv6 address"),
+        pytest.param(
+            "sentinel://:word@a:1/3;sentinel://b",
+            Sentinels(sentinels=(server("a", 1, database=3, password="word"), server("b", 26379)), master_name=None),
+            id="sentinels, database and password from the first",
+        ),
+        pytest.param(
+            "sentinel://a:1/0?master_name=shop",
+            Sentinels(sentinels=(server("a", 1),), master_name="shop"),
+            id="the master's name",
+        ),
+        pytest.param("amqp://rabbit", rabbitmq(), id="RabbitMQ's defaults are guest's"),
+        pytest.param(
+            "pyamqp://shop:w%20rd@rabbit:5673/orders",
+            rabbitmq(virtual_host="orders", username="shop", password="w rd"),
+            id="a virtual host; the port of AMQP says nothing of the API's",
+        ),
+        pytest.param("amqp://rabbit//", rabbitmq(), id="two slashes are the virtual host /"),
+        pytest.param("amqp://rabbit/%2Forders", rabbitmq(virtual_host="/orders"), id="a %-encoded slash stays"),
+        pytest.param(
+            "amqps://rabbit?ssl_cert_reqs=none;amqps://other",
+            rabbitmq("https://rabbit:15671 https://other:15671", tls={"ssl_cert_reqs": "none"}),
+            id="TLS has a port of its own",
+        ),
+    ],
+)
+def test_reads_a_url_as_kombu_does(url: str, address: urls.Address) -> None:
+    assert urls.parse(url) == address
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        pytest.param("", "the broker URL is empty", id="nothing"),
+        pytest.param("secret", "the broker URL has no scheme", id="no URL at all"),
+        pytest.param("sqs://:secret@", "queues of sqs:// brokers cannot be read", id="another kind of broker"),
+        pytest.param("redis+socket:///secret", r"queues of redis\+socket:// brokers", id="a socket in another pod"),
+        pytest.param("redis://:sec/ret@host", "cannot be taken apart", id="a password with a bare slash"),
+        pytest.param("redis://shop:12/secret@host", "is the number of a database", id="a password like a port"),
+        pytest.param("redis://host/secret", "is the number of a database", id="a database with a name"),
+        pytest.param("redis://host?ssl_cert_reqs=secret", "must be none, optional or required", id="a wrong option"),
+        pytest.param("redis://host?ssl_ciphers=secret", "does not know the option ssl_ciphers", id="an unknown one"),
+        pytest.param("redis://a;amqp://:secret@b", "mixes redis:// and amqp://", id="two kinds of brokers"),
+        pytest.param("redis://h?credential_provider=secret", "code of the application", id="credentials by code"),
+    ],
+)
+def test_refuses_a_url_without_showing_it(url: str, sentence: str) -> None:
+    with pytest.raises(UnusableURL, match=sentence) as refusal:
+        urls.parse(url)
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("url", ["redis://u:secret@h", "sentinel://:secret@h", "amqp://u:secret@h"])
+def test_shows_no_password_of_an_address(url: str) -> None:
+    assert "secret" not in repr(urls.parse(url))
