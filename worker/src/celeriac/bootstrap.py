@@ -72,7 +72,11 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
     if delivered is not None:
         delivered.holdings.on_buried = reports.buried(sentry)
     vitals = Vitals(stalled_seconds=config.liveness.stalled_seconds, drain_timeout_seconds=config.drain.timeout_seconds)
-    metrics = WorkerMetrics(vitals.observe, count_here(), namespace=config.pool.namespace, pool=config.pool.name)
+    counted = count_here()
+    metrics = WorkerMetrics(vitals.observe, counted, namespace=config.pool.namespace, pool=config.pool.name)
+    if delivered is not None:
+        full_name = f"{config.pool.namespace}/{config.pool.name}"
+        delivered.tell_figures(full_name, worker=lambda: vitals.worker, counted=counted)
     described = {
         **who,
         "version": version(),
@@ -110,6 +114,8 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
     try:
         return run_celery(app, settings.celery_arguments(config, environment))
     finally:
+        if delivered is not None:
+            delivered.holdings.leave()
         sentry.flush()
         health.stop()
 

@@ -20,8 +20,11 @@ from celeriac.outcomes import Outcome
 from celeriac.prefork import remember_sent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from celeriac.contract import Config
     from celeriac.holdings import Holdings
+    from celeriac.metrics.tally import Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +68,13 @@ class Delivery:
         logger.warning("no task named %s on this worker: its message goes back in %g s", name, delay)
         self.holdings.give_back_later(delivery, delay, Outcome.UNKNOWN_TASK, f"no task named {name} on this worker")
         return True
+
+    def tell_figures(self, pool: str, *, worker: Callable[[], Any], counted: Callable[[], Snapshot]) -> None:
+        """Tell the operator's autoscaler what this worker does; see `Figures` for the arguments."""
+        from celeriac.figures import Figures
+
+        options = self.app.conf.broker_transport_options or {}
+        self.holdings.figures = Figures(pool, options, worker=worker, counted=counted)
 
     def close(self) -> None:
         """Stop renewing leases; for tests, since a worker's process ends anyway."""

@@ -19,6 +19,7 @@ the same name is never taken for its predecessor.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -26,13 +27,17 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celeriac import counts, keys, outcomes, scripts, taking
 from celeriac.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from celeriac.figures import Figures
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +98,8 @@ class Holdings:
         """Whether a delivery outlives the connection it came by: its task runs on while the worker reconnects."""
         self.is_leaving: Callable[[], bool] = lambda: False
         """Whether this worker starts no more tasks."""
+        self.figures: Figures | None = None
+        """What is told the autoscaler with each renewal; `None`: nothing."""
         self.lost_count = 0
         self._connect = connect
         self._client: Any = None
@@ -104,6 +111,8 @@ class Holdings:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self._is_failing = False
+        self._has_said_refused = False
 
     # --- what is held
 
@@ -285,6 +294,15 @@ class Holdings:
         """Stop renewing. What is still held then expires."""
         self._stopped.set()
 
+    def leave(self) -> None:
+        """Stop renewing, and be counted among the pool's workers no more. Without Redis that takes two leases."""
+        self.stop()
+        if self._thread is not None:
+            self._thread.join(1)  # else its last word might come after this one
+        if self.figures is not None and not self._is_failing and self._client is not None:
+            with contextlib.suppress(OSError, RedisError):
+                self.client.hdel(self.figures.workers_key, self.identity)
+
     def run_once(self) -> Round:
         """Renew every lease once, put back what has expired, give back what was to be given back by now."""
         if self._unsettled:
@@ -301,11 +319,12 @@ class Holdings:
         done = Round(renewed=sum(map(len, ids.values())))
         if not queues:
             return done
-        args: list[Any] = [int(self.lease_seconds * 1000), EXPIRED_AT_ONCE]
+        args: list[Any] = [int(self.lease_seconds * 1000), EXPIRED_AT_ONCE, *self._says()]
         for queue in queues:
             args += [len(ids[queue]), *ids[queue]]
         names = self._pairs(queues) + [keys.line(queue, prefix=self.prefix) for queue in queues]
-        lost, expired = scripts.RENEW.run(self.client, names, args)
+        lost, expired, refused = scripts.RENEW.run(self.client, names, args)
+        self._note_refused(_text(refused))
         # What was settled while the script ran is not lost.
         done.lost = [text for item in lost if (text := _text(item)) in self._held]
         self.note_lost(done.lost)
@@ -319,6 +338,19 @@ class Holdings:
         self.give_back_delayed()
         return done
 
+    def _says(self) -> list[Any]:
+        """What the script writes down for the autoscaler."""
+        if self.figures is None:
+            return [""] * 6
+        self.figures.note_runtimes()
+        key, number, entry = self.figures.say()
+        return [key, self.identity, number, entry, self.figures.layout_key, self.figures.layout]
+
+    def _note_refused(self, why: str) -> None:
+        if why and not self._has_said_refused:
+            self._has_said_refused = True
+            logger.warning("Redis does not take this worker's figures: the autoscaler does not know them (%s)", why)
+
     def give_back_delayed(self, *, at_once: bool = False) -> None:
         """Give back what is due by `give_back_later`; with `at_once` all of it, for a worker that leaves."""
         now = time.monotonic()
@@ -328,14 +360,15 @@ class Holdings:
                 self.give_back([delivery], outcome, why)
 
     def _run(self) -> None:
-        was_failing = False
-        while not self._stopped.wait(self.interval_seconds):
+        # The first round is for the autoscaler, which learns at once that there is a worker.
+        while not self._stopped.is_set():
             error = self._attempt()
-            if error is not None and not was_failing:
+            if error is not None and not self._is_failing:
                 logger.warning("cannot renew leases: %s; trying on", error)
-            elif error is None and was_failing:
+            elif error is None and self._is_failing:
                 logger.info("leases are renewed again")
-            was_failing = error is not None
+            self._is_failing = error is not None
+            self._stopped.wait(self.interval_seconds)
 
     def _attempt(self) -> Exception | None:
         try:

@@ -2,7 +2,8 @@
 
 Every key is built here and nowhere else. Braces make a hash tag, so that keys which one script touches together
 land in one slot of a Redis Cluster. `{queue}` below stands for the queue's name as the application spells it; keys
-of the delivery carry the application's `global_keyprefix` in front, as the transport's own keys do.
+of the delivery carry the application's `global_keyprefix` in front, as the transport's own keys do. Those of a pool
+carry none: the operator, which reads them, learns the prefix there.
 
 | key | type | what | expiry |
 |---|---|---|---|
@@ -10,6 +11,8 @@ of the delivery carry the application's `global_keyprefix` in front, as the tran
 | `celeriac:leases:{queue}` | sorted set | delivery id -> end of its lease, ms, server time | when settled |
 | `celeriac:line:{queue}` | sorted set | waiting workers, by when they began to wait | a minute each |
 | `celeriac:dead:{queue}` | stream | the dead-letter queue | none; a person decides |
+| `celeriac:workers:{namespace/pool}` | hash | identity -> `<end, ms>:<number>:<figures>` | entries: two leases |
+| `celeriac:layout:{namespace/pool}` | string | JSON: how the transport names its lists | a year, renewed |
 | lock's name | string | the owner's token | the lock's timeout |
 | `celeriac:fence:{name}` | string | the last fence given out | a week after it began |
 | `celeriac:waiters:{name}` | list | waiting clients, first come first | an hour after the last one joined |
@@ -34,6 +37,9 @@ BURST_SECONDS: Final = 7 * 86_400
 COVERED_SECONDS: Final = 86_400
 WAITERS_SECONDS: Final = 3_600
 OVER_SECONDS: Final = 86_400
+WORKERS_SECONDS: Final = 3_600
+LAYOUT_SECONDS: Final = 365 * 86_400
+"""A pool may have no worker for long, and must still be found by its first message."""
 
 OVER_PREFIX: Final = "celeriac:over:"
 _LONGEST_NAME: Final = 200
@@ -62,6 +68,16 @@ def dead(queue: str, *, prefix: str = "") -> str:
 def dead_pattern(*, prefix: str = "") -> str:
     """A pattern for SCAN that finds every dead-letter queue."""
     return f"{prefix}celeriac:dead:*"
+
+
+def workers(pool: str) -> str:
+    """What the workers of a pool (`namespace/name`) say of themselves."""
+    return f"celeriac:workers:{_tag(pool)}"
+
+
+def layout(pool: str) -> str:
+    """How the application of a pool (`namespace/name`) names its lists."""
+    return f"celeriac:layout:{_tag(pool)}"
 
 
 def fence(lock: str) -> str:

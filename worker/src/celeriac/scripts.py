@@ -13,7 +13,14 @@ from typing import Any, Final
 
 from redis.exceptions import NoScriptError
 
-from celeriac.keys import FENCE_SECONDS, OVER_PREFIX, OVER_SECONDS, WAITERS_SECONDS
+from celeriac.keys import (
+    FENCE_SECONDS,
+    LAYOUT_SECONDS,
+    OVER_PREFIX,
+    OVER_SECONDS,
+    WAITERS_SECONDS,
+    WORKERS_SECONDS,
+)
 
 GRACE_MILLISECONDS: Final = 2_000
 """A waiter that has not fetched its hand-over by then is taken for dead."""
@@ -49,9 +56,26 @@ class Script:
 
 # --- delivery
 
+_SAY: Final = f"""
+-- Write down what a worker says of itself; '' or why it could not. Its key is not one of KEYS, and allowed to fail: a
+-- server whose ACL forbids it must deliver all the same. A word that was overtaken by a newer one is dropped.
+local function say(key, worker, number, entry, now, lease)
+  local known = redis.pcall('HGET', key, worker)
+  if type(known) == 'table' then return known.err end
+  local newest = known and string.match(known, '^%d+:(%d+):')
+  if newest and tonumber(newest) > tonumber(number) then return '' end
+  local due = string.format('%.0f', now + 2 * lease)
+  local said = redis.pcall('HSET', key, worker, due .. ':' .. number .. ':' .. entry)
+  if type(said) == 'table' then return said.err end
+  redis.pcall('EXPIRE', key, {WORKERS_SECONDS})
+  return ''
+end
+"""
+
 TAKE: Final = Script(
     "take",
-    """
+    _SAY
+    + """
 -- Settle deliveries that have ended and take new messages, in one step: a worker that dies at any instruction has
 -- either not taken a message, or it is held under a lease and is delivered again.
 --
@@ -60,7 +84,8 @@ TAKE: Final = Script(
 -- ARGV  queues consumed; other queues; most messages to take (0: only settle); lease in ms;
 --       prefix and first number of the new delivery ids; 'fair' (one from each queue in turn) or 'strict';
 --       'look' first whether there is any message (the lists are thought empty: one command for all) or 'take';
---       number of deliveries to settle; for each: index of its queue (from 1), its id
+--       number of deliveries to settle; for each: index of its queue (from 1), its id;
+--       and, when some of these still run: key of the pool's workers, number and text of what this one says of itself
 -- ->    {0, or 1 + the caller's place in the line (from 0) when every list was found empty: then a change of any is
 --        announced to this connection, if it tracks,
 --        {ids that were not held any more: their lease was lost},
@@ -75,6 +100,11 @@ for i = 1, settled do
   if redis.call('HDEL', KEYS[2 * queue - 1], id) == 0 then lost[#lost + 1] = id end
 end
 out[2] = lost
+local says = 10 + 2 * settled
+if ARGV[says] then
+NOW
+  say(ARGV[says], string.sub(prefix, 1, -2), ARGV[says + 1], ARGV[says + 2], now, lease)
+end
 if most == 0 or queues == 0 then return out end
 
 local line = KEYS[2 * (queues + others) + 1]
@@ -136,16 +166,38 @@ return out
 
 RENEW: Final = Script(
     "renew",
-    """
--- Renew the leases that one process holds, and find those of others that have run out.
+    _SAY
+    + f"""
+-- Renew the leases that one process holds, find those of others that have run out, and write down for the autoscaler
+-- what this worker says of itself.
 --
 -- KEYS  held, leases of each queue, then the lines of waiting workers of each queue
--- ARGV  lease in ms; most expired deliveries to return for each queue; then for each queue: count, ids
--- ->    {{ids that were not held any more: lost}, {index of the queue (from 0), id, held value, ... : expired}}
+-- ARGV  lease in ms; most expired deliveries to return for each queue;
+--       key of the pool's workers ('': it says nothing), this worker's identity, number and text of what it says,
+--       key of the pool's layout record, the record;
+--       then for each queue: count, ids
+-- ->    {{{{ids that were not held any more: lost}}, {{index of the queue (from 0), id, held value, ... : expired}},
+--        '' or why what this worker says could not be written}}
 NOW
-local lease, limit = tonumber(ARGV[1]), ARGV[2]
+local lease, limit, workers, layout, refused = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[7], ''
+if workers ~= '' then
+  refused = say(workers, ARGV[4], ARGV[5], ARGV[6], now, lease)
+  local entries = refused == '' and redis.pcall('HGETALL', workers) or {{}}
+  for i = 1, #entries, 2 do
+    local due = string.match(entries[i + 1], '^(%d+):')
+    if not due or tonumber(due) < now then redis.pcall('HDEL', workers, entries[i]) end
+  end
+  -- Written only where it is not there yet: a Redis that was emptied has it again soon, and nothing else is disturbed.
+  local left = redis.pcall('GET', layout) == ARGV[8] and redis.pcall('TTL', layout)
+  if type(left) ~= 'number' or left < {LAYOUT_SECONDS // 2} then
+    local said = redis.pcall('SET', layout, ARGV[8], 'EX', {LAYOUT_SECONDS})
+    if said.err then refused = said.err end
+  end
+end
+"""
+    + """
 local due = string.format('%.0f', now + lease)
-local lost, expired, at = {}, {}, 3
+local lost, expired, at = {}, {}, 9
 for queue = 1, #KEYS / 3 do
   -- Who died in the line is forgotten; who lives joins it again with the next question.
   redis.call('ZREMRANGEBYSCORE', KEYS[#KEYS / 3 * 2 + queue], '-inf', string.format('%.0f', now - 60000))
@@ -170,7 +222,7 @@ for queue = 1, #KEYS / 3 do
     end
   end
 end
-return {lost, expired}
+return {lost, expired, refused}
 """,
 )
 

@@ -50,6 +50,9 @@ class Take:
     """One from each queue in turn, instead of one queue after the other."""
     looks_first: bool = False
     """The lists are thought empty: all of them are asked with one command first."""
+    says: tuple[str, int, str] | None = None
+    """Key of the pool's workers, number and text of what this one says of itself; where something that is settled
+    still runs, and is not known by what is held any more."""
 
     def build(self) -> tuple[list[str], list[Any]]:
         """The script's keys and its arguments."""
@@ -63,6 +66,7 @@ class Take:
         args += ("look" if self.looks_first else "take", len(self.settle))
         for delivery, queue in self.settle:
             args += (numbers[queue], delivery)
+        args += self.says or ()
         return [*names, keys.line(min(self.queues, default=""), prefix=self.prefix), *self.lists], args
 
 

@@ -72,6 +72,8 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
         self._ending = list(self._take_ended())
         most = min(most, MOST_AT_ONCE)
         first = self.holdings.numbers(most)
+        figures = self.holdings.figures
+        says = figures.say_of({delivery for delivery, _ in self._ending}) if figures and self._ending else None
         names, args = taking.Take(
             queues=queues,
             lists=self._lists(queues),
@@ -83,6 +85,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
             first=first,
             is_fair=self.queue_order_strategy == "round_robin",
             looks_first=self.pace.expects_nothing,
+            says=says,
         ).build()
         self._asked = first, queues
         self._in_poll = connection
@@ -139,6 +142,8 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
 
     def _not_answered(self) -> None:
         self._answered()
+        if self.holdings.figures:
+            self.holdings.figures.forget()
         # What was sent to be settled may have been; settling twice is harmless, not settling is not.
         self._ended.extend(self._ending)
         self._ending = []

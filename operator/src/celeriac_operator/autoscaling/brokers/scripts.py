@@ -14,7 +14,7 @@ READ: Final = """
 --       {0, server's time in ms, and for each queue: held, ready, and for each list that is not empty: when its oldest
 --           message was published ('' where it does not say), its ETA ('': none), as 'published|eta';
 --           all of it in one text, separated by blanks,
---        entry of each worker that is not overdue, without its time}
+--        what each worker says that is not overdue, as JSON}
 -- A change of any list is announced to a connection that tracks.
 local record = redis.call('GET', KEYS[1])
 if record and record ~= ARGV[1] then return {1, record} end
@@ -40,7 +40,7 @@ for at = 3, #KEYS, lists + 1 do
 end
 local out = {0, table.concat(said, ' ')}
 for _, entry in ipairs(redis.call('HVALS', KEYS[2])) do
-  local due, rest = string.match(entry, '^(%d+):(.*)$')
+  local due, rest = string.match(entry, '^(%d+):%d+:(.*)$')
   if due and tonumber(due) > now then out[#out + 1] = rest end
 end
 return out
