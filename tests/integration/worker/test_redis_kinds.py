@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import redis
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
-from tests.integration.worker.processes import RedisServer, WorkerProcess, eventually, free_port
+from tests.integration.worker.processes import RedisServer, WorkerProcess, eventually
+from tests.integration.worker.servers import MASTER, Sentinel, make_authority, start_replica, start_tls_server
 
 from celeriac import keys
-
-MASTER = "shop"
 
 
 def notes(worker: WorkerProcess) -> list[str]:
@@ -35,34 +32,10 @@ def nothing_is_left(server: RedisServer) -> bool:
     return not server.client.exists("celery", keys.held("celery"), keys.leases("celery"))
 
 
-def run_openssl(*arguments: str, cwd: Path) -> None:
-    subprocess.run(["openssl", *arguments], cwd=cwd, check=True, capture_output=True)
-
-
 @pytest.fixture
-def authority(tmp_path: Path) -> Path:
-    """A directory with the certificate of an authority (`ca.crt`), and one that it made for 127.0.0.1 (`redis`)."""
-    it = tmp_path / "authority"
-    it.mkdir()
-    new = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    run_openssl(*new, "-x509", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.crt", "-days", "2", cwd=it)
-    run_openssl(*new, "-subj", "/CN=redis", "-keyout", "redis.key", "-out", "redis.csr", cwd=it)
-    (it / "names").write_text("subjectAltName=IP:127.0.0.1\n")
-    sign = ["x509", "-req", "-in", "redis.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial"]
-    run_openssl(*sign, "-extfile", "names", "-out", "redis.crt", "-days", "2", cwd=it)
-    return it
-
-
-@pytest.fixture
-def tls_server(tmp_path: Path, authority: Path) -> Iterator[tuple[RedisServer, str]]:
-    """A redis-server, and the URL of its port that speaks TLS."""
-    port = free_port()
-    directory = tmp_path / "tls"
-    directory.mkdir()
-    files = {"tls_cert_file": "redis.crt", "tls_key_file": "redis.key", "tls_ca_cert_file": "ca.crt"}
-    options = {name: str(authority / file) for name, file in files.items()}
-    server = RedisServer(directory, tls_port=str(port), tls_auth_clients="no", **options).start()
-    yield server, f"rediss://127.0.0.1:{port}/0?ssl_cert_reqs=required&ssl_ca_certs={authority / 'ca.crt'}"
+def tls_server(tmp_path: Path) -> Iterator[tuple[RedisServer, str]]:
+    server, url = start_tls_server(tmp_path / "tls", make_authority(tmp_path / "authority"))
+    yield server, url
     server.kill()
 
 
@@ -80,41 +53,11 @@ def test_messages_are_held_and_settled_over_tls(
     assert tracking, "it hears of messages instead of asking for them"
 
 
-class Sentinel:
-    """One sentinel that watches one master, which it may replace by itself."""
-
-    def __init__(self, directory: Path, master: RedisServer) -> None:
-        self.port = free_port()
-        config = directory / "sentinel.conf"
-        config.write_text(
-            f"bind 127.0.0.1\nport {self.port}\ndir {directory}\n"
-            f"sentinel monitor {MASTER} 127.0.0.1 {master.port} 1\n"
-            f"sentinel down-after-milliseconds {MASTER} 1000\nsentinel failover-timeout {MASTER} 5000\n"
-        )
-        with (directory / "sentinel.log").open("ab") as log:
-            self.process = subprocess.Popen(["redis-server", str(config), "--sentinel"], stdout=log, stderr=log)
-        eventually(self.replicas, what="the sentinel answers")
-
-    def replicas(self) -> bool:
-        try:
-            found: list[object] = redis.Redis(port=self.port, decode_responses=True).sentinel_slaves(MASTER)
-        except redis.RedisError:
-            return False
-        return bool(found)
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(10)
-
-
 @pytest.mark.timeout(150)
 def test_a_worker_behind_sentinel_follows_the_master(
     start_worker: StartWorker, redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    directory = tmp_path / "replica"
-    directory.mkdir()
-    replica = RedisServer(directory, replicaof=f"127.0.0.1 {redis_server.port}").start()
-    eventually(lambda: replica.client.info("replication")["master_link_status"], lambda it: it == "up", timeout=30)
+    replica = start_replica(tmp_path / "replica", redis_server)
     sentinel = Sentinel(tmp_path, redis_server)
     try:
         worker = start_worker(
