@@ -98,8 +98,8 @@ unit: $(VENV)/operator.stamp $(VENV)/worker.stamp ## unit tests of both programs
 	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q tests/unit/operator tests/unit/tools
 	@$(WORKER)/python -m pytest -q tests/unit/worker
 
-integration: $(VENV)/operator.stamp $(VENV)/worker.stamp ## against a real redis-server and a real kube-apiserver
-	@tools/ensure-packages redis-server
+integration: $(VENV)/operator.stamp $(VENV)/worker.stamp ## against a real redis-server, RabbitMQ and kube-apiserver
+	@tools/ensure-packages redis-server rabbitmq-server
 	@$(LOCALCLUSTER) programs # the first time takes minutes: with progress, and not inside a test's time limit
 	@$(LOCALCLUSTER) images celeriac-worker >/dev/null
 	@$(WORKER)/python -m pytest -q --timeout=180 -n 4 -m "not alone" tests/integration/worker tests/chaos/worker

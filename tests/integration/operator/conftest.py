@@ -18,6 +18,7 @@ from tests.integration.operator.machine import (
     running_operator,
     until,
 )
+from tests.integration.operator.rabbitmq import RabbitMQServer
 
 from localcluster.controlplane import ControlPlane
 
@@ -95,3 +96,13 @@ def operator(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with running_operator(kubeconfig, tmp_path_factory.mktemp("log")) as process:
         yield process
         assert process.stopped or process.process.poll() is None, process.text()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQServer]:
+    """One for all tests: it takes many seconds to start."""
+    server = RabbitMQServer(tmp_path_factory.mktemp("rabbitmq"))
+    try:
+        yield server.start()
+    finally:
+        server.stop()

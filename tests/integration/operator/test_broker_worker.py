@@ -140,7 +140,7 @@ async def test_a_task_that_is_acknowledged_before_it_runs_is_counted_at_every_mo
     worker = start_worker(worker=settings, delivery={"mode": "AtMostOnce"}).until_ready()
     reader = broker.connect(server.url)
     try:
-        for number in range(4):
+        for number in range(2):
             await until(worker, reader, lambda it: not it.figures.backlog and not it.figures.held)
             send(server, (str(number), 1.5, {}))
             # From here on: as fast as it goes, so that each step of the message falls between two readings some time.

@@ -12,6 +12,7 @@ workers, which have leases only on Redis, tell neither busy slots nor runtimes t
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import ssl
 from collections.abc import Mapping, Sequence
@@ -85,8 +86,9 @@ class RabbitMQBroker:
 
     async def _list(self, management: str) -> Queues:
         if self._session is None:
+            credentials = f"{self._address.username}:{self._address.password}".encode()
             self._session = aiohttp.ClientSession(
-                auth=aiohttp.BasicAuth(self._address.username, self._address.password, encoding="utf-8"),
+                headers={"Authorization": f"Basic {base64.b64encode(credentials).decode()}"},
                 timeout=aiohttp.ClientTimeout(total=READ_SECONDS),
                 connector=aiohttp.TCPConnector(ssl=self._tls),
             )
