@@ -153,6 +153,20 @@ class Sentry(Section):
     """Whether data that identifies persons may be sent."""
 
 
+class Slack(Section):
+    """Which channel is told."""
+
+    webhook_file: str
+    """Path of the file that holds the webhook's URL. It may be missing, and may change at any time."""
+
+
+class Notifications(Section):
+    """Who is told of failures by a message."""
+
+    slack: Slack
+    """Which channel is told."""
+
+
 class Document(Section):
     """What the operator tells a worker pod, in CELERIAC_CONFIG. Unknown keys are ignored, absent ones undecided."""
 
@@ -182,6 +196,8 @@ class Document(Section):
     """What the worker writes to its log."""
     sentry: Sentry | None = None
     """How failures are reported; absent: Sentry is left alone."""
+    notifications: Notifications | None = None
+    """Who is told of failures by a message; absent: nobody."""
 
     def line(self) -> str:
         """The document as the worker gets it: one line, keys in the order above, nothing that is absent."""
@@ -205,6 +221,7 @@ def build(pool: CeleryWorkerPool, *, cpu_limit: str | int | None) -> Document:
         drain=Drain(timeout_seconds=drain_seconds(spec)),
         logging=_section(Logging, spec.logging, "level", "format", "worker_format", "task_format"),
         sentry=_sentry(spec),
+        notifications=Notifications(slack=Slack(webhook_file=names.WEBHOOK_FILE)) if spec.notifications else None,
     )
 
 

@@ -13,12 +13,16 @@ WORKER_CONTAINER = "worker"
 INJECT_CONTAINER = "celeriac-inject"
 LIBRARY_VOLUME = "celeriac"
 SENTRY_VOLUME = "celeriac-sentry"
+SLACK_VOLUME = "celeriac-slack"
 HEALTH_PORT = "celeriac"
 
 LIBRARY_PATH = "/celeriac"
 SENTRY_PATH = "/run/celeriac/sentry"
 SENTRY_KEY = "dsn"
 DSN_FILE = f"{SENTRY_PATH}/{SENTRY_KEY}"
+SLACK_PATH = "/run/celeriac/slack"
+SLACK_KEY = "webhook"
+WEBHOOK_FILE = f"{SLACK_PATH}/{SLACK_KEY}"
 
 
 def deployment(pool: CeleryWorkerPool) -> str:

@@ -145,7 +145,9 @@ def secret_names(pool: CeleryWorkerPool) -> frozenset[str]:
     sentry = pool.spec.sentry
     dsn = [sentry.dsn_from.secret_key_ref.name] if sentry and sentry.dsn_from else []
     inline = [names.sentry_secret(pool)] if sentry and not sentry.dsn_from else []
-    return frozenset([*(name for name, _ in url_keys(pool)), *dsn, *inline])
+    notifications = pool.spec.notifications
+    webhook = [notifications.slack.webhook_from.secret_key_ref.name] if notifications else []
+    return frozenset([*(name for name, _ in url_keys(pool)), *dsn, *inline, *webhook])
 
 
 def running_library(deployment: Manifest | None) -> str:

@@ -43,6 +43,11 @@ class Type(Meaningful):
         "SentryConfigured",
         "The Sentry DSN is there and well-formed. Workers run in any case. Absent when the pool has no sentry section.",
     )
+    NOTIFICATIONS_CONFIGURED = (
+        "NotificationsConfigured",
+        "The webhook of the channel is there and is a URL. Workers run in any case. Absent when the pool has no "
+        "notifications section.",
+    )
 
 
 class Progress(Meaningful):
@@ -124,6 +129,15 @@ class SentryReason(Meaningful):
     NO_DSN = ("NoDSN", "The pool names no DSN, and the operator has none for all pools.")
     INVALID_DSN = ("InvalidDSN", "The value is not a Sentry DSN. No worker needs a restart.")
     NAME_CONFLICT = ("NameConflict", "The Secret for the inline DSN has a name that somebody else's Secret has.")
+    UNREADABLE = ("SecretUnreadable", "The operator may not read the Secret, so it cannot tell. Workers may.")
+
+
+class NotificationsReason(Meaningful):
+    """Reasons of NotificationsConfigured."""
+
+    CONFIGURED = ("Configured", "The webhook is there and is a URL; whether Slack takes it, the workers' logs tell.")
+    SECRET_NOT_FOUND = ("SecretNotFound", "The Secret, or the key in it, does not exist. No worker needs a restart.")
+    INVALID_WEBHOOK = ("InvalidWebhook", "The value is not the URL of a webhook. No worker needs a restart.")
     UNREADABLE = ("SecretUnreadable", "The operator may not read the Secret, so it cannot tell. Workers may.")
 
 

@@ -18,6 +18,9 @@ from typing import Any
 _DSN = re.compile(r"https?://[^\s/@:]+(:[^\s/@]+)?@[^\s/@]+(/\S*)?/[0-9]+")
 
 
+_WEBHOOK = re.compile(r"https?://[^\s/@]+/\S+")
+
+
 class Dsn(enum.Enum):
     """What a value would be worth as a Sentry DSN."""
 
@@ -32,6 +35,7 @@ class Value:
 
     digest: str
     dsn: Dsn
+    is_webhook: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +89,7 @@ def combined_digest(parts: Iterable[str]) -> str:
 
 
 def _value(uid: str, value: bytes) -> Value:
-    return Value(digest=digest(uid, value), dsn=judge_dsn(value))
+    return Value(digest=digest(uid, value), dsn=judge_dsn(value), is_webhook=is_webhook(value))
 
 
 def judge_dsn(value: bytes) -> Dsn:
@@ -94,6 +98,12 @@ def judge_dsn(value: bytes) -> Dsn:
     if not text:
         return Dsn.EMPTY
     return Dsn.WELL_FORMED if _DSN.fullmatch(text) else Dsn.MALFORMED
+
+
+def is_webhook(value: bytes) -> bool:
+    """Whether a worker could post to it. Surrounding white space is forgiven: the worker strips it."""
+    text = value.decode(errors="replace").strip()
+    return text.isascii() and _WEBHOOK.fullmatch(text) is not None
 
 
 def _decoded(text: str) -> bytes:

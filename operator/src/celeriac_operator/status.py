@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from celeriac_operator import labels, names, plan, stalled
-from celeriac_operator.conditions import broker, sentry, time_limits
+from celeriac_operator.conditions import broker, notifications, sentry, time_limits
 from celeriac_operator.conditions.statement import Answer, Statement
 from celeriac_operator.desired import deployment
 from celeriac_operator.observed import Observed, Pod
@@ -16,12 +16,13 @@ from celeriac_operator.reasons import Cause, EventReason, Meaningful, Progress, 
 from celeriac_operator.resource import Condition, Status
 from celeriac_operator.stalled import Case
 
-QUESTIONS = (broker.reachable, time_limits.enforced, sentry.configured)
+QUESTIONS = (broker.reachable, time_limits.enforced, sentry.configured, notifications.configured)
 """What else is said of a pool; each question may go unasked."""
 
 ALARMING: Mapping[Type, Answer] = {
     Type.STALLED: "True",
     Type.SENTRY_CONFIGURED: "False",
+    Type.NOTIFICATIONS_CONFIGURED: "False",
     Type.TIME_LIMITS_ENFORCED: "False",
 }
 """Conditions that are worth an event when they come to this status. That the broker is away shows in others."""

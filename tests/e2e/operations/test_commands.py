@@ -1,4 +1,4 @@
-"""Every command of the operations guide and of troubleshooting runs as it is written."""
+"""Every command of the operations guide, of troubleshooting and of notifications runs as it is written."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from demo.kubernetes import Kube
 NEEDS = ("redis.yaml",)
 GUIDE = pages.read("operations.md")
 TROUBLESHOOTING = pages.read("troubleshooting.md")
+NOTIFICATIONS = pages.read("notifications.md")
 MONITORING = install.ROOT / "tests/integration/tools/monitoring-definitions.yaml"
 LOOK = "/app/.venv/bin/python -c 'import reports'"  # the same in the examples' image
 MY_APP = "my-app"  # the pages' namespace, with the pages' pool
@@ -22,7 +23,7 @@ MY_APP = "my-app"  # the pages' namespace, with the pages' pool
 @pytest.fixture
 def folder(images: Mapping[str, str], tmp_path: Path) -> Path:
     """A checkout as the reader has it, with the files that the guide tells them to write."""
-    pages.write_files(GUIDE, tmp_path, images)
+    pages.write_files(GUIDE + NOTIFICATIONS, tmp_path, images)
     return tmp_path
 
 
@@ -52,7 +53,7 @@ def as_it_was(kube: Kube, images: Mapping[str, str]) -> Iterator[None]:
     kube.kubectl("label", "namespace", install.OPERATOR_NAMESPACE, level)
 
 
-@pytest.mark.parametrize("page", [GUIDE, TROUBLESHOOTING], ids=["operations", "troubleshooting"])
+@pytest.mark.parametrize("page", [GUIDE, TROUBLESHOOTING, NOTIFICATIONS])
 def test_every_line_of_a_console_block_is_a_command(page: list[pages.Block]):
     lines = pages.console_lines(page) + pages.console_lines(page, is_run=False)
     assert [line for line in lines if not line.startswith(pages.PROMPT)] == []
@@ -79,7 +80,7 @@ def test_the_commands_of_the_guide_run_in_their_order(kube: Kube, folder: Path, 
     )
 
 
-def test_the_commands_of_troubleshooting_run(
+def test_the_commands_of_troubleshooting_and_of_notifications_run(
     kube: Kube, images: Mapping[str, str], folder: Path, readers_cluster: Kube
 ):
     # Its reader is in the pool's namespace.
@@ -88,7 +89,7 @@ def test_the_commands_of_troubleshooting_run(
     kube.kubectl(f"--kubeconfig={here}", "config", "set-context", "--current", f"--namespace={MY_APP}")
     lines = [
         pages.with_images(line, images).replace("python -c 'import my_app.celery'", LOOK)
-        for line in pages.console_lines(TROUBLESHOOTING)
+        for line in pages.console_lines(TROUBLESHOOTING + NOTIFICATIONS)
     ]
     said = dict(pages.run(lines, folder, {**kube.programs.environment, "KUBECONFIG": str(here)}))
     assert any("my-tasks" in text for command, text in said.items() if command.startswith("kubectl get cwp"))

@@ -240,6 +240,17 @@ RULES = [
         "is not a Sentry environment",
         sentry={"dsn": "https://k@h/1", "environment": "None"},
     ),
+    refused("notifications without anybody to tell", "spec.notifications.slack: Required value", notifications={}),
+    refused(
+        "a channel without a webhook",
+        "spec.notifications.slack.webhookFrom: Required value",
+        notifications={"slack": {}},
+    ),
+    refused(
+        "a webhook in the clear",
+        ".spec.notifications.slack.webhook: field not declared in schema",
+        notifications={"slack": {"webhook": "https://hooks.slack.example/services/T0/B0/x"}},
+    ),
     refused("an empty release", "is not a Sentry release", sentry={"dsn": "https://k@h/1", "release": ""}),
     refused(
         "more than every task traced",

@@ -18,6 +18,7 @@ PLANTED = {
     "named": "https://planted-named@sentry.example/1",
     "inline": "https://planted-inline@sentry.example/2",
     "malformed": "planted-malformed",
+    "webhook": "https://hooks.slack.example/services/planted-webhook",
     "default": "https://planted-default@sentry.example/3",
 }
 
@@ -83,12 +84,15 @@ def test_planted_secrets_are_nowhere_but_in_secrets(api: Api, place: Place, kube
     ) as operator:
         place.secret("redis", broker=PLANTED["broker"], results=PLANTED["results"])
         place.secret("sentry", dsn=PLANTED["named"])
+        place.secret("slack", url=PLANTED["webhook"])
         place.pool("good", **broker, **results, sentry={"dsnFrom": {"secretKeyRef": {"name": "sentry", "key": "dsn"}}})
-        place.pool("inline", sentry={"dsn": PLANTED["inline"]})
+        webhook = {"webhookFrom": {"secretKeyRef": {"name": "slack", "key": "url"}}}
+        place.pool("inline", sentry={"dsn": PLANTED["inline"]}, notifications={"slack": webhook})
         place.pool("default", sentry={})
         place.pool("bad", **broker, sentry={"dsn": PLANTED["inline"]}, template={"spec": {"nodeSelectors": {}}})
         for name in ("good", "inline", "default"):
             place.await_reason("SentryConfigured", "True Configured", name)
+        place.await_reason("NotificationsConfigured", "True Configured", "inline")
         place.await_reason("Stalled", "True InvalidTemplate", "bad")
         until("pods", place.pods, lambda seen: len(seen) == 3)
         (pod,) = (each for each in place.pods() if each["metadata"]["labels"]["celeriac.dev/pool"] == "good")
@@ -103,6 +107,8 @@ def test_planted_secrets_are_nowhere_but_in_secrets(api: Api, place: Place, kube
         place.secret("redis", broker=f"{PLANTED['broker']}2", results=PLANTED["results"])
         place.secret("sentry", dsn=PLANTED["malformed"])
         place.await_reason("SentryConfigured", "False InvalidDSN", "good")
+        place.secret("slack", url="planted-no-url")
+        place.await_reason("NotificationsConfigured", "False InvalidWebhook", "inline")
         api.delete("Secret", place.namespace, "redis")
         api.delete("Secret", place.namespace, "inline-sentry")
         until("Secret again", lambda: place.get("Secret", "inline-sentry"))

@@ -189,7 +189,11 @@ def some_facts(*, uid: str = "secret-uid", owner_uid: str = "", owner: str = "",
         owner_uid=owner_uid,
         owner=owner,
         values={
-            key: secrets.Value(digest=secrets.digest(uid, value.encode()), dsn=secrets.judge_dsn(value.encode()))
+            key: secrets.Value(
+                digest=secrets.digest(uid, value.encode()),
+                dsn=secrets.judge_dsn(value.encode()),
+                is_webhook=secrets.is_webhook(value.encode()),
+            )
             for key, value in values.items()
         },
     )

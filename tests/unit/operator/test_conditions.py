@@ -17,7 +17,7 @@ from tests.unit.operator.factories import (
     some_facts,
 )
 
-from celeriac_operator.conditions import broker, sentry, time_limits
+from celeriac_operator.conditions import broker, notifications, sentry, time_limits
 from celeriac_operator.conditions.statement import Statement
 from celeriac_operator.plan import Conflict, Plan
 from celeriac_operator.resource import CeleryWorkerPool
@@ -133,6 +133,48 @@ def test_sentry_configured_of_a_pool_that_names_no_dsn_when_the_operator(
 
 def test_a_pool_without_sentry_says_nothing_about_it() -> None:
     assert sentry.configured(a_case(seen(a_pool()))) is None
+
+
+SLACK = {"notifications": {"slack": {"webhookFrom": {"secretKeyRef": {"name": "slack", "key": "url"}}}}}
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        pytest.param(
+            some_facts(url="https://hooks.slack.example/services/T0/B0/x\n"),
+            ("True", "Configured", "the webhook is in key url of Secret slack"),
+            id="the webhook is there",
+        ),
+        pytest.param(
+            ABSENT,
+            ("False", "SecretNotFound", "Secret slack does not exist: nobody is told"),
+            id="the Secret does not exist",
+        ),
+        pytest.param(
+            some_facts(other="x"),
+            ("False", "SecretNotFound", "Secret slack has no key url: nobody is told"),
+            id="the key does not exist",
+        ),
+        pytest.param(
+            some_facts(url="T0/B0/x"),
+            ("False", "InvalidWebhook", "key url of Secret slack is not the URL of a webhook: nobody is told"),
+            id="the value is no URL",
+        ),
+        pytest.param(
+            UNREADABLE,
+            ("Unknown", "SecretUnreadable", "the operator may not read Secret slack"),
+            id="the operator may not read it",
+        ),
+    ],
+)
+def test_notifications_configured_when(facts: Any, expected: tuple[str, str, str]) -> None:
+    what = seen(a_pool(**SLACK), facts={"slack": facts})
+    assert shown(notifications.configured(a_case(what))) == expected
+
+
+def test_a_pool_without_notifications_says_nothing_about_them() -> None:
+    assert notifications.configured(a_case(seen(a_pool()))) is None
 
 
 BROKER = {"broker": {"urlFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}}}

@@ -42,6 +42,7 @@ FULL: dict[str, Any] = {
         "workerFormat": "[%(asctime)s:%(levelname)s] [%(task_name)s] %(message)s",
         "taskFormat": "[%(asctime)s:%(levelname)s] Task %(task_name)s[%(task_id)s]: %(message)s",
     },
+    "notifications": {"slack": {"webhookFrom": {"secretKeyRef": {"name": "slack", "key": "url"}}}},
     "sentry": {
         "dsnFrom": {"secretKeyRef": {"name": "sentry", "key": "dsn"}},
         "environment": "production",

@@ -15,6 +15,16 @@ from celeriac_operator.generate import crd
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = crd.build_schema()
+KINDS = (
+    reasons.Type,
+    reasons.Progress,
+    reasons.Cause,
+    reasons.BrokerReason,
+    reasons.LimitReason,
+    reasons.SentryReason,
+    reasons.NotificationsReason,
+    reasons.EventReason,
+)
 
 
 def fields(node: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -110,13 +120,11 @@ def test_a_new_pool_is_born_not_ready() -> None:
 
 def test_the_pages_name_every_word() -> None:
     page = (ROOT / "docs/reference/conditions.md").read_text()
-    words = [reasons.Type, reasons.Progress, reasons.Cause, reasons.SentryReason, reasons.EventReason]
-    assert all(f"| `{word.value}` | {word.meaning} |" in page for kind in words for word in kind)
+    assert all(f"| `{word.value}` | {word.meaning} |" in page for kind in KINDS for word in kind)
     page = (ROOT / "docs/reference/labels.md").read_text()
     assert all(f"`{name}`" in page for name in (*labels.LABELS, *labels.ANNOTATIONS))
 
 
 def test_every_reason_is_a_word_that_kubernetes_takes() -> None:
     pattern = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
-    kinds = [reasons.Type, reasons.Progress, reasons.Cause, reasons.SentryReason, reasons.EventReason]
-    assert all(re.match(pattern, word.value) for kind in kinds for word in kind)
+    assert all(re.match(pattern, word.value) for kind in KINDS for word in kind)

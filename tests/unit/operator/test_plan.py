@@ -318,6 +318,11 @@ def test_an_apply_names_the_object_it_means() -> None:
         pytest.param({}, set(), id="none"),
         pytest.param(BROKER, {"redis"}, id="the broker's"),
         pytest.param({"sentry": {"dsnFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}}, {"s"}, id="the DSN's"),
+        pytest.param(
+            {"notifications": {"slack": {"webhookFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}}},
+            {"s"},
+            id="the webhook's",
+        ),
         pytest.param(INLINE, {"emails-sentry"}, id="the one of an inline DSN"),
         pytest.param({"sentry": {}}, {"emails-sentry"}, id="the one of the operator's DSN"),
         pytest.param({**BROKER, "resultBackend": BROKER["broker"]}, {"redis"}, id="one named twice"),

@@ -58,6 +58,7 @@ def test_the_full_golden_document_is_read_key_by_key() -> None:
             traces_sample_rate=1.0,
             send_default_pii=True,
         ),
+        notifications=contract.Notifications(slack=contract.Slack(webhook_file="/run/celeriac/slack/webhook")),
     )
 
 
@@ -125,6 +126,11 @@ def test_what_the_minimal_golden_document_leaves_open_stays_open() -> None:
             id="a word where a flag belongs",
         ),
         pytest.param(a_document(sentry={}), "sentry.dsnFile is missing", id="a sentry section without a DSN file"),
+        pytest.param(
+            a_document(notifications={"slack": {}}),
+            "notifications.slack.webhookFile is missing",
+            id="a channel without a webhook file",
+        ),
         pytest.param(a_document(logging={"level": "info"}), "logging.level is", id="a log level in lower case"),
     ],
 )
@@ -135,8 +141,8 @@ def test_a_bad_document_gets_a_sentence_for(document: str, sentence: str) -> Non
 
 
 def test_unknown_keys_are_collected_with_a_suggestion_and_the_rest_is_read() -> None:
-    config = contract.parse(a_document(notifications={}, worker__maxTaskPerChild=3, worker__prefetch=2))
-    assert config.unknown_keys == ("notifications", "worker.maxTaskPerChild (did you mean maxTasksPerChild?)")
+    config = contract.parse(a_document(audit={}, worker__maxTaskPerChild=3, worker__prefetch=2))
+    assert config.unknown_keys == ("audit", "worker.maxTaskPerChild (did you mean maxTasksPerChild?)")
     assert config.worker.prefetch == 2
 
 

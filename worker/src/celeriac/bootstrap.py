@@ -67,10 +67,10 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
     formatter = logs.build_formatter(config.logging, always=who, own=own, color=sys.stderr.isatty())
     logs.install(formatter, config.logging)
     warn_once_logging_stands(config, laid)
-    sentry = start_sentry(config, who)
+    reporter = start_reporting(config, environment, who)
     delivered = delivery.install(app, config, pod=environment.pod_name)
     if delivered is not None:
-        delivered.holdings.on_buried = reports.buried(sentry)
+        delivered.holdings.on_buried = reports.buried(reporter)
     vitals = Vitals(stalled_seconds=config.liveness.stalled_seconds, drain_timeout_seconds=config.drain.timeout_seconds)
     counted = count_here()
     metrics = WorkerMetrics(vitals.observe, counted, namespace=config.pool.namespace, pool=config.pool.name)
@@ -84,12 +84,12 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
         "node": settings.node_name(config, environment),
     }
     health = HealthServer(config.liveness.port, vitals.observe, described, metrics.render)
-    drain = Drain(vitals, config.drain.timeout_seconds, flush=sentry.flush)
+    drain = Drain(vitals, config.drain.timeout_seconds, flush=reporter.flush)
     reaper = Reaper(lambda: pool_processes(getattr(vitals.worker, "pool", None)))
     parts = consumer.ConsumerParts(
         vitals=vitals,
         retry=settings.retries(config, own),
-        reporter=sentry,
+        reporter=reporter,
         prefetch_window=prefetch_window(config, own, laid),
         on_giving_up=partial(give_up, environment=environment),
         begin_drain=drain.begin,
@@ -97,12 +97,12 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
     )
     install_events(app)
     app.conf.worker_consumer = consumer.consumer_class(stock_class(app.conf.worker_consumer), parts)
-    reports.install_unknown_tasks(sentry)
+    reports.install_unknown_tasks(reporter)
     once_built(lambda worker: setattr(vitals, "worker", worker))
     published.install()
     once_set_up(
         lambda: application.install_task_loggers(app),
-        lambda: reports.install_requests(app, sentry),
+        lambda: reports.install_requests(app, reporter),
         lambda: counted_requests.install(app),
         lambda: examination.warn(app, config, environment, own),
     )
@@ -116,7 +116,7 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
     finally:
         if delivered is not None:
             delivered.holdings.leave()
-        sentry.flush()
+        reporter.flush()
         health.stop()
 
 
@@ -178,17 +178,25 @@ def warn_once_logging_stands(config: Config, laid: list[Setting]) -> None:
     signals.celeryd_after_setup.connect(warn, weak=False, dispatch_uid="celeriac-warnings")
 
 
-def start_sentry(config: Config, tags: Mapping[str, str]) -> Any:
-    """Reporting as the pool says; without a `sentry` section a reporter that does nothing."""
-    from celeriac.reports import NoReporter
+def start_reporting(config: Config, environment: Environment, who: Mapping[str, str]) -> Any:
+    """Whoever is to hear of failures: Sentry, a channel in Slack, both or nobody, as the pool says."""
+    from celeriac.reports import Reporters
 
-    if config.sentry is None:
-        return NoReporter()
-    from celeriac.sentry import Sentry
+    reporters: list[Any] = []
+    if config.sentry is not None:
+        from celeriac.sentry import Sentry
 
-    sentry = Sentry(config.sentry, tags)
-    sentry.start()
-    return sentry
+        sentry = Sentry(config.sentry, who)
+        sentry.start()
+        reporters.append(sentry)
+    if config.notifications.slack is not None:
+        from celeriac.notifications.grouping import Origin
+        from celeriac.notifications.slack import Slack
+
+        slack = Slack(config.notifications.slack.webhook_file, Origin(**who), secrets=environment.urls())
+        slack.start()
+        reporters.append(slack)
+    return Reporters(reporters)
 
 
 def prefetch_window(config: Config, own: Own, laid: list[Setting]) -> Callable[[Any], int | None]:

@@ -138,6 +138,20 @@ class Sentry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Slack:
+    """Which channel is told of failures; the webhook's URL is in a file, so that it can be renewed, too."""
+
+    webhook_file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notifications:
+    """Who is told of failures by a message."""
+
+    slack: Slack | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole document. Sections are always there; what the pool left open in them is `None`."""
 
@@ -155,6 +169,7 @@ class Config:
     logging: Logging = Logging()
     sentry: Sentry | None = None
     """`None`: the pool has no `sentry` section, and the application's own set-up is left alone."""
+    notifications: Notifications = Notifications()
     unknown_keys: tuple[str, ...] = ()
     """Keys that this version of the library does not know, as dotted paths, with a suggestion where one is near."""
 
@@ -237,6 +252,7 @@ def parse(document: str) -> Config:
         drain=_drain(root.section("drain", required=True)),
         logging=_logging(root.section("logging")),
         sentry=_sentry(root.section("sentry")) if root.has("sentry") else None,
+        notifications=_notifications(root.section("notifications")),
     )
     root.close()
     return _with_unknown_keys(config, unknown)
@@ -348,3 +364,13 @@ def _sentry(section: Section) -> Sentry:
     )
     section.close()
     return sentry
+
+
+def _notifications(section: Section) -> Notifications:
+    slack = None
+    if section.has("slack"):
+        inner = section.section("slack")
+        slack = Slack(webhook_file=inner.text("webhookFile", required=True))
+        inner.close()
+    section.close()
+    return Notifications(slack=slack)

@@ -3,19 +3,21 @@
 A task's own exception is reported where it is raised, by the Sentry SDK's integration. A task that is killed cannot
 report anything: the hard time limit, a lost process (SIGKILL, out of memory) and a message that no task can take are
 seen by Celery's parent process alone. This module hooks into Celery's own extension points there (`Task.Request` and
-the consumer class) and tells a reporter of each such failure exactly once. It knows nothing of Sentry.
+the consumer class) and tells a reporter of each such failure exactly once. What a task has raised comes to the parent
+too, whatever pool runs it; it is told apart, for reporters that do not listen in the children. This module knows
+nothing of Sentry, or of who else listens.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # missing from the stubs
 from celery import signals
-from celery.exceptions import NotRegistered, TimeLimitExceeded, WorkerLostError
+from celery.exceptions import Ignore, NotRegistered, Reject, Retry, TimeLimitExceeded, WorkerLostError
 from celery.worker import state
 from kombu.utils.imports import symbol_by_name
 
@@ -45,20 +47,35 @@ class Reporter(Protocol):
     """Whoever wants to know; must not raise."""
 
     def report(self, failure: Failure) -> None:
-        """Take note of one failure."""
+        """Take note of a failure that only the parent process has seen."""
+
+    def raised(self, failure: Failure) -> None:
+        """Take note of what a task has raised, and what its own process may have reported."""
 
     def flush(self) -> None:
         """Send what is waiting, within seconds."""
 
 
-class NoReporter:
-    """For a pool that reports nowhere."""
+class Reporters:
+    """Tells all of them, one after the other; of none, nobody."""
+
+    def __init__(self, reporters: Sequence[Reporter]) -> None:
+        self.reporters = tuple(reporters)
 
     def report(self, failure: Failure) -> None:
-        """Nobody wants to know."""
+        """Tell everybody of a failure that only the parent process has seen."""
+        for reporter in self.reporters:
+            reporter.report(failure)
+
+    def raised(self, failure: Failure) -> None:
+        """Tell everybody of what a task has raised."""
+        for reporter in self.reporters:
+            reporter.raised(failure)
 
     def flush(self) -> None:
-        """Nothing waits."""
+        """Have everybody send what is waiting, within seconds each."""
+        for reporter in self.reporters:
+            reporter.flush()
 
 
 def queue_of(delivery_info: Any) -> str | None:
@@ -122,8 +139,12 @@ class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chos
         # Celery tells of a hard time limit here first and in on_timeout then: one failure all the same.
         if isinstance(error, TimeLimitExceeded):
             self._report(error, "hard-time-limit")
-        elif isinstance(error, (WorkerLostError, SystemExit, KeyboardInterrupt)) and not self._was_intended():
+        elif self._was_intended():
+            pass
+        elif isinstance(error, (WorkerLostError, SystemExit, KeyboardInterrupt)):
             self._report(_as_lost(error), "worker-lost")
+        elif not isinstance(error, (Retry, Ignore, Reject)) and not self._was_expected(error):
+            self._tell(self.reporter.raised, error, "exception")
         return result
 
     def _success_was_stored(self) -> Any:
@@ -135,11 +156,18 @@ class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chos
     def _was_intended(self) -> bool:
         return bool(self._had_succeeded or self._already_cancelled or self._already_revoked or state.should_terminate)
 
+    def _was_expected(self, error: BaseException) -> bool:
+        throws = self.task.throws
+        return bool(throws) and isinstance(error, throws)
+
     def _report(self, error: BaseException, kind: str) -> None:
+        self._tell(self.reporter.report, error, kind)
+
+    def _tell(self, tell: Callable[[Failure], None], error: BaseException, kind: str) -> None:
         if self._reported:
             return
         self._reported = True
-        self.reporter.report(
+        tell(
             Failure(
                 error=error,
                 kind=kind,

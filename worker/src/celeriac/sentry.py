@@ -106,6 +106,9 @@ class Sentry:
         except Exception:  # reporting must never be the reason that a worker fails
             logger.warning("sentry: could not report %s of %s", failure.kind, failure.task_name, exc_info=True)
 
+    def raised(self, failure: Failure) -> None:
+        """Nothing: the SDK's integration has reported it in the process that raised it."""
+
     def flush(self, seconds: float = FLUSH_SECONDS) -> None:
         """Send what is waiting, for at most so long."""
         if self._sdk is not None:

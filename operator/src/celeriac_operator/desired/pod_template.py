@@ -29,7 +29,7 @@ RESTRICTED: Mapping[str, Any] = {"allowPrivilegeEscalation": False, "capabilitie
 """With the pod's own security context, what Pod Security's level `restricted` asks of a container."""
 
 READABLE_BY_ALL = 0o444
-"""The application's user is not known, and reads the DSN."""
+"""The application's user is not known, and reads the DSN and the webhook."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +70,13 @@ def build(pool: CeleryWorkerPool, choices: Choices) -> Manifest:
 def _base(pool: CeleryWorkerPool, choices: Choices) -> Manifest:
     spec = pool.spec
     inject = spec.inject == "Always"
-    volumes = [*([_library_volume()] if inject else []), *_sentry_volumes(pool)]
+    volumes = [*([_library_volume()] if inject else []), *_sentry_volumes(pool), *_slack_volumes(spec)]
     digest = {labels.SECRETS_DIGEST: choices.secrets_digest} if choices.secrets_digest else {}
     return {
         "metadata": {"labels": labels.owned(pool), **({"annotations": digest} if digest else {})},
         "spec": {
             **({"initContainers": [_inject_container(choices)]} if inject else {}),
-            "containers": [_worker_container(spec, inject=inject, mounts_sentry=spec.sentry is not None)],
+            "containers": [_worker_container(spec, inject=inject)],
             **({"volumes": volumes} if volumes else {}),
             "terminationGracePeriodSeconds": contract.drain_seconds(spec) + DRAIN_MARGIN_SECONDS,
             "automountServiceAccountToken": False,
@@ -87,13 +87,15 @@ def _base(pool: CeleryWorkerPool, choices: Choices) -> Manifest:
     }
 
 
-def _worker_container(spec: Spec, *, inject: bool, mounts_sentry: bool) -> Manifest:
+def _worker_container(spec: Spec, *, inject: bool) -> Manifest:
     start = [f"{names.LIBRARY_PATH}/launch.py"] if inject else ["-m", "celeriac"]
     mounts = []
     if inject:
         mounts.append({"name": names.LIBRARY_VOLUME, "mountPath": names.LIBRARY_PATH, "readOnly": True})
-    if mounts_sentry:
+    if spec.sentry is not None:
         mounts.append({"name": names.SENTRY_VOLUME, "mountPath": names.SENTRY_PATH, "readOnly": True})
+    if spec.notifications is not None:
+        mounts.append({"name": names.SLACK_VOLUME, "mountPath": names.SLACK_PATH, "readOnly": True})
     env_from = [each.model_dump(by_alias=True, exclude_none=True) for each in spec.env_from]
     resources = spec.resources.model_dump(by_alias=True, exclude_none=True) if spec.resources else {}
     return {
@@ -166,14 +168,34 @@ def _sentry_volumes(pool: CeleryWorkerPool) -> list[Manifest]:
         name, key = sentry.dsn_from.secret_key_ref.name, sentry.dsn_from.secret_key_ref.key
     else:
         name, key = names.sentry_secret(pool), names.SENTRY_KEY
+    return [_secret_volume(names.SENTRY_VOLUME, _Mounted(secret=name, key=key, path=names.SENTRY_KEY))]
+
+
+def _slack_volumes(spec: Spec) -> list[Manifest]:
+    if spec.notifications is None:
+        return []
+    source = spec.notifications.slack.webhook_from.secret_key_ref
+    return [_secret_volume(names.SLACK_VOLUME, _Mounted(secret=source.name, key=source.key, path=names.SLACK_KEY))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Mounted:
+    """One key of a Secret as a file."""
+
+    secret: str
+    key: str
+    path: str
+
+
+def _secret_volume(name: str, mounted: _Mounted) -> Manifest:
     secret = {
-        "secretName": name,
-        "items": [{"key": key, "path": names.SENTRY_KEY}],
+        "secretName": mounted.secret,
+        "items": [{"key": mounted.key, "path": mounted.path}],
         "defaultMode": READABLE_BY_ALL,
-        # A missing DSN is a condition of the pool, never the reason that no worker starts.
+        # A missing DSN or webhook is a condition of the pool, never the reason that no worker starts.
         "optional": True,
     }
-    return [{"name": names.SENTRY_VOLUME, "secret": secret}]
+    return {"name": name, "secret": secret}
 
 
 def _patched(pool: CeleryWorkerPool, base: Manifest) -> Manifest:

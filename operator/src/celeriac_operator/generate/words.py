@@ -11,6 +11,7 @@ from celeriac_operator.reasons import (
     EventReason,
     LimitReason,
     Meaningful,
+    NotificationsReason,
     Progress,
     SentryReason,
     Type,
@@ -39,9 +40,10 @@ def conditions() -> str:
         *_section("Reasons of BrokerReachable", "reason", BrokerReason),
         *_section("Reasons of TimeLimitsEnforced", "reason", LimitReason),
         *_section("Reasons of SentryConfigured", "reason", SentryReason),
+        *_section("Reasons of NotificationsConfigured", "reason", NotificationsReason),
         "## Events\n",
-        "When a pool becomes stalled, or Sentry's DSN or a time limit turns out to have no effect, a `Warning` carries "
-        "the condition's reason and message, once. Beside these:\n",
+        "When a pool becomes stalled, or Sentry's DSN, a webhook or a time limit turns out to have no effect, a "
+        "`Warning` carries the condition's reason and message, once. Beside these:\n",
         *_table("reason", ((each.value, each.meaning) for each in EventReason)),
     ]
     return "\n".join(parts) + "\n"

@@ -16,7 +16,7 @@ from celeriac_operator.resource.pool import (
     CeleryWorkerPool,
     Metadata,
 )
-from celeriac_operator.resource.services import Broker, ResultBackend, SecretKey, Sentry, UrlFrom
+from celeriac_operator.resource.services import Broker, Notifications, ResultBackend, SecretKey, Sentry, Slack, UrlFrom
 from celeriac_operator.resource.spec import Spec
 from celeriac_operator.resource.status import Condition, Status
 from celeriac_operator.resource.worker import Delivery, Drain, Liveness, Logging, Pool, TimeLimits, Worker
@@ -38,6 +38,7 @@ __all__ = [
     "Logging",
     "Metadata",
     "Model",
+    "Notifications",
     "Pool",
     "Resources",
     "ResultBackend",
@@ -45,6 +46,7 @@ __all__ = [
     "Rule",
     "SecretKey",
     "Sentry",
+    "Slack",
     "Spec",
     "Status",
     "TimeLimits",

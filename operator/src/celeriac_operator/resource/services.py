@@ -1,4 +1,4 @@
-"""The services that a worker talks to: broker, result backend, Sentry."""
+"""The services that a worker talks to: broker, result backend, Sentry, Slack."""
 
 from __future__ import annotations
 
@@ -115,3 +115,18 @@ class Sentry(Model):
     """Share of tasks whose performance is traced, from 0 to 1."""
     send_default_pii: bool | None = None
     """Whether Sentry may receive data that identifies persons, task arguments among them."""
+
+
+class Slack(Model):
+    """Which channel is told of failures."""
+
+    webhook_from: UrlFrom
+    """Where the URL of Slack's incoming webhook is kept. It is mounted as a file, so a changed one is taken up without
+    a restart; a missing one shows in the condition NotificationsConfigured and stops no worker."""
+
+
+class Notifications(Model):
+    """Who is told of failures by a message."""
+
+    slack: Slack
+    """A channel in Slack, or in what takes the same webhooks."""

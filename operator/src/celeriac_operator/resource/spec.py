@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from celeriac_operator.resource.base import ATOMIC, SET, Model, Rule, bound, map_by, rules
 from celeriac_operator.resource.pods import Disruption, EnvFrom, EnvVar, Resources, Rollout, Template
-from celeriac_operator.resource.services import Broker, ResultBackend, Sentry
+from celeriac_operator.resource.services import Broker, Notifications, ResultBackend, Sentry
 from celeriac_operator.resource.worker import Delivery, Drain, Liveness, Logging, TimeLimits, Worker
 
 IS_APP = Rule(
@@ -77,6 +77,9 @@ class Spec(Model):
     """What the workers write to their logs."""
     sentry: Sentry | None = None
     """Reports failures to Sentry. Without this section Celeriac leaves Sentry alone."""
+    notifications: Notifications | None = None
+    """Tells people of failed tasks, lost processes and dead letters: one message for a flood, at most one a minute from
+    each worker."""
     rollout: Rollout = Rollout()
     """How a change replaces the running workers."""
     disruption: Disruption | None = None

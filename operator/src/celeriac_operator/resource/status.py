@@ -58,4 +58,4 @@ class Status(Model):
     """The image that the workers' library was taken from; absent with inject Never."""
     conditions: Annotated[tuple[Condition, ...], bound(max_length=16, schema=map_by("type"))] = ()
     """The state of the pool, one entry for each question: Ready, Reconciling, Stalled, BrokerReachable,
-    TimeLimitsEnforced, SentryConfigured."""
+    TimeLimitsEnforced, SentryConfigured, NotificationsConfigured."""

@@ -72,3 +72,9 @@ def expected() -> None:
 @app.task
 def fine() -> str:
     return "fine"
+
+
+@app.task(bind=True, max_retries=1)
+def retried_once(self: Any) -> None:
+    if not self.request.retries:
+        raise self.retry(exc=ValueError("not yet"), countdown=0)

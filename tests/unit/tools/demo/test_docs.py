@@ -16,6 +16,7 @@ KINDS = (
     reasons.BrokerReason,
     reasons.LimitReason,
     reasons.SentryReason,
+    reasons.NotificationsReason,
     reasons.EventReason,
 )
 WELL = {
@@ -24,6 +25,7 @@ WELL = {
     reasons.LimitReason.BY_CELERY,
     reasons.LimitReason.BY_PROBE,
     reasons.SentryReason.CONFIGURED,
+    reasons.NotificationsReason.CONFIGURED,
 }
 
 
