@@ -20,6 +20,7 @@ import prometheus_client
 
 from celeriac_operator import handlers, logs
 from celeriac_operator import settings as operator_settings
+from celeriac_operator.autoscaling.scaler import Scaler
 from celeriac_operator.caches import Caches, Key
 from celeriac_operator.cluster import Cluster
 from celeriac_operator.controller import Controller
@@ -96,11 +97,12 @@ async def run(settings: Settings) -> None:
         resync = Resync(cluster, caches, intake, queue, metrics, period_seconds=settings.resync_seconds)
         await resync.load()
         default_dsn = DefaultDsn(settings.sentry_dsn_file)
-        reconciler = Reconciler(cluster, caches, settings, lambda: datetime.now(UTC), default_dsn.read)
+        scaler = Scaler(cluster, caches, queue, metrics, _now)
+        reconciler = Reconciler(cluster, caches, settings, _now, default_dsn.read, scaler.state)
         controller = Controller(queue, reconciler.reconcile, metrics, workers=settings.reconcile_workers)
         with _serve_metrics(settings, metrics):
             log.info("%s; %d pools found", _introduction(settings), len(caches.pools))
-            await _serve(settings, _work(election, controller, caches, queue), waited, resync, intake)
+            await _serve(settings, _work(election, controller, scaler, caches, queue), waited, resync, intake)
     finally:
         await transport.close()
 
@@ -111,14 +113,18 @@ def _candidate(settings: Settings, transport: Transport, identity: str) -> Elect
     return Election(transport, namespace=settings.lease_namespace, name=settings.lease_name, identity=identity)
 
 
-async def _work(election: Election | None, controller: Controller, caches: Caches, queue: WorkQueue[Key]) -> None:
-    """Make passes, while this replica leads. What the caches learn meanwhile is looked at when it begins to."""
+async def _work(
+    election: Election | None, controller: Controller, scaler: Scaler, caches: Caches, queue: WorkQueue[Key]
+) -> None:
+    """Make passes and scale, while this replica leads. What the caches learn meanwhile is looked at when it begins."""
 
     async def lead() -> None:
         queue.restart(caches.pools.known())
-        await controller.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(controller.run())
+            group.create_task(scaler.run())
 
-    await (election.run(lead) if election else controller.run())
+    await (election.run(lead) if election else lead())
 
 
 async def _serve(
@@ -200,6 +206,10 @@ def _serve_metrics(settings: Settings, metrics: Metrics) -> Iterator[None]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _version() -> str:

@@ -132,6 +132,27 @@ class Caches:
         self._note_names(key, _secret_names(manifest))
         return {key}
 
+    def observe_scale(self, key: Key, scale: Manifest) -> set[Key]:
+        """An answer of the scale subresource: the number is known before the watch tells.
+
+        What else may have changed up to that version is not, so the state counts as the one just before it, and the
+        pool's own event is still news.
+        """
+        known, version = self.pools.get(key), version_of(scale)
+        if known is None:
+            return set()
+        if self.pools.version(key) != version - 1:  # else nothing can have come in between
+            version -= 1
+        metadata = {**known["metadata"], "resourceVersion": str(version)}
+        metadata["generation"] = metadata.get("generation", 1) + 1
+        # The Scale leaves out a zero.
+        spec = {**known["spec"], "replicas": (scale.get("spec") or {}).get("replicas", 0)}
+        return {key} if self.pools.put(key, version, {**known, "metadata": metadata, "spec": spec}) else set()
+
+    def unschedulable(self, pool: Key) -> int:
+        """Workers of the pool that found no node."""
+        return sum(bool(pod.unschedulable) and not pod.deleting for pod in self._pods_of.get(pool, {}).values())
+
     def remove_pool(self, key: Key, version: int) -> set[Key]:
         """A pool is gone."""
         if not self.pools.remove(key, version):

@@ -15,7 +15,7 @@ from celeriac_operator.exceptions import ApiError, OperatorError
 from celeriac_operator.kinds import Kind
 from celeriac_operator.resource import GROUP, KIND, VERSION, CeleryWorkerPool, Status
 from celeriac_operator.status import Event
-from celeriac_operator.transport import APPLY_PATCH, JSON, METADATA_LIST, Transport
+from celeriac_operator.transport import APPLY_PATCH, JSON, MERGE_PATCH, METADATA_LIST, Transport
 
 Manifest = Mapping[str, Any]
 
@@ -145,6 +145,21 @@ class Cluster:
             query={"fieldManager": names.FIELD_MANAGER, "force": "true"},
             body=body,
             content_type=APPLY_PATCH,
+        )
+
+    async def scale(self, metadata: Manifest, replicas: int) -> Manifest:
+        """Set the pool's number of workers through its scale subresource; returns the Scale.
+
+        Raises:
+            ApiError: refused; 404 or 409 when the pool is gone or is another one of the same name.
+        """
+        return await self._transport.request(
+            "PATCH",
+            kinds.POOL.path(metadata["namespace"], metadata["name"], "scale"),
+            plural=kinds.POOL.plural,
+            query={"fieldManager": names.SCALER},
+            body={"metadata": {"uid": metadata["uid"]}, "spec": {"replicas": replicas}},
+            content_type=MERGE_PATCH,
         )
 
     async def emit(self, pool: CeleryWorkerPool, event: Event, now: datetime) -> None:

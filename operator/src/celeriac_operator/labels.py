@@ -16,6 +16,7 @@ TEMPLATE_HASH = "celeriac.dev/template-hash"
 SECRETS_DIGEST = "celeriac.dev/secrets-digest"
 LIBRARY_IMAGE = "celeriac.dev/library-image"
 UPGRADE_LIBRARY = "celeriac.dev/upgrade-library"
+PAUSE_SCALING = "celeriac.dev/pause-scaling"
 
 WORKER_NAME = "celeriac-worker"
 MANAGER = "celeriac"
@@ -39,6 +40,8 @@ ANNOTATIONS: Mapping[str, str] = {
     "it alone until the pool's own template changes",
     UPGRADE_LIBRARY: "on the pool, written by you: `now` moves the workers to the running operator's library at once, "
     "and keeps them there for as long as the annotation stays",
+    PAUSE_SCALING: "on a pool with `autoscaling`, written by you: `in` keeps workers from becoming fewer, `out` from "
+    "becoming more, `both` holds the number; minimum and maximum do not move it either",
 }
 """Annotations, on the object that the text names."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
@@ -28,6 +29,60 @@ class PoolConditions(Collector):
         for words, pools in sorted(self.read().items()):
             family.add_metric(words, pools)
         yield family
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingFigures:
+    """The newest figures of one pool with autoscaling, and how old they are."""
+
+    namespace: str
+    pool: str
+    replicas: int
+    backlog: int
+    in_flight: int
+    busy_slots: int
+    age_seconds: float
+
+
+class Scaling(Collector):
+    """Figures of the pools with autoscaling, of the moment when the metrics are asked for."""
+
+    def __init__(self) -> None:
+        self.read: Callable[[], Iterable[ScalingFigures]] = list
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """One metric for each figure."""
+        found = list(self.read())
+        for name, meaning, value in SCALING_FIGURES:
+            family = GaugeMetricFamily(f"celeriac_operator_scaling_{name}", meaning, labels=["pool_namespace", "pool"])
+            for each in found:
+                family.add_metric([each.namespace, each.pool], value(each))
+            yield family
+
+
+SCALING_FIGURES: tuple[tuple[str, str, Callable[[ScalingFigures], float]], ...] = (
+    (
+        "replicas",
+        "Workers that a pool with autoscaling asks for.",
+        lambda each: each.replicas,
+    ),
+    (
+        "backlog_messages",
+        "Messages that wait in the queues of a pool with autoscaling.",
+        lambda each: each.backlog,
+    ),
+    (
+        "in_flight_messages",
+        "Messages that the pool's workers have and have not finished.",
+        lambda each: each.in_flight,
+    ),
+    ("busy_slots", "Slots of the pool's workers that run a task.", lambda each: each.busy_slots),
+    (
+        "figures_age_seconds",
+        "Seconds since these figures were read; above 10 the number of workers stays as it is.",
+        lambda each: each.age_seconds,
+    ),
+)
 
 
 class Metrics:
@@ -86,6 +141,31 @@ class Metrics:
         self._leader = Gauge(
             "celeriac_operator_leader", "1 while this replica does the work, 0 while it waits.", registry=self.registry
         )
+
+        self.scaling_decisions = Counter(
+            "celeriac_operator_scaling_decisions_total",
+            "Changes of a pool's replicas by the autoscaler, by direction: up or down.",
+            ["direction"],
+            registry=self.registry,
+        )
+        self.scaling_round_seconds = Histogram(
+            "celeriac_operator_scaling_round_duration_seconds",
+            "Seconds of one reading of all queues on one broker.",
+            buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
+            registry=self.registry,
+        )
+        self.scaling_failures = Counter(
+            "celeriac_operator_scaling_failures_total",
+            "Readings of a broker that gave no figures, by reason of the condition ScalingActive.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self._scaling = Scaling()
+        self.registry.register(self._scaling)
+
+    def follow_scaling(self, read: Callable[[], Iterable[ScalingFigures]]) -> None:
+        """Read the autoscaler's figures whenever the metrics are asked for."""
+        self._scaling.read = read
 
     def follow(
         self,

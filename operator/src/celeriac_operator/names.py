@@ -7,6 +7,9 @@ from celeriac_operator.resource import CeleryWorkerPool
 FIELD_MANAGER = "celeriac"
 """Under this name the operator owns fields in server-side apply; changing it would orphan every field it owns."""
 
+SCALER = "celeriac-scaler"
+"""Under this name the autoscaler writes a pool's replicas: `kubectl get cwp -o yaml --show-managed-fields` shows it."""
+
 WORKER_CONTAINER = "worker"
 """The container that a pool's `template` patches by this name: part of the API."""
 

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from celeriac_operator import labels, secrets
-from celeriac_operator.resource import CeleryWorkerPool
+from celeriac_operator.reasons import Activity
+from celeriac_operator.resource import CeleryWorkerPool, Decision
 
 Manifest = Mapping[str, Any]
 
@@ -77,6 +78,22 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScalingState:
+    """What the autoscaler knows of a pool.
+
+    Attributes:
+        activity, message: whether it sets the number, and why it set the last one or does not.
+        backlog: messages that wait, by queue; None: they were never read.
+        decisions: its last changes, newest first.
+    """
+
+    activity: Activity
+    message: str
+    backlog: Mapping[str, int] | None = None
+    decisions: tuple[Decision, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Observed:
     """One pool at one moment.
 
@@ -87,6 +104,7 @@ class Observed:
         secrets: what is known of the Secrets that the pool names or owns, by name.
         answers: to the last applies of this process, by kind.
         default_dsn: the operator's Sentry DSN for pools that name none; empty: it has none.
+        scaling: the autoscaler's word; None: it has not looked at the pool.
     """
 
     pool: CeleryWorkerPool
@@ -96,6 +114,7 @@ class Observed:
     budget: Manifest | None = None
     answers: Mapping[str, Answer] = field(default_factory=dict)
     default_dsn: str = field(default="", repr=False)
+    scaling: ScalingState | None = None
 
     def newest_pods(self) -> tuple[Pod, ...]:
         """Pods of the Deployment's present template that are not leaving."""

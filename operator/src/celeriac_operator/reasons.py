@@ -48,6 +48,11 @@ class Type(Meaningful):
         "The webhook of the channel is there and is a URL. Workers run in any case. Absent when the pool has no "
         "notifications section.",
     )
+    SCALING_ACTIVE = (
+        "ScalingActive",
+        "The autoscaler has fresh figures and sets the number of workers. False: the number stays as it is. Absent "
+        "without `autoscaling`.",
+    )
 
 
 class Progress(Meaningful):
@@ -62,6 +67,10 @@ class Progress(Meaningful):
         "are not restarted for it. `kubectl logs` of the worker says more.",
     )
     NO_WORKERS = ("NoWorkers", "`replicas` is 0: nothing is consumed.")
+    SCALED_TO_ZERO = (
+        "ScaledToZero",
+        "The autoscaler needs no worker: nothing waits and nothing is in flight. The first message starts one.",
+    )
     SUSPENDED = ("Suspended", "`suspend` is true: workers drain and leave, and none is started.")
 
 
@@ -158,6 +167,36 @@ class BrokerReason(Meaningful):
     )
 
 
+class Activity(Meaningful):
+    """Reasons of ScalingActive; it is False for all but the first."""
+
+    ACTIVE = ("Active", "The figures are fresh and decide the number of workers.")
+    BROKER_UNREACHABLE = (
+        "BrokerUnreachable",
+        "The broker does not answer the operator: the number of workers stays as it is. With a NetworkPolicy for the "
+        "operator, look at its egress (`networkPolicy.brokers` of the chart).",
+    )
+    AUTHENTICATION_FAILED = (
+        "AuthenticationFailed",
+        "The broker does not take the user or the password of the pool's broker URL. The Secret is read again.",
+    )
+    FIGURES_STALE = ("FiguresStale", "The newest figures are too old: the number of workers stays as it is.")
+    FIGURES_REFUSED = (
+        "FiguresRefused",
+        "The broker does not show the pool's queues: its ACL forbids a key, or something else has a queue's name. The "
+        "operator's log has the broker's sentence.",
+    )
+    SECRET_NOT_FOUND = ("SecretNotFound", "The Secret with the broker's URL, or the key in it, does not exist.")
+    SECRET_UNREADABLE = ("SecretUnreadable", "The operator may not read the Secret with the broker's URL.")
+    UNUSABLE_URL = (
+        "UnusableURL",
+        "By the broker's URL the operator cannot read queues: another kind of broker, a file that the operator does "
+        "not have, a mistake in it.",
+    )
+    PAUSED = ("Paused", "The annotation `celeriac.dev/pause-scaling` holds the number in both directions.")
+    DISABLED = ("Disabled", "The pool is suspended: `replicas` stays as it is until it is resumed.")
+
+
 class LimitReason(Meaningful):
     """Reasons of TimeLimitsEnforced."""
 
@@ -183,6 +222,8 @@ class EventReason(Meaningful):
 
     REPAIRED = ("Repaired", "An owned object was changed or deleted by somebody else, and was put right.")
     RECOVERED = ("Recovered", "The pool is ready again after it was stalled.")
+    SCALING_UP = ("ScalingUp", "The autoscaler has begun to ask for more workers; the message says why.")
+    SCALING_DOWN = ("ScalingDown", "The autoscaler has begun to ask for fewer workers; the message says why.")
     ROLLED = (
         "WorkersReplaced",
         "The worker pods changed though the pool did not: a Secret with a URL, or the operator's release.",

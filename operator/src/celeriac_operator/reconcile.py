@@ -13,7 +13,7 @@ from celeriac_operator import kinds, observed, plan, refusals, secrets, status
 from celeriac_operator.caches import Caches, Key, version_of
 from celeriac_operator.cluster import Cluster, Manifest, OccupiedError
 from celeriac_operator.exceptions import ApiError
-from celeriac_operator.observed import Observed
+from celeriac_operator.observed import Observed, ScalingState
 from celeriac_operator.plan import Apply, Conflict, Delete, Plan
 from celeriac_operator.reasons import EventReason
 from celeriac_operator.resource import CeleryWorkerPool, Status
@@ -56,12 +56,15 @@ class Reconciler:
         settings: Settings,
         clock: Callable[[], datetime],
         default_dsn: Callable[[], str] = str,
+        scaling: Callable[[Key], ScalingState | None] = lambda _: None,
     ) -> None:
         self._cluster = cluster
         self._caches = caches
         self._settings = settings
         self._clock = clock
         self._default_dsn = default_dsn
+        self._scaling = scaling
+        self._started = clock()
         self._reported: dict[Key, datetime] = {}
 
     async def reconcile(self, key: Key) -> Result:
@@ -98,7 +101,8 @@ class Reconciler:
         return Result(refused=refusal is not None, again_seconds=again_seconds)
 
     def _observe(self, pool: CeleryWorkerPool) -> Observed:
-        return replace(self._caches.observe(pool), default_dsn=self._default_dsn())
+        key = Key(pool.metadata.namespace, pool.metadata.name)
+        return replace(self._caches.observe(pool), default_dsn=self._default_dsn(), scaling=self._scaling(key))
 
     async def _learn_secrets(self, pool: CeleryWorkerPool) -> None:
         """Read the Secrets that the pool names for the first time; events keep the knowledge fresh afterwards."""
@@ -162,6 +166,12 @@ class Reconciler:
         since = (now - self._reported[key]).total_seconds() if key in self._reported else MINOR_SECONDS
         if status.is_minor(old, new) and since < MINOR_SECONDS:
             return MINOR_SECONDS - since
+        if status.is_figures(old, new):
+            # After a start all pools have something new to say: not all at once.
+            since = (now - self._reported.get(key, self._started)).total_seconds()
+            pause = status.figures_seconds(len(self._caches.pools))
+            if since < pause:
+                return pause - since
         try:
             written = await self._cluster.write_status(manifest["metadata"], new)
         except ApiError as error:

@@ -8,15 +8,21 @@ from datetime import datetime
 from typing import Literal
 
 from celeriac_operator import labels, names, plan, stalled
-from celeriac_operator.conditions import broker, notifications, sentry, time_limits
+from celeriac_operator.conditions import broker, notifications, scaling, sentry, time_limits
 from celeriac_operator.conditions.statement import Answer, Statement
 from celeriac_operator.desired import deployment
 from celeriac_operator.observed import Observed, Pod
-from celeriac_operator.reasons import Cause, EventReason, Meaningful, Progress, Type
-from celeriac_operator.resource import Condition, Status
+from celeriac_operator.reasons import Activity, Cause, EventReason, Meaningful, Progress, Type
+from celeriac_operator.resource import Condition, Decision, Status
 from celeriac_operator.stalled import Case
 
-QUESTIONS = (broker.reachable, time_limits.enforced, sentry.configured, notifications.configured)
+QUESTIONS = (
+    broker.reachable,
+    time_limits.enforced,
+    sentry.configured,
+    notifications.configured,
+    scaling.active,
+)
 """What else is said of a pool; each question may go unasked."""
 
 ALARMING: Mapping[Type, Answer] = {
@@ -24,8 +30,15 @@ ALARMING: Mapping[Type, Answer] = {
     Type.SENTRY_CONFIGURED: "False",
     Type.NOTIFICATIONS_CONFIGURED: "False",
     Type.TIME_LIMITS_ENFORCED: "False",
+    Type.SCALING_ACTIVE: "False",
 }
 """Conditions that are worth an event when they come to this status. That the broker is away shows in others."""
+
+FIGURES_SECONDS = 30.0
+"""Between two writes of a status in which only the autoscaler's figures moved."""
+
+FIGURES_WRITES_A_SECOND = 10
+"""For all pools together: with more than 300 the figures of each are written less often."""
 
 SET_UP_SECONDS = 30
 """How long the kubelet may take for a pod's volumes and network before the pool says that it waits for them."""
@@ -90,6 +103,7 @@ def compute(case: Case) -> Report:
         ready=f"{counts.ready}/{counts.desired}",
         selector=labels.as_selector(labels.selector(pool)),
         library=plan.running_library(case.seen.deployment) or None,
+        **scaling.figures(case.seen),
         conditions=_conditions(statements, pool.status, pool.metadata.generation, case.now),
     )
     return Report(status=status, recheck_seconds=_recheck(case))
@@ -107,6 +121,16 @@ def is_same(one: Status, other: Status) -> bool:
     return _unordered(one) == _unordered(other)
 
 
+def is_figures(old: Status, new: Status) -> bool:
+    """Whether only the autoscaler's figures moved: what waits in the queues, and the words about it."""
+    return is_same(_without_figures(old), _without_figures(new))
+
+
+def figures_seconds(pools: int) -> float:
+    """How long such a change waits for the next one, with so many pools that scale by themselves."""
+    return max(FIGURES_SECONDS, pools / FIGURES_WRITES_A_SECOND)
+
+
 def is_minor(old: Status, new: Status) -> bool:
     """Whether only numbers and wording moved: what may wait a moment, so that a burst becomes one write."""
     return _words(old) == _words(new) and old.observed_generation == new.observed_generation
@@ -121,11 +145,29 @@ def events(old: Status, new: Status) -> Iterator[Event]:
         if (
             now is not None
             and now.status == failed
+            and now.reason not in scaling.ON_REQUEST
             and (was is None or (was.status, was.reason) != (failed, now.reason))
         ):
             yield Event(kind="Warning", reason=now.reason, message=now.message)
     if Type.STALLED in before and after[Type.READY].status == "True":
         yield Event(kind="Normal", reason=EventReason.RECOVERED, message=after[Type.READY].message)
+    yield from _turns(old, new)
+
+
+def _turns(old: Status, new: Status) -> Iterator[Event]:
+    """Changes of direction among the decisions that the old status does not know."""
+    decisions = new.scaling.decisions if new.scaling else ()
+    known = set(old.scaling.decisions) if old.scaling else set()
+    for decision, before in reversed(list(zip(decisions, (*decisions[1:], None)[: len(decisions)], strict=True))):
+        if decision in known or (before is not None and _is_up(before) == _is_up(decision)):
+            continue
+        reason = EventReason.SCALING_UP if _is_up(decision) else EventReason.SCALING_DOWN
+        message = f"from {decision.from_replicas} to {decision.to_replicas} workers: {decision.reason}"
+        yield Event(kind="Normal", reason=reason, message=message)
+
+
+def _is_up(decision: Decision) -> bool:
+    return decision.to_replicas > decision.from_replicas
 
 
 def _overall(verdict: _Verdict) -> list[Statement]:
@@ -144,6 +186,8 @@ def _judge(case: Case, counts: Counts) -> _Verdict:
         return _stalled(case, refused)
     if case.seen.pool.spec.suspend:
         return _resting(case, Progress.SUSPENDED, "suspended")
+    if counts.desired == 0 and _is_scaled(case):
+        return _Verdict(reason=Progress.SCALED_TO_ZERO, message="nothing waits, and no worker is needed", ready=True)
     if counts.desired == 0:
         return _resting(case, Progress.NO_WORKERS, "replicas is 0")
     if case.plan.waiting_for:
@@ -185,6 +229,12 @@ def _stalled(case: Case, finding: stalled.Finding) -> _Verdict:
     older = any(pod.ready and not pod.deleting and pod.uid not in newest for pod in case.seen.pods)
     suffix = "; workers of the previous template keep running" if older else ""
     return _Verdict(reason=finding.cause, message=finding.message + suffix, stalled=True)
+
+
+def _is_scaled(case: Case) -> bool:
+    """Whether the autoscaler has chosen the number, and would choose another one."""
+    statement = scaling.active(case)
+    return statement is not None and statement.reason is Activity.ACTIVE
 
 
 def _resting(case: Case, reason: Progress, why: str) -> _Verdict:
@@ -274,6 +324,14 @@ def _words(status: Status) -> set[tuple[str, str, str]]:
     # That workers reach the broker comes with the first one that is ready, and can wait for the others.
     told = (each for each in status.conditions if each.type != Type.BROKER_REACHABLE or each.status == "False")
     return {(each.type, each.status, each.reason) for each in told}
+
+
+def _without_figures(status: Status) -> Status:
+    conditions = tuple(
+        each.model_copy(update={"message": ""}) if each.type == Type.SCALING_ACTIVE else each
+        for each in status.conditions
+    )
+    return status.model_copy(update={"conditions": conditions, "queues": None, "backlog": None})
 
 
 def _unordered(status: Status) -> Status:

@@ -24,6 +24,11 @@ class Right(NamedTuple):
     verb: str
 
 
+# From one worker, the default, to two.
+SCALES = {
+    "autoscaling": {"minReplicas": 2, "maxReplicas": 2, "target": {"backlogPerReplica": 1}},
+}
+
 # Used when a watch has missed a change, or where the API server checks who may block an owner's deletion.
 SELDOM = {
     Right("celeriac.dev", "celeryworkerpools", "get"),
@@ -75,7 +80,9 @@ def audit_log() -> Path:
 def test_every_right_is_used_and_no_request_is_refused(shop, kube: Kube, a_pool, audit_log: Path):
     (operator,) = kube.at(install.OPERATOR_NAMESPACE).pods(OPERATOR)
     # Everything that the operator writes: Deployment, budget, Secret, status, events; and their removal.
-    kube.apply(a_pool("whole", sentry={"dsn": "http://public@sentry:8000/1"}, disruption={"maxUnavailable": 1}))
+    kube.apply(
+        a_pool("whole", sentry={"dsn": "http://public@sentry:8000/1"}, disruption={"maxUnavailable": 1}, **SCALES)
+    )
     kube.wait_ready("whole")
     kube.kubectl("delete", "deployment/whole", "--wait=false")
     waiting.until(

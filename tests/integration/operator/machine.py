@@ -41,6 +41,7 @@ PATHS = {
 RULES = [
     {"apiGroups": ["celeriac.dev"], "resources": ["celeryworkerpools"], "verbs": ["list", "watch"]},
     {"apiGroups": ["celeriac.dev"], "resources": ["celeryworkerpools/status"], "verbs": ["patch"]},
+    {"apiGroups": ["celeriac.dev"], "resources": ["celeryworkerpools/scale"], "verbs": ["patch"]},
     {"apiGroups": ["celeriac.dev"], "resources": ["celeryworkerpools/finalizers"], "verbs": ["update"]},
     {
         "apiGroups": ["apps"],

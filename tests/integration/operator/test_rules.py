@@ -368,9 +368,68 @@ RULES = [
     ),
     refused("a field that does not exist", ".spec.concurrency: field not declared in schema", concurrency=4),
     refused(
-        "a field that is not built yet",
-        ".spec.autoscaling: field not declared in schema",
-        autoscaling={"maxReplicas": 4},
+        "a field that does not exist",
+        ".spec.autoscale: field not declared in schema",
+        autoscale={"maxReplicas": 4},
+    ),
+]
+
+
+SCALES: dict[str, Any] = {
+    "queues": ["emails"],
+    "broker": {"url": "redis://redis/0"},
+    "autoscaling": {"maxReplicas": 3, "target": {"backlogPerReplica": 20}},
+}
+
+
+def scales(**autoscaling: Any) -> dict[str, Any]:
+    asked = {**SCALES["autoscaling"], **autoscaling}
+    return {**SCALES, "autoscaling": {key: value for key, value in asked.items() if value is not None}}
+
+
+SCALING_RULES = [
+    refused("autoscaling without a maximum", "maxReplicas: Required value", **scales(maxReplicas=None)),
+    refused("autoscaling without a target", "target: Required value", **scales(target=None)),
+    *(
+        refused(
+            f"autoscaling with {case}",
+            "spec.autoscaling.target: Invalid value: set exactly one of backlogPerReplica, latencySeconds and "
+            "busySlotsPercent",
+            **scales(target=target),
+        )
+        for case, target in (("an empty target", {}), ("two targets", {"latencySeconds": 1, "busySlotsPercent": 80}))
+    ),
+    refused(
+        "more workers at least than at most",
+        "spec.autoscaling.minReplicas: Invalid value: minReplicas must be at most maxReplicas",
+        **scales(minReplicas=4),
+    ),
+    refused("at most no worker", "should be greater than or equal to 1", **scales(maxReplicas=0)),
+    refused("no message for each worker", "greater than or equal to 1", **scales(target={"backlogPerReplica": 0})),
+    refused("more than all slots", "less than or equal to 100", **scales(target={"busySlotsPercent": 101})),
+    refused("no latency at all", "should be greater than or equal to 1", **scales(target={"latencySeconds": 0})),
+    refused("a negative window", "greater than or equal to 0", **scales(scaleDown={"stabilizationSeconds": -1})),
+    *(
+        refused(
+            f"autoscaling {case}",
+            "spec.autoscaling: Invalid value: autoscaling counts what waits in the pool's queues: name them in queues",
+            **{**SCALES, "queues": queues},
+        )
+        for case, queues in (("without queues", None), ("of no queue", []))
+    ),
+    *(
+        refused(
+            f"autoscaling {case}",
+            "spec.autoscaling: Invalid value: autoscaling reads the queues at the broker: set broker.urlFrom or "
+            "broker.url",
+            **{**SCALES, "broker": section},
+        )
+        for case, section in (("without a broker", None), ("without the broker's URL", {"maxRetries": 5}))
+    ),
+    refused(
+        "autoscaling on a broker whose queues cannot be read",
+        "spec.autoscaling: Invalid value: autoscaling can read the queues of redis://, rediss://, sentinel://",
+        **{**SCALES, "broker": {"url": "sqs://"}},
     ),
 ]
 
@@ -384,7 +443,7 @@ def refusal(place: Place, spec: dict[str, Any]) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(("spec", "sentence"), RULES)
+@pytest.mark.parametrize(("spec", "sentence"), [*RULES, *SCALING_RULES])
 def test_the_api_server_refuses(shared: Place, spec: dict[str, Any], sentence: str) -> None:
     assert sentence in refusal(shared, spec)
 
@@ -400,7 +459,7 @@ def rules(node: Any) -> Iterator[str]:
 
 
 def test_every_rule_has_a_row(shared: Place) -> None:
-    said = [refusal(shared, row.values[0]) for row in RULES]
+    said = [refusal(shared, row.values[0]) for row in [*RULES, *SCALING_RULES]]
     manifest = shared.pool_manifest("x" * (MAX_NAME_LENGTH + 1))
     with pytest.raises(RefusedError) as caught:
         shared.api.apply(manifest, dry_run=True)
@@ -428,6 +487,8 @@ def accepted(case: str, **spec: Any) -> Any:
         ),
         accepted("a drain as long as a task", timeLimits={"hardSeconds": 300}, drain={"timeoutSeconds": 300}),
         accepted("only a soft limit", timeLimits={"softSeconds": 10}),
+        accepted("autoscaling", **SCALES),
+        accepted("autoscaling on RabbitMQ", **{**SCALES, "broker": {"url": "amqp://rabbit//"}}),
         accepted("one replaced at a time", rollout={"maxSurge": 0, "maxUnavailable": 1}),
         accepted("a share of the workers to stay", disruption={"minAvailable": "50%"}),
         accepted("solo with its one slot", worker={"pool": "solo", "concurrency": 1}),

@@ -106,6 +106,9 @@ DEFAULTS = {
     "spec.rollout.maxUnavailable",
     "spec.broker.retryBackoffSeconds.initial",
     "spec.broker.retryBackoffSeconds.max",
+    "spec.autoscaling.minReplicas",
+    "spec.autoscaling.scaleDown",
+    "spec.autoscaling.scaleDown.stabilizationSeconds",
 }
 
 

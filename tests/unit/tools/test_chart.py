@@ -129,17 +129,26 @@ def test_the_network_policy_lets_in_probes_and_scrapes_and_nothing_else():
 
 def test_the_network_policy_lets_out_what_the_operator_asks_for_and_nothing_else():
     policy = rendered("everything")["NetworkPolicy/celeriac"]["spec"]
-    names, api_server = policy["egress"]
+    names, api_server, brokers = policy["egress"]
     assert names == {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
     assert api_server == {
         "ports": [{"protocol": "TCP", "port": 6443}],
         "to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}],
     }
+    assert brokers == {
+        "ports": [{"protocol": "TCP", "port": 6379}],
+        "to": [{"podSelector": {"matchLabels": {"app": "redis"}}, "namespaceSelector": {}}],
+    }
 
 
 def test_without_an_address_the_api_server_may_be_anywhere_on_its_two_usual_ports():
     values = yaml.safe_load(VALUES)["networkPolicy"]
-    assert values == {"enabled": False, "apiServer": {"ports": [443, 6443], "cidrs": []}, "metricsFrom": []}
+    assert values == {
+        "enabled": False,
+        "apiServer": {"ports": [443, 6443], "cidrs": []},
+        "brokers": {"ports": [], "to": []},
+        "metricsFrom": [],
+    }
 
 
 def test_several_operators_run_on_different_nodes_and_are_drained_one_at_a_time():

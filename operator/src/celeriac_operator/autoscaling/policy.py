@@ -15,21 +15,13 @@ import enum
 import math
 from dataclasses import dataclass, field
 
-from celeriac_operator.reasons import Meaningful
+from celeriac_operator.reasons import Activity
 
 STALE_SECONDS = 10.0
 """Older figures decide nothing: ten missed rounds of a loop that reads every second."""
 
 LEAST_TIME_LEFT = 0.1
 """Share of the latency target in which the backlog is to be worked off when its oldest message is already late."""
-
-
-class Activity(Meaningful):
-    """Reasons of the condition ScalingActive; it is False for all but the first."""
-
-    ACTIVE = ("Active", "The figures are fresh and decide the number of workers.")
-    BROKER_UNREACHABLE = ("BrokerUnreachable", "The broker does not answer: the number of workers stays as it is.")
-    FIGURES_STALE = ("FiguresStale", "The newest figures are too old: the number of workers stays as it is.")
 
 
 class Pause(enum.StrEnum):

@@ -22,7 +22,10 @@ pod that two of them cover."""
 
 def build(pool: CeleryWorkerPool) -> dict[str, Any] | None:
     """The manifest; None: the pool needs none."""
-    asked = pool.spec.disruption or (DEFAULT if pool.spec.replicas > 1 else None)
+    scaling = pool.spec.autoscaling
+    # With autoscaling by what it may grow to: no budget comes and goes with the number of the moment.
+    most = scaling.max_replicas if scaling else pool.spec.replicas
+    asked = pool.spec.disruption or (DEFAULT if most > 1 else None)
     if asked is None or asked in NO_BUDGET:
         return None
     return {

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from celeriac_operator.metrics import Metrics
+from celeriac_operator.metrics import Metrics, ScalingFigures
 
 INTRODUCTION = """\
 # Metrics of the operator
 
 Every replica serves them at `/metrics` of the port `metrics` (`metrics.port` of the chart). Of several replicas only
 the leader makes passes: look at `celeriac_operator_leader`, or sum over all of them. Pools and their conditions are
-counted by every replica: take the maximum.
+counted by every replica: take the maximum. The autoscaler runs on the leader alone, and so do its figures.
 
 | metric | type | labels | meaning |
 |---|---|---|---|
@@ -20,6 +20,8 @@ ADVICE = """
 - `max(celeriac_operator_leader) == 0` for a minute: nobody works. Workers go on; changes wait.
 - `celeriac_operator_queue_oldest_seconds > 60`: passes are slow or hang; see the log and the API server.
 - `max by (reason) (celeriac_operator_pool_conditions{type="Stalled", status="True"}) > 0`: these need a person.
+- `max by (reason) (celeriac_operator_pool_conditions{type="ScalingActive", status="False"}) > 0`, unless somebody asked
+  for it (`Paused`, `Disabled`): the operator cannot read these pools' queues, and they keep the workers that they have.
 - `rate(celeriac_operator_watch_missed_total[15m]) > 0`: watches lose events; the operator makes up for it.
 - `time() - celeriac_operator_watch_last_event_timestamp_seconds{kind="CeleryWorkerPool"} > 3600`: the watch is deaf;
   when it has missed something, the operator notices by itself and is restarted.
@@ -54,4 +56,9 @@ def _used() -> Metrics:
     metrics.count_request(verb="GET", plural="pods", status=200)
     metrics.count_event("Pod")
     metrics.watch_missed.labels("Pod")
+    metrics.follow_scaling(
+        lambda: [ScalingFigures(namespace="", pool="", replicas=0, backlog=0, in_flight=0, busy_slots=0, age_seconds=0)]
+    )
+    metrics.scaling_decisions.labels("up")
+    metrics.scaling_failures.labels("BrokerUnreachable")
     return metrics

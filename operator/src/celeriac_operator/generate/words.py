@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from celeriac_operator import labels
 from celeriac_operator.reasons import (
+    Activity,
     BrokerReason,
     Cause,
     EventReason,
@@ -41,9 +42,11 @@ def conditions() -> str:
         *_section("Reasons of TimeLimitsEnforced", "reason", LimitReason),
         *_section("Reasons of SentryConfigured", "reason", SentryReason),
         *_section("Reasons of NotificationsConfigured", "reason", NotificationsReason),
+        *_section("Reasons of ScalingActive", "reason", Activity),
         "## Events\n",
-        "When a pool becomes stalled, or Sentry's DSN, a webhook or a time limit turns out to have no effect, a "
-        "`Warning` carries the condition's reason and message, once. Beside these:\n",
+        "When a pool becomes stalled, Sentry's DSN, a webhook or a time limit turns out to have no effect, or scaling "
+        "stops though nobody asked for that, a `Warning` carries the condition's reason and message, once. Beside "
+        "these:\n",
         *_table("reason", ((each.value, each.meaning) for each in EventReason)),
     ]
     return "\n".join(parts) + "\n"

@@ -5,6 +5,7 @@ written for the person with the YAML file. A rule is checked by the API server; 
 when the operator reads an object, which matters only for objects stored under an older CRD.
 """
 
+from celeriac_operator.resource.autoscaling import Autoscaling, ScaleDown, Target
 from celeriac_operator.resource.base import Model, Rule
 from celeriac_operator.resource.pods import Disruption, EnvVar, Resources, Rollout
 from celeriac_operator.resource.pool import (
@@ -18,7 +19,7 @@ from celeriac_operator.resource.pool import (
 )
 from celeriac_operator.resource.services import Broker, Notifications, ResultBackend, SecretKey, Sentry, Slack, UrlFrom
 from celeriac_operator.resource.spec import Spec
-from celeriac_operator.resource.status import Condition, Status
+from celeriac_operator.resource.status import Condition, Decision, QueueBacklog, Scaling, Status
 from celeriac_operator.resource.worker import Delivery, Drain, Liveness, Logging, Pool, TimeLimits, Worker
 
 __all__ = [
@@ -27,9 +28,11 @@ __all__ = [
     "MAX_NAME_LENGTH",
     "PLURAL",
     "VERSION",
+    "Autoscaling",
     "Broker",
     "CeleryWorkerPool",
     "Condition",
+    "Decision",
     "Delivery",
     "Disruption",
     "Drain",
@@ -40,15 +43,19 @@ __all__ = [
     "Model",
     "Notifications",
     "Pool",
+    "QueueBacklog",
     "Resources",
     "ResultBackend",
     "Rollout",
     "Rule",
+    "ScaleDown",
+    "Scaling",
     "SecretKey",
     "Sentry",
     "Slack",
     "Spec",
     "Status",
+    "Target",
     "TimeLimits",
     "UrlFrom",
     "Worker",

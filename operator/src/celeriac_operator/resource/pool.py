@@ -25,10 +25,18 @@ MAX_NAME_LENGTH = 63 - len("-0123456789-01234")
 COLUMNS: tuple[tuple[str, str, str, int, str], ...] = (
     ("Ready", ".status.ready", "string", 0, "Ready and desired workers"),
     ("Desired", ".status.desiredReplicas", "integer", 0, "Workers that the operator asks for"),
+    ("Backlog", ".status.backlog", "integer", 0, "Messages that wait, with autoscaling"),
     ("Status", '.status.conditions[?(@.type=="Ready")].reason', "string", 0, "Reason of the condition Ready"),
     ("Age", ".metadata.creationTimestamp", "date", 0, "Time since the pool was created"),
     ("Queues", ".spec.queues", "string", 1, "Queues that the pool names"),
     ("Image", ".spec.image", "string", 1, "The application's image"),
+    (
+        "Scaling",
+        '.status.conditions[?(@.type=="ScalingActive")].reason',
+        "string",
+        1,
+        "Reason of the condition ScalingActive",
+    ),
     ("Library", ".status.library", "string", 1, "Image of the worker library"),
     ("Message", '.status.conditions[?(@.type=="Ready")].message', "string", 1, "Message of the condition Ready"),
 )

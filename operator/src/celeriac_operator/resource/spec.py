@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from celeriac_operator.resource.autoscaling import Autoscaling
 from celeriac_operator.resource.base import ATOMIC, SET, Model, Rule, bound, map_by, rules
 from celeriac_operator.resource.pods import Disruption, EnvFrom, EnvVar, Resources, Rollout, Template
 from celeriac_operator.resource.services import Broker, Notifications, ResultBackend, Sentry
@@ -26,6 +27,25 @@ IS_QUEUE = Rule(
     cel=r"!self.matches('[,\\x00-\\x1f\\x7f]')",
     message="the name of a queue cannot contain a comma or a control character: Celery could not consume it",
 )
+SCALES_BY_QUEUES = Rule(
+    cel="!has(self.autoscaling) || (has(self.queues) && self.queues.size() > 0)",
+    message="autoscaling counts what waits in the pool's queues: name them in queues, since the application's own "
+    "are not known to the operator",
+    field_path=".autoscaling",
+)
+SCALES_BY_BROKER = Rule(
+    cel="!has(self.autoscaling) || (has(self.broker) && (has(self.broker.url) || has(self.broker.urlFrom)))",
+    message="autoscaling reads the queues at the broker: set broker.urlFrom or broker.url, since the application's own "
+    "broker_url is not known to the operator",
+    field_path=".autoscaling",
+)
+SCALES_BY_READABLE_BROKER = Rule(
+    cel="!has(self.autoscaling) || !has(self.broker) || !has(self.broker.url) || "
+    "self.broker.url.matches('^(rediss?|sentinel|amqps?|pyamqp|librabbitmq)://')",
+    message="autoscaling can read the queues of redis://, rediss://, sentinel://, amqp:// and amqps:// brokers only: "
+    "remove autoscaling, or use one of these",
+    field_path=".autoscaling",
+)
 
 
 class Spec(Model):
@@ -38,7 +58,10 @@ class Spec(Model):
             message="drain.timeoutSeconds must be at least timeLimits.hardSeconds: a worker that leaves must be able "
             "to finish a task that runs as long as it may",
             field_path=".drain.timeoutSeconds",
-        )
+        ),
+        SCALES_BY_QUEUES,
+        SCALES_BY_BROKER,
+        SCALES_BY_READABLE_BROKER,
     )
 
     app: Annotated[str, bound(IS_APP, max_length=253)]
@@ -50,7 +73,7 @@ class Spec(Model):
     expects the library in the image."""
     replicas: Annotated[int, bound(ge=0, le=10_000)] = 1
     """How many workers there shall be. kubectl scale and autoscalers write this field; a manifest without it, applied
-    server-side, leaves the number alone."""
+    server-side, leaves the number alone. With autoscaling it is the number to begin with: leave it out of manifests."""
     queues: (
         Annotated[
             tuple[Annotated[str, bound(NAMES_A_QUEUE, IS_QUEUE, max_length=255)], ...],
@@ -80,11 +103,15 @@ class Spec(Model):
     notifications: Notifications | None = None
     """Tells people of failed tasks, lost processes and dead letters: one message for a flood, at most one a minute from
     each worker."""
+    autoscaling: Autoscaling | None = None
+    """Sets replicas by what waits in the pool's queues. Needs queues and a broker URL. Without it, replicas is yours or
+    another autoscaler's."""
     rollout: Rollout = Rollout()
     """How a change replaces the running workers."""
     disruption: Disruption | None = None
-    """How many workers may be missing while nodes are drained. Without it, one at a time where replicas is more than 1.
-    Kubernetes evicts no pod that two budgets cover: set maxUnavailable to 100% before you make one of your own."""
+    """How many workers may be missing while nodes are drained. Without it, one at a time where replicas, or
+    autoscaling.maxReplicas, is more than 1. Kubernetes evicts no pod that two budgets cover: set maxUnavailable to 100%
+    before you make one of your own."""
     suspend: bool = False
     """True drains all workers and keeps the pool at zero, whatever replicas says."""
     resources: Resources | None = None

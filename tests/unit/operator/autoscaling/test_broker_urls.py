@@ -111,3 +111,22 @@ def test_refuses_a_url_without_showing_it(url: str, sentence: str) -> None:
 @pytest.mark.parametrize("url", ["redis://u:secret@h", "sentinel://:secret@h", "amqp://u:secret@h"])
 def test_shows_no_password_of_an_address(url: str) -> None:
     assert "secret" not in repr(urls.parse(url))
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        pytest.param("redis://redis:6379/0", "redis://redis.shop:6379/0", id="a Service beside the workers"),
+        pytest.param("redis://redis", "redis://redis.shop", id="nothing but its name"),
+        pytest.param("redis://:p.w@redis?x=a/b", "redis://:p.w@redis.shop?x=a/b", id="with a password and options"),
+        pytest.param("redis://redis.other/0", "redis://redis.other/0", id="one in another namespace"),
+        pytest.param("redis://10.0.0.1/0", "redis://10.0.0.1/0", id="an address"),
+        pytest.param("redis://[::1]/0", "redis://[::1]/0", id="an address with colons"),
+        pytest.param("redis://localhost/0", "redis://localhost/0", id="the host itself"),
+        pytest.param("redis:///0", "redis:///0", id="no name"),
+        pytest.param("sentinel://a:1;sentinel://b:2", "sentinel://a.shop:1;sentinel://b.shop:2", id="alternatives"),
+        pytest.param("nonsense", "nonsense", id="no URL"),
+    ],
+)
+def test_a_name_is_looked_up_where_the_workers_are(url: str, expected: str) -> None:
+    assert urls.qualify(url, "shop") == expected

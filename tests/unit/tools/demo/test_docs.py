@@ -17,6 +17,7 @@ KINDS = (
     reasons.LimitReason,
     reasons.SentryReason,
     reasons.NotificationsReason,
+    reasons.Activity,
     reasons.EventReason,
 )
 WELL = {
@@ -26,6 +27,7 @@ WELL = {
     reasons.LimitReason.BY_PROBE,
     reasons.SentryReason.CONFIGURED,
     reasons.NotificationsReason.CONFIGURED,
+    reasons.Activity.ACTIVE,
 }
 
 

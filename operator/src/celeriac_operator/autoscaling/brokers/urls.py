@@ -8,6 +8,7 @@ it there (`?master_name=`), and needs it only where the sentinels watch more tha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -22,6 +23,8 @@ MANAGEMENT_TLS_PORT: Final = 15671
 
 REDIS_SCHEMES: Final = ("redis", "rediss")
 RABBITMQ_SCHEMES: Final = ("amqp", "amqps", "pyamqp", "librabbitmq")
+
+_SPLIT_NETLOC: Final = re.compile(r"[/?#]")
 
 _CERT_REQS: Final = {
     "CERT_NONE": "none",
@@ -114,6 +117,25 @@ def parse(url: str) -> Address:
         f"queues of {first.scheme}:// brokers cannot be read: only those of redis://, rediss://, sentinel://, amqp:// "
         "and amqps://"
     )
+
+
+def qualify(url: str, namespace: str) -> str:
+    """The URL as it must be read from another namespace: a name without a dot is a Service beside the workers.
+
+    Kubernetes looks such a name up in the namespace of whoever asks. A name with dots is left as it is: most often it
+    names the namespace itself.
+    """
+    return ";".join(_qualify(one, namespace) for one in url.split(";"))
+
+
+def _qualify(url: str, namespace: str) -> str:
+    before, mark, rest = url.partition("://")
+    netloc = _SPLIT_NETLOC.split(rest, maxsplit=1)[0]
+    user, at, address = netloc.rpartition("@")
+    host, colon, port = address.partition(":")
+    if not mark or not host or host.startswith("[") or "." in host or host == "localhost":
+        return url
+    return f"{before}{mark}{user}{at}{host}.{namespace}{colon}{port}{rest[len(netloc) :]}"
 
 
 def _split(url: str) -> SplitResult:

@@ -1,0 +1,111 @@
+"""(pure) What does a pool ask of the autoscaler, and where are its queues?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from celeriac_operator import contract, labels, names
+from celeriac_operator.autoscaling import policy
+from celeriac_operator.autoscaling.brokers.readings import Watched
+from celeriac_operator.resource import CeleryWorkerPool, Target
+
+Manifest = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a broker's URL is.
+
+    Attributes:
+        url: the URL itself, where the pool has it in the clear; else empty.
+        secret, key: the Secret of the pool's namespace that holds it, and where in it.
+    """
+
+    url: str = field(default="", repr=False)
+    secret: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One pool with autoscaling.
+
+    Attributes:
+        replicas: the pool's `spec.replicas`.
+        is_suspended: nothing is decided, and its queues are still looked at.
+    """
+
+    watched: Watched
+    source: Source
+    spec: policy.Spec
+    replicas: int
+    is_suspended: bool
+
+
+def read(pool: CeleryWorkerPool, deployment: Manifest | None) -> Asked | None:
+    """What the pool asks for; None: it scales by hand, or is on its way out."""
+    scaling, broker = pool.spec.autoscaling, pool.spec.broker
+    # The API server refuses autoscaling without a broker; what an older CRD has stored is left alone.
+    if scaling is None or broker is None or not pool.spec.queues or pool.metadata.deletion_timestamp is not None:
+        return None
+    if broker.url_from is not None:
+        where = Source(secret=broker.url_from.secret_key_ref.name, key=broker.url_from.secret_key_ref.key)
+    else:
+        where = Source(url=broker.url or "")
+    return Asked(
+        watched=Watched(f"{pool.metadata.namespace}/{pool.metadata.name}", pool.spec.queues),
+        source=where,
+        spec=policy.Spec(
+            min_replicas=scaling.min_replicas,
+            max_replicas=scaling.max_replicas,
+            target=_target(scaling.target),
+            slots=_slots(pool, deployment),
+            stabilization_seconds=scaling.scale_down.stabilization_seconds,
+            pause=pause(pool),
+        ),
+        replicas=pool.spec.replicas,
+        is_suspended=pool.spec.suspend,
+    )
+
+
+def pause(pool: CeleryWorkerPool) -> policy.Pause | None:
+    """The direction in which the pool's annotation holds the number. A word that means nothing holds both: whoever
+    wrote it wanted something held, and the condition says which words there are."""
+    word = pool.metadata.annotations.get(labels.PAUSE_SCALING)
+    if word is None:
+        return None
+    return policy.Pause(word) if word in set(policy.Pause) else policy.Pause.BOTH
+
+
+def _target(target: Target) -> policy.Target:
+    if target.backlog_per_replica is not None:
+        return policy.BacklogPerReplica(messages=target.backlog_per_replica)
+    if target.latency_seconds is not None:
+        return policy.Latency(seconds=target.latency_seconds)
+    return policy.BusySlots(percent=target.busy_slots_percent or 100)
+
+
+def _slots(pool: CeleryWorkerPool, deployment: Manifest | None) -> int:
+    """Slots of one worker, as its Deployment tells it: a patch of the pod template may have set the cpu limit."""
+    told = _told(deployment) if pool.spec.worker.concurrency is None else None
+    return told or contract.slots(pool.spec, None)
+
+
+def _told(deployment: Manifest | None) -> int | None:
+    containers = deployment["spec"]["template"]["spec"]["containers"] if deployment else []
+    for container in containers:
+        for variable in container.get("env") or () if container["name"] == names.WORKER_CONTAINER else ():
+            if variable["name"] == contract.CONFIG_VARIABLE:
+                return _concurrency(variable.get("value", ""))
+    return None
+
+
+def _concurrency(text: str) -> int | None:
+    try:
+        found = json.loads(text)["worker"]["concurrency"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found if type(found) is int and found > 0 else None

@@ -1,0 +1,361 @@
+"""The loop that scales: figures of all brokers in, decisions by the policy, `spec.replicas` out.
+
+Promise: one number for a pool at a time, decided by figures that are at most STALE_SECONDS old; without such figures
+nothing moves, in either direction. It writes the number through the pool's scale subresource and nothing else; the
+passes follow that number and tell of it.
+
+    caches ──pools, Secrets──> arrange (each second) ──> a line for each broker ──readings──> decide ──> write /scale
+                                                                                         └──> state(key) ──> status
+
+Limit: it runs on the leader only and keeps nothing. After a change of leader stabilisation begins anew, with what runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from celeriac_operator import status
+from celeriac_operator.autoscaling import asked, broker, policy
+from celeriac_operator.autoscaling.asked import Asked
+from celeriac_operator.autoscaling.broker import (
+    AuthenticationFailed,
+    Broker,
+    BrokerError,
+    Reading,
+    UnusableURL,
+    Watched,
+)
+from celeriac_operator.autoscaling.credentials import Credentials, Missing
+from celeriac_operator.autoscaling.line import ROUND_SECONDS, Line, Readings
+from celeriac_operator.caches import Caches, Key
+from celeriac_operator.cluster import Cluster
+from celeriac_operator.exceptions import ApiError
+from celeriac_operator.metrics import Metrics, ScalingFigures
+from celeriac_operator.observed import ScalingState
+from celeriac_operator.reasons import Activity
+from celeriac_operator.resource import CeleryWorkerPool, Decision
+from celeriac_operator.resource.status import MAX_DECISIONS
+from celeriac_operator.workqueue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+WRITERS = 4
+"""Numbers that are written at once, beside the passes."""
+
+SECRETS_AT_ONCE = 8
+
+
+@dataclass(kw_only=True)
+class _Pool:
+    """One pool that scales by itself."""
+
+    asked: Asked
+    versions: tuple[int, int]
+    url: str = field(default="", repr=False)
+    history: policy.History = field(default_factory=policy.History)
+    reading: Reading | None = None
+    decision: policy.Decision | None = None
+    state: ScalingState | None = None
+    told: tuple[Activity, Mapping[str, int] | None] | None = None
+    told_at: float = 0.0
+
+
+@dataclass(kw_only=True)
+class _Connection:
+    """One broker: its line's task, or why there is none."""
+
+    pools: dict[str, Watched]
+    task: asyncio.Task[None] | None = None
+    error: str = ""
+
+
+class Scaler:
+    """Sets the number of workers of all pools with autoscaling."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        caches: Caches,
+        queue: WorkQueue[Key],
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        *,
+        connect: Callable[[str], Broker] = broker.connect,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cluster = cluster
+        self._caches = caches
+        self._queue = queue
+        self._metrics = metrics
+        self._now = now
+        self._connect = connect
+        self._clock = clock
+        self._credentials = Credentials(cluster, caches, clock=clock)
+        self._pools: dict[Key, _Pool] = {}
+        self._connections: dict[str, _Connection] = {}
+        self._writes: WorkQueue[Key] = WorkQueue()
+        metrics.follow_scaling(self._figures)
+
+    def state(self, key: Key) -> ScalingState | None:
+        """What is known of a pool; None: nothing yet."""
+        pool = self._pools.get(key)
+        return pool.state if pool else None
+
+    async def run(self) -> None:
+        """Scale until cancelled; then all connections are closed and all is forgotten."""
+        tasks = [asyncio.create_task(self._write_for_ever()) for _ in range(WRITERS)]
+        try:
+            while True:
+                began = self._clock()
+                try:
+                    await self.arrange()
+                except ApiError as error:
+                    log.warning("a Secret with a broker's URL cannot be read: %s", error)
+                except Exception:
+                    # What one pool trips over must not stop the others, nor the operator.
+                    log.exception("the pools that scale could not be looked through")
+                await asyncio.sleep(max(0.0, ROUND_SECONDS - (self._clock() - began)))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.close()
+
+    async def close(self) -> None:
+        """Close all connections and forget all; a second call changes nothing."""
+        for url in list(self._connections):
+            await self._hang_up(self._connections.pop(url))
+        self._pools.clear()
+        self._writes.restart(())
+
+    # --- who scales, and on which broker
+
+    async def arrange(self) -> None:
+        """Look through all pools: one line for each broker that they name, and none for others.
+
+        Raises:
+            ApiError: a Secret cannot be read; its pools stay as they are until the next time.
+        """
+        self._follow_pools()
+        outcomes = await self._find_urls()
+        self._credentials.keep([(key.namespace, pool.asked.source) for key, pool in self._pools.items()])
+        wanted: dict[str, dict[str, Watched]] = {}
+        for pool in self._pools.values():
+            if pool.url:
+                wanted.setdefault(pool.url, {})[pool.asked.watched.pool] = pool.asked.watched
+        for url in self._connections.keys() - wanted.keys():
+            await self._hang_up(self._connections.pop(url))
+        for url, pools in wanted.items():
+            connection = self._connections.get(url) or self._open(url)
+            connection.pools = pools
+            if connection.error:
+                for name in pools:
+                    self._hold(_key(name), Activity.UNUSABLE_URL, connection.error)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    def _follow_pools(self) -> None:
+        known = self._caches.pools.known()
+        for gone in self._pools.keys() - known:
+            del self._pools[gone]
+        for key in known:
+            manifest = self._caches.pools.get(key)
+            if manifest is None or "autoscaling" not in manifest["spec"]:
+                self._pools.pop(key, None)
+                continue
+            versions = (self._caches.pools.version(key), self._caches.deployments.version(key))
+            pool = self._pools.get(key)
+            if pool is not None and pool.versions == versions:
+                continue
+            found = self._read(key)
+            if found is None:
+                self._pools.pop(key, None)
+            elif pool is None:
+                self._pools[key] = _Pool(asked=found, versions=versions)
+            else:
+                pool.asked, pool.versions = found, versions
+
+    def _read(self, key: Key) -> Asked | None:
+        try:
+            pool = CeleryWorkerPool.parse(dict(self._caches.pools.get(key) or {}))
+        except ValidationError:  # the pass says so in the status
+            return None
+        return asked.read(pool, self._caches.deployments.get(key))
+
+    async def _find_urls(self) -> list[BaseException | None]:
+        slots = asyncio.Semaphore(SECRETS_AT_ONCE)
+
+        async def find(key: Key, pool: _Pool) -> None:
+            async with slots:
+                found = await self._credentials.find(key.namespace, pool.asked.source)
+            if isinstance(found, Missing):
+                pool.url = ""
+                self._hold(key, found.activity, found.message)
+            elif found is not None:
+                pool.url = found
+
+        return await asyncio.gather(
+            *(find(key, pool) for key, pool in list(self._pools.items())), return_exceptions=True
+        )
+
+    def _open(self, url: str) -> _Connection:
+        connection = self._connections[url] = _Connection(pools={})
+        try:
+            found = self._connect(url)
+        except UnusableURL as error:
+            connection.error = str(error)
+            return connection
+        line = Line(
+            found,
+            lambda: tuple(connection.pools.values()),
+            lambda readings, at: self._take(url, connection, readings, at),
+            clock=self._clock,
+        )
+        connection.task = asyncio.create_task(line.run(), name="celeriac-broker")
+        return connection
+
+    async def _hang_up(self, connection: _Connection) -> None:
+        if connection.task is not None:
+            connection.task.cancel()
+            await asyncio.gather(connection.task, return_exceptions=True)
+
+    # --- deciding
+
+    def _take(self, url: str, connection: _Connection, readings: Readings, at: float) -> None:
+        """What one round found."""
+        self._metrics.scaling_round_seconds.observe(self._clock() - at)
+        if isinstance(readings, BrokerError):
+            refused = isinstance(readings, AuthenticationFailed)
+            activity = Activity.AUTHENTICATION_FAILED if refused else Activity.BROKER_UNREACHABLE
+            self._metrics.scaling_failures.labels(activity).inc()
+            if refused:
+                self._credentials.doubt(url)
+            for name in connection.pools:
+                self._hold(_key(name), activity, str(readings))
+            return
+        for name in connection.pools:
+            reading = readings.get(name)
+            if reading is None:
+                self._hold(_key(name), Activity.FIGURES_REFUSED, "the broker does not show the queues of this pool")
+            else:
+                self._decide(_key(name), reading)
+
+    def _decide(self, key: Key, reading: Reading) -> None:
+        pool, manifest = self._pools.get(key), self._caches.pools.get(key)
+        if pool is None or manifest is None:
+            return
+        figures = replace(reading.figures, unschedulable=self._caches.unschedulable(key))
+        pool.reading = Reading(figures, reading.backlog)
+        current = manifest["spec"].get("replicas", pool.asked.replicas)
+        decision = policy.decide(pool.asked.spec, figures, pool.history, current=current, now=self._clock())
+        pool.history, pool.decision = decision.history, decision
+        self._say(key, pool, decision.activity, decision.reason)
+        if decision.replicas != current and not pool.asked.is_suspended:
+            self._writes.add(key)
+
+    def _hold(self, key: Key, activity: Activity, why: str) -> None:
+        """There are no figures of this pool. A moment without them is none: a broker may restart, a URL may change."""
+        pool, manifest = self._pools.get(key), self._caches.pools.get(key)
+        if pool is None or manifest is None:
+            return
+        # Not even what was decided before the gap is written in it.
+        pool.decision = None
+        if pool.reading is not None and self._clock() - pool.reading.figures.read_at <= policy.STALE_SECONDS:
+            return
+        pool.history = policy.History()
+        self._say(key, pool, activity, f"held at {manifest['spec'].get('replicas', 1)}: {why}")
+
+    def _say(self, key: Key, pool: _Pool, activity: Activity, message: str) -> None:
+        """Keep it for the status, and have a pass made when there is something to tell."""
+        backlog = pool.reading.backlog if pool.reading else None
+        decisions = pool.state.decisions if pool.state else ()
+        pool.state = ScalingState(activity=activity, message=message, backlog=backlog, decisions=decisions)
+        if pool.told == (activity, backlog):
+            return
+        is_news = pool.told is None or pool.told[0] is not activity
+        if is_news or self._clock() - pool.told_at >= status.figures_seconds(len(self._pools)):
+            pool.told, pool.told_at = (activity, backlog), self._clock()
+            self._queue.add(key)
+
+    # --- writing
+
+    async def _write_for_ever(self) -> None:
+        while True:
+            await self.write_once()
+
+    async def write_once(self) -> None:
+        """Wait for a pool whose number is another one now, and write it."""
+        key = await self._writes.get()
+        try:
+            await self._write(key)
+        except ApiError as error:
+            # The next round decides anew. A conflict says that the pool was made anew: nothing to tell a person.
+            level = logging.DEBUG if error.status in (404, 409) else logging.WARNING
+            log.log(level, "replicas not written: %s", error, extra={"pool": str(key), "reason": error.reason})
+        except Exception:
+            log.exception("replicas could not be written", extra={"pool": str(key)})
+        finally:
+            self._writes.done(key)
+
+    async def _write(self, key: Key) -> None:
+        pool, manifest = self._pools.get(key), self._caches.pools.get(key)
+        if pool is None or manifest is None or pool.decision is None or pool.reading is None:
+            return
+        decision, figures = pool.decision, pool.reading.figures
+        before = manifest["spec"].get("replicas", pool.asked.replicas)
+        if decision.replicas == before:
+            return
+        scale = await self._cluster.scale(manifest["metadata"], decision.replicas)
+        self._caches.observe_scale(key, scale)
+        self._record(pool, before, decision, figures)
+        log.info("replicas %d -> %d: %s", before, decision.replicas, decision.reason, extra={"pool": str(key)})
+        self._queue.add(key)
+
+    def _record(self, pool: _Pool, before: int, decision: policy.Decision, figures: policy.Figures) -> None:
+        self._metrics.scaling_decisions.labels("up" if decision.replicas > before else "down").inc()
+        oldest, service = figures.oldest_age_seconds, figures.service_seconds
+        latest = Decision(
+            time=self._now().replace(microsecond=0),
+            from_replicas=before,
+            to_replicas=decision.replicas,
+            reason=decision.reason,
+            backlog=figures.backlog,
+            in_flight=figures.in_flight,
+            busy_slots=figures.busy_slots,
+            oldest_seconds=None if oldest is None else round(oldest),
+            service_milliseconds=None if service is None else round(service * 1000),
+        )
+        if pool.state is not None:
+            pool.state = replace(pool.state, decisions=(latest, *pool.state.decisions)[:MAX_DECISIONS])
+
+    # --- metrics
+
+    def _figures(self) -> list[ScalingFigures]:
+        """For whoever asks, from another thread: a copy, made in one step."""
+        now = self._clock()
+        return [
+            ScalingFigures(
+                namespace=key.namespace,
+                pool=key.name,
+                replicas=pool.asked.replicas,
+                backlog=pool.reading.figures.backlog,
+                in_flight=pool.reading.figures.in_flight,
+                busy_slots=pool.reading.figures.busy_slots,
+                age_seconds=max(0.0, now - pool.reading.figures.read_at),
+            )
+            for key, pool in list(self._pools.items())
+            if pool.reading is not None
+        ]
+
+
+def _key(pool: str) -> Key:
+    namespace, _, name = pool.partition("/")
+    return Key(namespace, name)
