@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from kubernetes.aio import client
 
 from celeriac_operator import lease
 from celeriac_operator.exceptions import ApiError
@@ -197,16 +198,13 @@ async def test_a_server_that_is_down_raises_and_gives_no_term(server: Server) ->
 async def test_no_write_leaves_the_process_without_a_term(verb: str) -> None:
     sent: list[str] = []
 
-    class Client:
-        async def param_serialize(self, verb: str, *_: object, **__: object) -> tuple[str]:
-            return (verb,)
+    async def send(verb: str, *_: object, **__: object) -> None:
+        sent.append(verb)
+        raise OSError("sent")
 
-        async def call_api(self, verb: str, **_: object) -> None:
-            sent.append(verb)
-            raise OSError("sent")
-
-    client: Any = Client()
-    transport = Transport(client, lambda **_: None, seconds_left=lambda: 0.0)
+    api = client.ApiClient(client.Configuration())
+    api.rest_client.request = send  # type: ignore[method-assign]
+    transport = Transport(api, lambda **_: None, seconds_left=lambda: 0.0)
     with pytest.raises(ApiError, match="does not lead"):
         await transport.request(verb, "/x", plural="x")
     with pytest.raises(ApiError, match="sent"):
