@@ -35,11 +35,11 @@ def test_consuming_resumes_by_itself_after_an_outage_and_the_worker_stays_alive_
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_a_task_that_runs_through_an_outage_finishes_and_its_result_arrives(
+def test_a_task_that_runs_through_an_outage_publishes_another_finishes_and_its_result_arrives(
     pool: str, start_worker: StartWorker, producer: Celery, redis_server: RedisServer
 ) -> None:
     worker = start_worker(worker={"pool": pool, "concurrency": 2}, broker=QUICK).until_ready()
-    result = producer.send_task("basic.sleep", (2,))
+    result = producer.send_task("basic.relay", (2,))
     eventually(lambda: worker.status()["busy"], what="the task runs")
     redis_server.kill()
     time.sleep(3)  # the outage itself: the task ends in it
@@ -48,6 +48,7 @@ def test_a_task_that_runs_through_an_outage_finishes_and_its_result_arrives(
     worker.until_ready()
     finished = (worker.directory / "finished").read_text().splitlines()
     assert finished == ["2"]
+    eventually((worker.directory / "notes").exists, what="the task that was published in the outage runs")
 
 
 def test_a_broker_that_is_away_at_the_start_is_waited_for(

@@ -80,6 +80,7 @@ def test_what_the_application_sets_is_left_alone_where_the_pool_says_nothing() -
         "task_time_limit": 5,
         "worker_hijack_root_logger": True,
         "result_backend_always_retry": False,
+        "task_publish_retry_policy": {"max_retries": 3},
     }
     assert not own.keys() & laid(a_config(), **own).keys()
 
@@ -113,6 +114,18 @@ def test_the_time_out_leaves_the_consumer_loop_time_to_come_round(stalled_second
     config = a_config(liveness=contract.Liveness(port=1, stalled_seconds=stalled_seconds))
     environment = contract.Environment(pod_name="p", broker_url="redis://r")
     assert laid(config, environment)["broker_transport_options"]["socket_timeout"] == expected
+
+
+def test_publishing_is_as_patient_as_the_broker_is_waited_for_and_each_pod_has_its_own_pace() -> None:
+    backoff = contract.RetryBackoff(initial=2, max=20)
+    config = a_config(broker=contract.Broker(max_retries=7, retry_backoff_seconds=backoff))
+    policies = [
+        laid(config, contract.Environment(pod_name=f"pod-{n}"))["task_publish_retry_policy"] for n in range(100)
+    ]
+    assert {policy["max_retries"] for policy in policies} == {7}
+    assert all(1 <= policy["interval_start"] == policy["interval_step"] <= 2 for policy in policies)
+    assert all(policy["interval_max"] == pytest.approx(10 * policy["interval_start"]) for policy in policies)
+    assert len({policy["interval_start"] for policy in policies}) == 100
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ to lay over the application's; what it leaves out stays as the application has i
 from __future__ import annotations
 
 import enum
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -76,6 +77,7 @@ def compute(config: Config, environment: Environment, own: Own) -> list[Setting]
         "worker_hijack_root_logger": None if config.logging.format == "App" else False,
         **_delivery_defaults(config.delivery.mode, asked, own),
         **_result_retries(retries(config, own)),
+        "task_publish_retry_policy": _publish_retries(retries(config, own), environment.pod_name),
     }
     result = [Setting(name, value, Source.POOL) for name, value in asked.items() if value is not None]
     result += [
@@ -125,6 +127,22 @@ def _result_retries(retry: Retry) -> dict[str, Any]:
         "result_backend_max_retries": retry.max_retries,
         "result_backend_base_sleep_between_retries_ms": int(retry.initial_seconds * 1000),
         "result_backend_max_sleep_between_retries_ms": int(retry.max_seconds * 1000),
+    }
+
+
+def _publish_retries(retry: Retry, pod_name: str) -> dict[str, Any]:
+    """Publish as patiently as the broker is waited for.
+
+    A task that passes work on would fail within a second of an outage that the worker itself outlasts. Celery's pauses
+    grow by steps and know no chance, so each pod has a pace of its own: a pool whose broker comes back does not fall
+    upon it in one instant.
+    """
+    pace = 1 - zlib.crc32(pod_name.encode()) / 2**33
+    return {
+        "max_retries": retry.max_retries,
+        "interval_start": retry.initial_seconds * pace,
+        "interval_step": retry.initial_seconds * pace,
+        "interval_max": retry.max_seconds * pace,
     }
 
 
