@@ -165,13 +165,16 @@ bench-probe bench-observability: $(VENV)/worker.stamp
 	@tools/ensure-packages redis-server
 	@$(WORKER)/python tests/bench/$(subst -,_,$(@:bench-%=%)).py
 
-.PHONY: bench-operator bench-operator-writes bench-operator-scale bench-operator-restart
+.PHONY: bench-operator bench-operator-writes bench-operator-scale bench-operator-restart bench-scale-latency bench-scale-cost bench-slo
 bench-operator: $(VENV)/operator.stamp ## the operator's figures one after the other, into docs/benchmarks.md
 	@$(LOCALCLUSTER) programs
 	@PYTHONPATH=.:tools $(OPERATOR)/python tests/bench/all.py --section operator $(ARGS)
 bench-operator-writes: ## API writes beyond the needed ones, against a plain kopf operator
 bench-operator-scale: ## 500, 2,000 and 5,000 pools: pools a second, delay of a change, memory
 bench-operator-restart: ## a restart with 2,000 unchanged pools
-bench-operator-writes bench-operator-scale bench-operator-restart: $(VENV)/operator.stamp
+bench-scale-latency: ## from a message to the workers it needs, 1,000 pools on one Redis, against KEDA's intervals
+bench-scale-cost: ## CPU and Redis commands of 1,000 idle pools with autoscaling
+bench-slo: ## a day in the simulator: tasks that start in time, and workers' hours, against KEDA's and the HPA's ways
+bench-operator-writes bench-operator-scale bench-operator-restart bench-scale-latency bench-scale-cost bench-slo: $(VENV)/operator.stamp
 	@$(LOCALCLUSTER) programs
 	@PYTHONPATH=.:tools $(OPERATOR)/python tests/bench/$(subst -,_,$(@:bench-%=%)).py $(ARGS)

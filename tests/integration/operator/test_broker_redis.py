@@ -190,6 +190,10 @@ async def test_the_first_message_of_a_quiet_queue_is_heard_at_once(
     waits = asyncio.ensure_future(reader.arrival())
     client.lpush("mail", "d")
     assert (await within(5, waits))[0] == {"shop/mail"}, "quiet again, heard again"
+    assert set(await reader.read(pools, now=10.0, only={"shop/mail"})) == {"shop/mail"}
+    waits = asyncio.ensure_future(reader.arrival())
+    client.lpush("q7", "e")
+    assert (await within(5, waits))[0] == {"shop/7"}, "who was not read meanwhile is still listened for"
 
 
 async def test_without_tracking_figures_are_read_and_it_is_said_once(

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 
 from pydantic import ValidationError
 
@@ -216,7 +217,7 @@ class Scaler:
         line = Line(
             found,
             lambda: tuple(connection.pools.values()),
-            lambda readings, at: self._take(url, connection, readings, at),
+            partial(self._take, url, connection),
             clock=self._clock,
         )
         connection.task = asyncio.create_task(line.run(), name="celeriac-broker")
@@ -229,8 +230,10 @@ class Scaler:
 
     # --- deciding
 
-    def _take(self, url: str, connection: _Connection, readings: Readings, at: float) -> None:
-        """What one round found."""
+    def _take(
+        self, url: str, connection: _Connection, readings: Readings, at: float, only: frozenset[str] | None
+    ) -> None:
+        """What one round found: of all pools, or only of these."""
         self._metrics.scaling_round_seconds.observe(self._clock() - at)
         if isinstance(readings, BrokerError):
             refused = isinstance(readings, AuthenticationFailed)
@@ -243,10 +246,10 @@ class Scaler:
             return
         for name in connection.pools:
             reading = readings.get(name)
-            if reading is None:
-                self._hold(_key(name), Activity.FIGURES_REFUSED, "the broker does not show the queues of this pool")
-            else:
+            if reading is not None:
                 self._decide(_key(name), reading)
+            elif only is None:
+                self._hold(_key(name), Activity.FIGURES_REFUSED, "the broker does not show the queues of this pool")
 
     def _decide(self, key: Key, reading: Reading) -> None:
         pool, manifest = self._pools.get(key), self._caches.pools.get(key)

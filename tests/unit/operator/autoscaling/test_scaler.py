@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -132,7 +132,10 @@ class StandIn:
         self.asked: tuple[str, ...] = ()
         self.is_closed = False
 
-    async def read(self, pools: Sequence[Watched], *, now: float) -> dict[str, Reading]:
+    async def read(
+        self, pools: Sequence[Watched], *, now: float, only: Collection[str] | None = None
+    ) -> dict[str, Reading]:
+        del only  # a broker may answer more than it is asked
         self.asked = tuple(each.pool for each in pools)
         answer = await self.answers.get()
         self.taken.set()
@@ -141,7 +144,7 @@ class StandIn:
         return {str(key): Reading(Figures(read_at=now, backlog=n), {key.name: n}) for key, n in answer.items()}
 
     async def arrival(self) -> frozenset[str]:
-        return frozenset()  # the next round follows at once
+        return frozenset(self.asked)  # the next round follows at once
 
     async def close(self) -> None:
         self.is_closed = True
@@ -317,13 +320,13 @@ async def test_no_broker_to_ask(world: World, url: str | None, expected: tuple[s
 async def test_rounds_go_on_after_a_bug_in_one_of_them() -> None:
     broker, seen = StandIn(), asyncio.Event()
 
-    def take(readings: object, at: float) -> None:
+    def take(readings: object, at: float, only: object) -> None:
         if at == 0:
             raise RuntimeError("a bug")
         seen.set()
 
     time = iter(range(1000))
-    line = Line(broker, tuple, take, clock=lambda: next(time), sleep=_at_once)
+    line = Line(broker, tuple, take, clock=lambda: next(time))
     broker.answers.put_nowait({})
     broker.answers.put_nowait({})
     task = asyncio.create_task(line.run())
@@ -333,5 +336,42 @@ async def test_rounds_go_on_after_a_bug_in_one_of_them() -> None:
     assert broker.is_closed
 
 
-async def _at_once(_: float) -> None:
+class Announcer(StandIn):
+    """A broker that answers at once and announces what the test says; it notes what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrivals: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+        self.reads: list[set[str] | None] = []
+
+    async def read(
+        self, pools: Sequence[Watched], *, now: float, only: Collection[str] | None = None
+    ) -> dict[str, Reading]:
+        del pools, now
+        self.reads.append(None if only is None else set(only))
+        return {}
+
+    async def arrival(self) -> frozenset[str]:
+        return await self.arrivals.get()
+
+
+async def test_arrivals_are_looked_at_alone_and_one_pool_ten_times_a_second_at_most() -> None:
+    broker, now = Announcer(), [0.0]
+    line = Line(broker, tuple, lambda *_: None, clock=lambda: now[0])
+    task = asyncio.create_task(line.run())
+
+    async def arrives(*names: str, after: float) -> list[set[str] | None]:
+        now[0] += after
+        broker.reads.clear()
+        broker.arrivals.put_nowait(frozenset(names))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return list(broker.reads)
+
     await asyncio.sleep(0)
+    assert await arrives("a", after=0.01) == [{"a"}]
+    assert await arrives("a", "b", after=0.01) == [{"b"}], "a was looked at a moment ago"
+    assert await arrives("c", after=0.1) == [{"a", "c"}]
+    assert await arrives("d", after=1) == [None], "all are read anyway"
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -15,7 +15,7 @@ import asyncio
 import base64
 import logging
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -56,8 +56,11 @@ class RabbitMQBroker:
         self._session: aiohttp.ClientSession | None = None
         self._has_said_deaf = False
 
-    async def read(self, pools: Sequence[Watched], *, now: float) -> dict[str, Reading]:
-        """See `Broker`. A queue that nobody has declared yet has no messages."""
+    async def read(
+        self, pools: Sequence[Watched], *, now: float, only: Collection[str] | None = None
+    ) -> dict[str, Reading]:
+        """See `Broker`. A queue that nobody has declared yet has no messages. All queues come in one answer anyway."""
+        del only
         management = self._address.management[self._next % len(self._address.management)]
         try:
             queues = await self._list(management)

@@ -10,7 +10,7 @@ The text of each is a sentence for people and holds no credentials.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,7 +62,9 @@ class Reading:
 class Broker(Protocol):
     """One broker. `read` is called by one task at a time; `arrival` may be waited for meanwhile."""
 
-    async def read(self, pools: Sequence[Watched], *, now: float) -> dict[str, Reading]:
+    async def read(
+        self, pools: Sequence[Watched], *, now: float, only: Collection[str] | None = None
+    ) -> dict[str, Reading]:
         """Read the figures of all pools in one pipelined round trip.
 
         A pool that the broker refuses to show (its ACL forbids a key, or something else has a queue's name) is missing
@@ -70,6 +72,7 @@ class Broker(Protocol):
 
         Args:
             now: the caller's clock in seconds, for `Figures.read_at`.
+            only: names of pools that are enough this time, all known to the last reading; others may be missing.
 
         Raises:
             Unreachable, AuthenticationFailed: there are no figures of any pool. The next call connects anew.

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -96,11 +96,13 @@ class RedisBroker:
 
     # --- reading
 
-    async def read(self, pools: Sequence[Watched], *, now: float) -> dict[str, Reading]:
+    async def read(
+        self, pools: Sequence[Watched], *, now: float, only: Collection[str] | None = None
+    ) -> dict[str, Reading]:
         """See `Broker`."""
         try:
             async with asyncio.timeout(READ_SECONDS):
-                return await self._read(pools, now=now)
+                return await self._read(pools, now=now, only=only)
         except BrokerError:
             await self._hang_up()
             raise
@@ -111,17 +113,19 @@ class RedisBroker:
             await self._hang_up()
             raise self._understood(error) from None
 
-    async def _read(self, pools: Sequence[Watched], *, now: float) -> dict[str, Reading]:
+    async def _read(self, pools: Sequence[Watched], *, now: float, only: Collection[str] | None) -> dict[str, Reading]:
         conversation = await self._connected()
-        self._follow(pools)
-        asked = list(self._asked.values())
+        if only is None:
+            self._follow(pools)
+        chosen = {name: one for name, one in self._asked.items() if only is None or name in only}
+        asked = list(chosen.values())
         while asked:
             await self._ask(conversation, asked)
             asked = [one for one in asked if self._must_be_asked_again(one)]
             if asked:
                 self._map_lists()
         readings = {}
-        for name, one in self._asked.items():
+        for name, one in chosen.items():
             if not isinstance(one.answer, ResponseError):
                 self._refused.discard(name)
                 readings[name] = _reading(one, now=now)

@@ -1,0 +1,136 @@
+"""Who writes `replicas`: manifests without it, applied in every usual way, leave the number to whoever scales."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.operator.machine import Manifest, Place, until
+from tests.integration.worker.processes import RedisServer
+
+from localcluster import build
+from localcluster.controlplane import ControlPlane
+
+pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]
+
+QUEUE = "mail"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis in which there is work for three workers of every pool of these tests."""
+    it = RedisServer(tmp_path_factory.mktemp("redis"), appendonly="no").start()
+    with it.client as client:
+        client.lpush(QUEUE, *map(str, range(15)))
+    yield it
+    it.kill()
+
+
+Deploy = Callable[[Manifest], None]
+"""Brings a manifest into the cluster, for the first time or again."""
+
+
+@pytest.fixture
+def deploy(request: pytest.FixtureRequest, control_plane: ControlPlane, tmp_path: Path) -> Deploy:
+    kubectl = control_plane.kubectl
+
+    def replace(manifest: Manifest) -> None:
+        there = kubectl("get", "cwp", "-n", manifest["metadata"]["namespace"], "--output=name")
+        kubectl("replace" if there else "create", "-f", "-", input=json.dumps(manifest))
+
+    def upgrade(manifest: Manifest) -> None:
+        build.ensure_programs(control_plane.cache, ["helm"])
+        chart = tmp_path / "chart"
+        (chart / "templates").mkdir(parents=True, exist_ok=True)
+        (chart / "Chart.yaml").write_text("{apiVersion: v2, name: shop, version: 1.0.0}")
+        (chart / "templates" / "pool.yaml").write_text(json.dumps(manifest))
+        homes = {f"HELM_{name}_HOME": str(tmp_path / name.lower()) for name in ("CACHE", "CONFIG", "DATA")}
+        namespace = f"--namespace={manifest['metadata']['namespace']}"
+        subprocess.run(
+            [control_plane.cache.program("helm"), "upgrade", "--install", "shop", str(chart), namespace],
+            env={**os.environ, **homes, "KUBECONFIG": str(control_plane.kubeconfig)},
+            check=True,
+            capture_output=True,
+        )
+
+    ways: dict[str, Deploy] = {
+        "kubectl apply": lambda manifest: kubectl("apply", "-f", "-", input=json.dumps(manifest)) and None,
+        "kubectl apply --server-side": lambda manifest: (
+            kubectl("apply", "--server-side", "-f", "-", input=json.dumps(manifest)) and None
+        ),
+        "kubectl replace": replace,
+        "helm upgrade": upgrade,
+    }
+    return ways[request.param]
+
+
+def image_of(place: Place) -> str:
+    deployment = place.get("Deployment") or {"spec": {"template": {"spec": {"containers": [{"image": ""}]}}}}
+    image: str = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+    return image
+
+
+def scaling_of(place: Place) -> dict[str, Any]:
+    found: dict[str, Any] = ((place.get("CeleryWorkerPool") or {}).get("status") or {}).get("scaling") or {}
+    return found
+
+
+def await_three(place: Place) -> None:
+    place.await_deployment(lambda seen: seen["spec"]["replicas"] == 3)
+
+
+@pytest.mark.parametrize(
+    ("deploy", "decisions"),
+    [
+        pytest.param("kubectl apply", 1, id="kubectl apply"),
+        pytest.param("kubectl apply --server-side", 1, id="kubectl apply --server-side"),
+        # It says what everything is to be, so for a moment it is the default, 1.
+        pytest.param("kubectl replace", 2, id="kubectl replace, which is put right at once"),
+        pytest.param("helm upgrade", 1, id="helm upgrade"),
+    ],
+    indirect=["deploy"],
+)
+def test_autoscaling_keeps_its_number(place: Place, server: RedisServer, deploy: Deploy, decisions: int) -> None:
+    manifest = place.pool_manifest(
+        queues=[QUEUE],
+        broker={"url": server.url},
+        autoscaling={"maxReplicas": 5, "target": {"backlogPerReplica": 5}},
+    )
+    deploy(manifest)
+    await_three(place)
+    until("the first decision", lambda: scaling_of(place))
+    deploy({**manifest, "spec": {**manifest["spec"], "image": "shop:2"}})
+    until("the new image", lambda: image_of(place), lambda image: image == "shop:2")
+    until(
+        f"{decisions} decisions",
+        lambda: len(scaling_of(place)["decisions"]),
+        lambda count: count == decisions,
+    )
+    await_three(place)
+
+
+def test_a_horizontal_pod_autoscaler_keeps_its_number_too(place: Place, control_plane: ControlPlane) -> None:
+    place.pool()
+    place.await_deployment()
+    # Without metrics it holds the bounds at least, which is enough of a number here.
+    autoscaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "emails", "namespace": place.namespace},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "celeriac.dev/v1alpha1", "kind": "CeleryWorkerPool", "name": "emails"},
+            "minReplicas": 3,
+            "maxReplicas": 4,
+        },
+    }
+    control_plane.kubectl("apply", "-f", "-", input=json.dumps(autoscaler))
+    await_three(place)
+    place.pool(image="shop:2")
+    until("the new image", lambda: image_of(place), lambda image: image == "shop:2")
+    await_three(place)
+    assert (place.get("CeleryWorkerPool") or {})["spec"]["replicas"] == 3
