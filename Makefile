@@ -107,7 +107,8 @@ integration: $(VENV)/operator.stamp $(VENV)/worker.stamp ## against a real redis
 	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q --timeout=180 tests/integration/operator tests/integration/tools
 
 e2e: $(VENV)/operator.stamp ## the promises, on a real cluster with the built images
-	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q tests/e2e
+	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q -n 3 --dist loadfile -m "not alone" tests/e2e
+	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q -m alone tests/e2e # these look at a clock, or replace the operator
 
 test: check integration test-oldest e2e ## everything; installs what it needs
 

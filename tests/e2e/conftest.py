@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -32,27 +33,38 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-@pytest.fixture(scope="session")
-def cluster(pytestconfig: pytest.Config) -> Iterator[install.Cluster]:
-    """The cluster. Building it or the images may take minutes, so their progress is shown as it happens."""
-    capture: Any = pytestconfig.pluginmanager.getplugin("capturemanager")
+def pytest_configure_node(node: Any) -> None:
+    """Set up once, before several test processes begin: they find the cluster, the images and the chart there."""
+    node.workerinput["images"] = set_up_once(node.config.pluginmanager.getplugin("capturemanager"))
+
+
+@functools.cache
+def set_up_once(capture: Any) -> dict[str, str]:
+    """Start the cluster, build the images from this checkout, install the chart; the images' references by name.
+
+    It may take minutes, so the progress is shown as it happens.
+    """
     with capture.global_and_fixture_disabled():
-        yield install.start_cluster()
+        programs = install.start_cluster().programs
+        images = install.build_images(install.DEMO_IMAGES)
+        install.install_chart(programs, images)
+        return images
 
 
 @pytest.fixture(scope="session")
-def images(cluster: install.Cluster, pytestconfig: pytest.Config) -> Mapping[str, str]:
-    """The images, built from this checkout, by name."""
-    capture: Any = pytestconfig.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        return install.build_images(install.DEMO_IMAGES)
+def images(pytestconfig: pytest.Config) -> Mapping[str, str]:
+    """The images, built from this checkout, by name; the cluster runs and has the chart installed."""
+    if (from_controller := getattr(pytestconfig, "workerinput", None)) is not None:
+        return from_controller["images"]
+    return set_up_once(pytestconfig.pluginmanager.getplugin("capturemanager"))
 
 
 @pytest.fixture(scope="session")
-def default_namespace(cluster: install.Cluster, images: Mapping[str, str]) -> Iterator[Kube]:
+def default_namespace(images: Mapping[str, str]) -> Iterator[Kube]:
     """The cluster with the chart installed."""
+    cluster = install.find_cluster()
+    assert cluster, "the cluster has gone away"
     with connect(cluster.programs, "default") as kube:
-        install.install_chart(kube.programs, images)
         yield kube
 
 

@@ -12,6 +12,7 @@ import pytest
 from demo import install, waiting
 from demo.kubernetes import Kube, condition_of
 
+pytestmark = pytest.mark.alone
 NEEDS = ("redis.yaml",)
 ACCOUNT = f"system:serviceaccount:{install.OPERATOR_NAMESPACE}:celeriac"
 OPERATOR = "app.kubernetes.io%2Fcomponent%3Doperator"

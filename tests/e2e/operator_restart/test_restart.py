@@ -11,6 +11,7 @@ import pytest
 from demo import faults, install, waiting
 from demo.kubernetes import Kube, restarts
 
+pytestmark = pytest.mark.alone
 NEEDS = ("redis.yaml", "sentry.yaml", "shop.yaml", "plain.yaml")
 POOLS = ("shop-tasks", "suppliers", "reports")
 OPERATOR = "app.kubernetes.io%2Fcomponent%3Doperator"

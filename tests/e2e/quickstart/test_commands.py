@@ -11,6 +11,7 @@ from tests.e2e import pages
 from demo import install
 from demo.kubernetes import Kube
 
+pytestmark = pytest.mark.alone
 NEEDS = ("redis.yaml",)
 PAGE = pages.read("quickstart.md")
 MY_APP = "my-app"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from demo.scenarios import time_limits
 from demo.shop import Shop
 
+pytestmark = pytest.mark.alone
 NEEDS = ("redis.yaml", "sentry.yaml", "shop.yaml")
 
 

@@ -11,6 +11,7 @@ import pytest
 from demo import faults, install, waiting
 from demo.kubernetes import Kube
 
+pytestmark = pytest.mark.alone
 NEEDS = ("redis.yaml",)
 OPERATOR = "app.kubernetes.io%2Fcomponent%3Doperator"
 LEASE = f"apis/coordination.k8s.io/v1/namespaces/{install.OPERATOR_NAMESPACE}/leases/celeriac"

@@ -9,6 +9,7 @@ import pytest
 from demo import install, waiting
 from demo.kubernetes import Kube, restarts
 
+pytestmark = pytest.mark.alone
 NEEDS = ("redis.yaml",)
 POOL = "reports"
 

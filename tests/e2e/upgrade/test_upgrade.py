@@ -10,6 +10,7 @@ import pytest
 from demo import install, waiting
 from demo.kubernetes import Kube, restarts
 
+pytestmark = pytest.mark.alone
 NEEDS = ("redis.yaml",)
 NEXT = "celeriac-next-worker"
 OPERATOR = "app.kubernetes.io%2Fcomponent%3Doperator"
