@@ -24,6 +24,9 @@ Manifest = dict[str, Any]
 
 ROOT = Path(__file__).parents[3]
 CRD = ROOT / "crds" / "celeriac.dev_celeryworkerpools.yaml"
+KNOWN_SECONDS = 10
+"""From the moment at which the cluster knows why a pool does not become ready to the pool that says it."""
+
 OPERATOR = "system:serviceaccount:celeriac:operator"
 
 PATHS = {
@@ -187,13 +190,13 @@ class Place:
         """Conditions in short: {"Ready": "False Progressing"}."""
         return {kind: f"{each['status']} {each['reason']}" for kind, each in self.conditions(name).items()}
 
-    def await_reason(self, kind: str, reason: str, name: str = "emails", *, seconds: float = 60) -> Manifest:
-        """Wait for a condition with this status and reason; returns it."""
+    def await_reason(self, kind: str, reason: str, name: str = "emails") -> Manifest:
+        """Wait for a condition with this status and reason, for Stalled no longer than is promised; returns it."""
         until(
             f"{kind}={reason}",
             lambda: self.reasons(name),
             lambda found: found.get(kind) == reason,
-            seconds=seconds,
+            seconds=KNOWN_SECONDS if kind == "Stalled" else 60,
         )
         return self.conditions(name)[kind]
 

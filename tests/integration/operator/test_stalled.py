@@ -19,8 +19,6 @@ pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]  # 
 IMPORT_ERROR = "the application shop.celery:app cannot be imported: No module named 'shop'"
 AWAY = "The broker redis://**@redis:6379/0 could not be reached after 5 retries, giving up: Connection refused"
 BAD_PASSWORD = "The broker redis://**@redis:6379/0 refuses the credentials (WRONGPASS): put the right password there"
-KNOWN_SECONDS = 10
-"""From the moment at which the cluster knows the cause to the pool that says it."""
 
 NO_NODE = "0/3 nodes are available: 3 Insufficient cpu."
 
@@ -113,7 +111,7 @@ def test_what_the_kubelet_says_is_quoted_with_one_event(
     place.pool()
     (pod,) = place.await_pods(1)
     place.set_container(pod, **status)
-    place.await_reason("Stalled", f"True {reason}", seconds=KNOWN_SECONDS)
+    place.await_reason("Stalled", f"True {reason}")
     assert place.reasons() == {"Ready": f"False {reason}", "Stalled": f"True {reason}", "BrokerReachable": broker}
     events = until("event", lambda: [e for e in place.api.list("Event", place.namespace) if e["reason"] == reason])
     assert [(e["type"], e["involvedObject"]["name"]) for e in events] == [("Warning", "emails")]
@@ -130,7 +128,7 @@ def test_an_injector_that_fails_is_quoted(place: Place, control_plane: ControlPl
     (pod,) = place.await_pods(1)
     container = {"name": "celeriac-inject", "image": "x", "imageID": "", "ready": False, "restartCount": 3}
     place.set_pod(pod, phase="Pending", initContainerStatuses=[{**container, **looping(ended(1, "no space left"))}])
-    place.await_reason("Stalled", "True InjectionFailed", seconds=KNOWN_SECONDS)
+    place.await_reason("Stalled", "True InjectionFailed")
     assert "container celeriac-inject, exit code 1: no space left" in describe(control_plane, place)
 
 
@@ -158,7 +156,7 @@ def test_the_scheduler_is_quoted(place: Place, control_plane: ControlPlane) -> N
         "lastTransitionTime": pod["metadata"]["creationTimestamp"],
     }
     place.set_pod(pod, conditions=[scheduled])
-    place.await_reason("Stalled", "True Unschedulable", seconds=KNOWN_SECONDS)
+    place.await_reason("Stalled", "True Unschedulable")
     assert NO_NODE in describe(control_plane, place)
 
 
@@ -170,7 +168,7 @@ def test_a_quota_that_is_used_up_is_quoted(place: Place, control_plane: ControlP
         lambda seen: "hard" in seen.get("status", {}),
     )
     place.pool()
-    place.await_reason("Stalled", "True QuotaExceeded", seconds=KNOWN_SECONDS)
+    place.await_reason("Stalled", "True QuotaExceeded")
     assert "exceeded quota: team" in describe(control_plane, place)
 
 
@@ -218,7 +216,7 @@ def test_a_policy_of_the_cluster_is_quoted_and_the_old_workers_stay(
     before = place.await_deployment()
     until("policy in force", lambda: _is_refused(place, before))
     place.pool(image="elsewhere/shop:1")
-    place.await_reason("Stalled", "True AdmissionRefused", seconds=KNOWN_SECONDS)
+    place.await_reason("Stalled", "True AdmissionRefused")
     assert house_rule in describe(control_plane, place)
     still = place.get("Deployment")
     assert still is not None
@@ -263,7 +261,7 @@ def test_who_owns_what_is_in_the_way_is_said(
     metadata = {"name": "emails", "ownerReferences": [owner]}
     theirs = place.api.create(kind, place.namespace, {"metadata": metadata, "spec": spec})
     place.pool(replicas=2)
-    place.await_reason("Stalled", "True NameConflict", seconds=KNOWN_SECONDS)
+    place.await_reason("Stalled", "True NameConflict")
     assert words in " ".join(describe(control_plane, place).split())
     still = place.get(kind)
     assert still is not None
