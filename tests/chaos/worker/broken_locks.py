@@ -8,7 +8,7 @@ from typing import Any
 
 from redis.exceptions import LockNotOwnedError
 
-from celeriac import keys, scripts
+from celeriac import keys, lock_scripts
 from celeriac.lock import Lock
 
 
@@ -20,7 +20,7 @@ class ReleasesAnybodys(Lock):
         if owner is not None:
             text = owner if isinstance(owner, str) else owner.decode()
             names = [self.name, keys.fence(self.name), keys.waiters(self.name)]
-            scripts.RELEASE.run(self.redis, names, [text, keys.inbox_prefix(self.name)])
+            lock_scripts.RELEASE.run(self.redis, names, [text, keys.inbox_prefix(self.name)])
         self.local.token = self.local.fence = None
 
 

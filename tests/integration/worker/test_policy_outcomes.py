@@ -20,7 +20,7 @@ from tests.integration.worker.policy_cells import POLICIES, covers
 from tests.integration.worker.processes import RedisServer, eventually
 
 import celeriac
-from celeriac import connections, keys, policy_scripts, scripts, testing
+from celeriac import connections, keys, lock_scripts, policy_scripts, testing
 from celeriac.dedupe import coalesce, debounce, keeping, settling
 from celeriac.policies import Coalesce, Debounce, Exclusive, Throttle, Unique
 
@@ -429,7 +429,7 @@ def test_a_run_without_redis_goes_without_its_claim(
     tasks: Tasks, policy: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tasks.of(policy).delay("ann", 1)
-    fail(100, {"Unique": policy_scripts.UNIQUE_START, "Exclusive": scripts.ACQUIRE}[policy], monkeypatch)
+    fail(100, {"Unique": policy_scripts.UNIQUE_START, "Exclusive": lock_scripts.ACQUIRE}[policy], monkeypatch)
     tasks.calls.run()
     assert tasks.arguments(policy) == [1]
     assert "cannot be decided, it runs" in caplog.text

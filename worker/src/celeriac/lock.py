@@ -37,7 +37,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import LockError, LockNotOwnedError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from celeriac import counts, keys, scripts
+from celeriac import counts, keys, lock_scripts
 
 logger = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ class Lock:
             raise _named(LockError("Cannot release a lock that's not owned or is already unlocked."), self.name)
         self.local.token = self.local.fence = None
         self._stop_renewal()
-        if not scripts.RELEASE.run(self.redis, self._keys, [token, self._inbox_prefix]):
+        if not lock_scripts.RELEASE.run(self.redis, self._keys, [token, self._inbox_prefix]):
             raise _named(LockLostError("Cannot release a lock that's no longer owned"), self.name)
 
     def extend(self, additional_time: float, replace_ttl: bool = False) -> Literal[True]:
@@ -246,7 +246,7 @@ class Lock:
     def _ask(self, token: str, how: str, seconds: float) -> Any:
         """Run the script once: a fence (text), or minus the ms that the lock has left (0: it has no end)."""
         arguments = [token, _milliseconds(self.timeout), how, _milliseconds(seconds), self._inbox_prefix, self._over]
-        return scripts.ACQUIRE.run(self.redis, self._keys, arguments)
+        return lock_scripts.ACQUIRE.run(self.redis, self._keys, arguments)
 
     def _wait(self, token: str, limit: float | None) -> str | bytes | None:
         """Stand in the line until the lock is handed over or time is up."""
@@ -274,7 +274,7 @@ class Lock:
             raise
 
     def _leave(self, token: str) -> None:
-        scripts.LEAVE.run(self.redis, self._keys, [token, self._inbox_prefix])
+        lock_scripts.LEAVE.run(self.redis, self._keys, [token, self._inbox_prefix])
 
     def _try_leave(self, token: str) -> None:
         try:
@@ -303,7 +303,7 @@ class Lock:
             raise _named(LockError(f"Cannot {what} an unlocked lock"), self.name)
         if self.timeout is None:
             raise _named(LockError(f"Cannot {what} a lock with no timeout"), self.name)
-        if not scripts.EXTEND.run(self.redis, [self.name], [token, _milliseconds(seconds), how]):
+        if not lock_scripts.EXTEND.run(self.redis, [self.name], [token, _milliseconds(seconds), how]):
             raise _named(LockNotOwnedError(f"Cannot {what} a lock that's no longer owned"), self.name)
         return True
 
@@ -332,7 +332,7 @@ class _Renewal:
             if lock.max_hold is not None and now - started >= lock.max_hold:
                 return self._lose(f"it was held for {lock.max_hold:g} s, the longest that max_hold allows")
             try:
-                is_ours = scripts.EXTEND.run(lock.redis, [lock.name], [self._token, _milliseconds(timeout), "set"])
+                is_ours = lock_scripts.EXTEND.run(lock.redis, [lock.name], [self._token, _milliseconds(timeout), "set"])
             except (RedisError, OSError) as error:
                 if now - renewed >= timeout:
                     return self._lose(f"it could not be renewed for {timeout:g} s: {error}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Final
 
-from celeriac import connections, policy_scripts, scripts
+from celeriac import connections, lock_scripts, policy_scripts
 from celeriac.dedupe.publishing import FAILURES, Call, made, milliseconds, text
 
 CLAIM_SECONDS: Final = 10.0
@@ -78,5 +78,5 @@ def _in_two_steps(
             policy_scripts.FORGET.run(store.client, [name], [value])
         raise
     with contextlib.suppress(*FAILURES):
-        scripts.EXTEND.run(store.client, [name], [value, milliseconds(seconds), "set"])
+        lock_scripts.EXTEND.run(store.client, [name], [value, milliseconds(seconds), "set"])
     return winner, result

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from celeriac import policy_scripts, scripts
+from celeriac import lock_scripts, policy_scripts
 from celeriac.keys import BURST_SECONDS, COVERED_SECONDS
 from celeriac.testing.clock import Clock
 
@@ -241,7 +241,7 @@ class ModelRedis:
 
 
 _MODELS: Final[dict[str, Callable[[ModelRedis, list[str], Arguments], Any]]] = {
-    scripts.EXTEND.sha: ModelRedis.extend,
+    lock_scripts.EXTEND.sha: ModelRedis.extend,
     policy_scripts.FORGET.sha: ModelRedis.forget,
     policy_scripts.RENEW.sha: ModelRedis.renew,
     policy_scripts.HOLD.sha: ModelRedis.hold,
