@@ -43,7 +43,8 @@ WORKER = Section(
     title="The worker library",
     environment="worker",
     command="make bench",
-    peers="Beside bare Celery, redis-py's lock, celery-once and celery-singleton, each where it does the same.",
+    peers="Beside bare Celery, redis-py's lock, celery-once and celery-singleton, each where it does the same; "
+    "`probe` beside `celery inspect ping`, and `observability` beside the same worker with all of it left out.",
     benches=(
         "throughput",
         "wakeup",
@@ -53,6 +54,8 @@ WORKER = Section(
         "redelivery",
         "debounce",
         "dedupe",
+        "probe",
+        "observability",
     ),
 )
 OPERATOR = Section(

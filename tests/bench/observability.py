@@ -44,7 +44,7 @@ class Case:
 CASES = {
     "10 ms, prefork": Case("prefork", 2, "bench_app.pause", (0.01,), 1500),
     "10 ms, threads": Case("threads", 4, "bench_app.pause", (0.01,), 1500),
-    "no-op, prefork": Case("prefork", 2, "bench_app.nothing", (), 4000),
+    "no-op, prefork": Case("prefork", 2, "bench_app.nothing", (), 2000),
 }
 
 
@@ -110,7 +110,7 @@ def measure(url: str, client: redis.Redis, case: Case, dsn_file: Path | None) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--case", action="append", choices=CASES)
     flags = parser.parse_args()
     done: list[Comparison] = []
