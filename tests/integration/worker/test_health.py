@@ -11,24 +11,17 @@ import signal
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
 from tests.integration.worker.processes import Answer, RedisServer, WorkerProcess, eventually
+from tests.integration.worker.rows import row
 
 POOLS = ("prefork", "threads", "solo")
 STARTED = 90.0
 """Seconds for a start, also on a busy machine."""
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def row(name: str) -> Callable[[F], F]:
-    """Say which row of docs/health.md a test brings about."""
-    assert name
-    return lambda test: test
 
 
 def until_dead(worker: WorkerProcess, timeout: float = 90) -> Answer:

@@ -1,4 +1,7 @@
-"""What reaches Sentry, over the real protocol: each failure once."""
+"""What reaches Sentry, over the real protocol: each failure once.
+
+`row` names the row of docs/sentry.md that a test brings about; a unit test compares the two sets.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
 from tests.integration.worker.processes import WorkerProcess, eventually
+from tests.integration.worker.rows import row
 from tests.receivers.sentry_receiver import Receiver
 
-POOLS = ("prefork", "threads", "solo")
+POOLS = ("prefork", "threads", "solo", "gevent")
 
 
 class Sentry:
@@ -85,6 +89,7 @@ def events_in_the_end(worker: WorkerProcess, producer: Celery, sentry: Sentry) -
     return sentry.events
 
 
+@row("an exception")
 @pytest.mark.parametrize("pool", POOLS)
 def test_an_exception_is_reported_once_with_everything_that_says_where_it_was(
     pool: str, start_worker: StartWorker, producer: Celery, sentry: Sentry
@@ -111,6 +116,11 @@ def test_an_exception_is_reported_once_with_everything_that_says_where_it_was(
     assert "hunter2" not in str(event["extra"])
 
 
+@row("retries that are used up")
+@row("automatic retries that are used up")
+@row("the soft time limit")
+@row("the hard time limit")
+@row("a process that was killed")
 @pytest.mark.parametrize(
     ("task", "error"),
     [
@@ -136,6 +146,7 @@ def test_a_failure_that_only_some_process_sees_is_reported_once(
     assert event["tags"]["pool"] == "plain"
 
 
+@row("a lost process whose message is delivered again")
 def test_a_lost_process_whose_message_is_delivered_again_is_reported_once(
     start_worker: StartWorker, producer: Celery, sentry: Sentry
 ) -> None:
@@ -146,6 +157,7 @@ def test_a_lost_process_whose_message_is_delivered_again_is_reported_once(
     assert "SIGKILL" in value(event)[1]
 
 
+@row("a message that cannot be decoded")
 def test_a_message_that_cannot_be_decoded_is_reported_once(
     start_worker: StartWorker, producer: Celery, sentry: Sentry
 ) -> None:
@@ -164,6 +176,8 @@ def test_a_message_that_cannot_be_decoded_is_reported_once(
     assert event["tags"]["task_id"] == "1-2-3"
 
 
+@row("a task that the worker does not know")
+@row("a message that goes to the dead-letter queue")
 def test_a_task_that_no_worker_knows_is_reported_once_when_its_message_is_given_up(
     start_worker: StartWorker, producer: Celery, sentry: Sentry
 ) -> None:
@@ -180,12 +194,18 @@ def test_a_task_that_no_worker_knows_is_reported_once_when_its_message_is_given_
     assert event["tags"]["queue"] == "celery"
 
 
-@pytest.mark.parametrize("task", ["failing.ignored", "failing.rejected", "failing.expected", "failing.fine"])
+@row("`Retry`")
+@row("`Ignore`")
+@row("`Reject`")
+@row("what a task declares in `throws`")
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_what_is_no_failure_is_not_reported(
-    task: str, start_worker: StartWorker, producer: Celery, sentry: Sentry
+    pool: str, start_worker: StartWorker, producer: Celery, sentry: Sentry
 ) -> None:
-    worker = start_worker("failing:app", worker={"pool": "prefork"}, sentry=sentry.settings()).until_ready()
-    producer.send_task(task)
+    worker = start_worker("failing:app", worker={"pool": pool}, sentry=sentry.settings()).until_ready()
+    for task in ("retried_once", "ignored", "rejected", "expected", "fine"):
+        producer.send_task(f"failing.{task}")
+    worker.until_logged("failing.retried_once.* succeeded")
     assert events_in_the_end(worker, producer, sentry) == []
 
 
@@ -203,6 +223,7 @@ def test_arguments_are_shown_and_traces_taken_when_the_pool_says_so(
     assert {"failing.plain", "failing.fine"} <= {it["transaction"] for it in sentry.transactions}
 
 
+@row("a Redis that goes and comes")
 def test_a_redis_that_goes_and_comes_is_no_flood_of_events(
     start_worker: StartWorker, producer: Celery, sentry: Sentry, redis_server: Any
 ) -> None:

@@ -1,0 +1,14 @@
+"""Which row of a page's tables a test brings about: a unit test compares the rows with the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def row(name: str) -> Callable[[F], F]:
+    """Say the first cell of the row."""
+    assert name
+    return lambda test: test
