@@ -193,6 +193,11 @@ class Activity(Meaningful):
         "By the broker's URL the operator cannot read queues: another kind of broker, a file that the operator does "
         "not have, a mistake in it.",
     )
+    CONTESTED = (
+        "Contested",
+        "Somebody else writes `replicas` again and again, another autoscaler or a manifest with the field. The "
+        "autoscaler leaves the number alone for five minutes at a time.",
+    )
     PAUSED = ("Paused", "The annotation `celeriac.dev/pause-scaling` holds the number in both directions.")
     DISABLED = ("Disabled", "The pool is suspended: `replicas` stays as it is until it is resumed.")
 

@@ -427,6 +427,16 @@ SCALING_RULES = [
         for case, section in (("without a broker", None), ("without the broker's URL", {"maxRetries": 5}))
     ),
     refused(
+        "a management API with a password",
+        "must be where RabbitMQ's management API is, for example http://rabbit:15672, without user and password",
+        **scales(managementUrl="http://user:word@rabbit"),
+    ),
+    refused(
+        "a management API of Redis",
+        "spec.autoscaling.managementUrl: Invalid value: only RabbitMQ has a management API",
+        **scales(managementUrl="http://rabbit:15672"),
+    ),
+    refused(
         "autoscaling on a broker whose queues cannot be read",
         "spec.autoscaling: Invalid value: autoscaling can read the queues of redis://, rediss://, sentinel://",
         **{**SCALES, "broker": {"url": "sqs://"}},
@@ -467,6 +477,10 @@ def test_every_rule_has_a_row(shared: Place) -> None:
     assert [rule for rule in sorted(set(rules(crd.build_schema()))) if not any(rule in text for text in said)] == []
 
 
+PAGE = (GOLDEN.parents[2] / "docs" / "autoscaling.md").read_text()
+DOCUMENTED = yaml.safe_load(PAGE.partition("```yaml\n")[2].partition("```")[0])["spec"]
+
+
 def accepted(case: str, **spec: Any) -> Any:
     return pytest.param(spec, id=case)
 
@@ -488,7 +502,11 @@ def accepted(case: str, **spec: Any) -> Any:
         accepted("a drain as long as a task", timeLimits={"hardSeconds": 300}, drain={"timeoutSeconds": 300}),
         accepted("only a soft limit", timeLimits={"softSeconds": 10}),
         accepted("autoscaling", **SCALES),
-        accepted("autoscaling on RabbitMQ", **{**SCALES, "broker": {"url": "amqp://rabbit//"}}),
+        accepted(
+            "autoscaling on RabbitMQ",
+            **{**scales(managementUrl="https://rabbit:15671/api"), "broker": {"url": "amqp://rabbit//"}},
+        ),
+        accepted("autoscaling as its page shows it", **DOCUMENTED),
         accepted("one replaced at a time", rollout={"maxSurge": 0, "maxUnavailable": 1}),
         accepted("a share of the workers to stay", disruption={"minAvailable": "50%"}),
         accepted("solo with its one slot", worker={"pool": "solo", "concurrency": 1}),

@@ -22,11 +22,13 @@ class Source:
     Attributes:
         url: the URL itself, where the pool has it in the clear; else empty.
         secret, key: the Secret of the pool's namespace that holds it, and where in it.
+        management: where RabbitMQ's management API is; empty: where the broker is.
     """
 
     url: str = field(default="", repr=False)
     secret: str = ""
     key: str = ""
+    management: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +53,12 @@ def read(pool: CeleryWorkerPool, deployment: Manifest | None) -> Asked | None:
     # The API server refuses autoscaling without a broker; what an older CRD has stored is left alone.
     if scaling is None or broker is None or not pool.spec.queues or pool.metadata.deletion_timestamp is not None:
         return None
+    management = scaling.management_url or ""
     if broker.url_from is not None:
-        where = Source(secret=broker.url_from.secret_key_ref.name, key=broker.url_from.secret_key_ref.key)
+        secret = broker.url_from.secret_key_ref
+        where = Source(secret=secret.name, key=secret.key, management=management)
     else:
-        where = Source(url=broker.url or "")
+        where = Source(url=broker.url or "", management=management)
     return Asked(
         watched=Watched(f"{pool.metadata.namespace}/{pool.metadata.name}", pool.spec.queues),
         source=where,

@@ -33,6 +33,8 @@ from celeriac_operator.autoscaling.broker import (
     UnusableURL,
     Watched,
 )
+from celeriac_operator.autoscaling.brokers import urls
+from celeriac_operator.autoscaling.contest import TIMES, WITHIN_SECONDS, Contest
 from celeriac_operator.autoscaling.credentials import Credentials, Missing
 from celeriac_operator.autoscaling.line import ROUND_SECONDS, Line, Readings
 from celeriac_operator.caches import Caches, Key
@@ -52,6 +54,23 @@ WRITERS = 4
 
 SECRETS_AT_ONCE = 8
 
+CONTESTED = (
+    f"somebody else has changed replicas {TIMES} times within {WITHIN_SECONDS:.0f} s: another autoscaler, or whoever "
+    "applies a manifest with replicas; one of the two has to go"
+)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a broker is read.
+
+    Attributes:
+        management: RabbitMQ's management API; empty: where the broker is.
+    """
+
+    url: str = field(repr=False)
+    management: str
+
 
 @dataclass(kw_only=True)
 class _Pool:
@@ -59,8 +78,9 @@ class _Pool:
 
     asked: Asked
     versions: tuple[int, int]
-    url: str = field(default="", repr=False)
+    address: Address | None = None
     history: policy.History = field(default_factory=policy.History)
+    contest: Contest = field(default_factory=Contest)
     reading: Reading | None = None
     decision: policy.Decision | None = None
     state: ScalingState | None = None
@@ -88,7 +108,7 @@ class Scaler:
         metrics: Metrics,
         now: Callable[[], datetime],
         *,
-        connect: Callable[[str], Broker] = broker.connect,
+        connect: Callable[[Address], Broker] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster = cluster
@@ -96,11 +116,11 @@ class Scaler:
         self._queue = queue
         self._metrics = metrics
         self._now = now
-        self._connect = connect
+        self._connect = connect or _connect
         self._clock = clock
         self._credentials = Credentials(cluster, caches, clock=clock)
         self._pools: dict[Key, _Pool] = {}
-        self._connections: dict[str, _Connection] = {}
+        self._connections: dict[Address, _Connection] = {}
         self._writes: WorkQueue[Key] = WorkQueue()
         metrics.follow_scaling(self._figures)
 
@@ -131,8 +151,8 @@ class Scaler:
 
     async def close(self) -> None:
         """Close all connections and forget all; a second call changes nothing."""
-        for url in list(self._connections):
-            await self._hang_up(self._connections.pop(url))
+        for address in list(self._connections):
+            await self._hang_up(self._connections.pop(address))
         self._pools.clear()
         self._writes.restart(())
 
@@ -147,14 +167,14 @@ class Scaler:
         self._follow_pools()
         outcomes = await self._find_urls()
         self._credentials.keep([(key.namespace, pool.asked.source) for key, pool in self._pools.items()])
-        wanted: dict[str, dict[str, Watched]] = {}
+        wanted: dict[Address, dict[str, Watched]] = {}
         for pool in self._pools.values():
-            if pool.url:
-                wanted.setdefault(pool.url, {})[pool.asked.watched.pool] = pool.asked.watched
-        for url in self._connections.keys() - wanted.keys():
-            await self._hang_up(self._connections.pop(url))
-        for url, pools in wanted.items():
-            connection = self._connections.get(url) or self._open(url)
+            if pool.address:
+                wanted.setdefault(pool.address, {})[pool.asked.watched.pool] = pool.asked.watched
+        for address in self._connections.keys() - wanted.keys():
+            await self._hang_up(self._connections.pop(address))
+        for address, pools in wanted.items():
+            connection = self._connections.get(address) or self._open(address)
             connection.pools = pools
             if connection.error:
                 for name in pools:
@@ -198,26 +218,27 @@ class Scaler:
             async with slots:
                 found = await self._credentials.find(key.namespace, pool.asked.source)
             if isinstance(found, Missing):
-                pool.url = ""
+                pool.address = None
                 self._hold(key, found.activity, found.message)
             elif found is not None:
-                pool.url = found
+                management = urls.qualify(pool.asked.source.management, key.namespace)
+                pool.address = Address(found, management)
 
         return await asyncio.gather(
             *(find(key, pool) for key, pool in list(self._pools.items())), return_exceptions=True
         )
 
-    def _open(self, url: str) -> _Connection:
-        connection = self._connections[url] = _Connection(pools={})
+    def _open(self, address: Address) -> _Connection:
+        connection = self._connections[address] = _Connection(pools={})
         try:
-            found = self._connect(url)
+            found = self._connect(address)
         except UnusableURL as error:
             connection.error = str(error)
             return connection
         line = Line(
             found,
             lambda: tuple(connection.pools.values()),
-            partial(self._take, url, connection),
+            partial(self._take, address, connection),
             clock=self._clock,
         )
         connection.task = asyncio.create_task(line.run(), name="celeriac-broker")
@@ -231,7 +252,7 @@ class Scaler:
     # --- deciding
 
     def _take(
-        self, url: str, connection: _Connection, readings: Readings, at: float, only: frozenset[str] | None
+        self, address: Address, connection: _Connection, readings: Readings, at: float, only: frozenset[str] | None
     ) -> None:
         """What one round found: of all pools, or only of these."""
         self._metrics.scaling_round_seconds.observe(self._clock() - at)
@@ -240,7 +261,7 @@ class Scaler:
             activity = Activity.AUTHENTICATION_FAILED if refused else Activity.BROKER_UNREACHABLE
             self._metrics.scaling_failures.labels(activity).inc()
             if refused:
-                self._credentials.doubt(url)
+                self._credentials.doubt(address.url)
             for name in connection.pools:
                 self._hold(_key(name), activity, str(readings))
             return
@@ -258,6 +279,11 @@ class Scaler:
         figures = replace(reading.figures, unschedulable=self._caches.unschedulable(key))
         pool.reading = Reading(figures, reading.backlog)
         current = manifest["spec"].get("replicas", pool.asked.replicas)
+        pool.contest = pool.contest.see(current, self._clock())
+        if pool.contest.is_lost(self._clock()):
+            pool.decision, pool.history = None, policy.History()
+            self._say(key, pool, Activity.CONTESTED, f"held at {current}: {CONTESTED}")
+            return
         decision = policy.decide(pool.asked.spec, figures, pool.history, current=current, now=self._clock())
         pool.history, pool.decision = decision.history, decision
         self._say(key, pool, decision.activity, decision.reason)
@@ -316,7 +342,9 @@ class Scaler:
         before = manifest["spec"].get("replicas", pool.asked.replicas)
         if decision.replicas == before:
             return
+        pool.contest = pool.contest.writes()
         scale = await self._cluster.scale(manifest["metadata"], decision.replicas)
+        pool.contest = pool.contest.wrote(decision.replicas)
         self._caches.observe_scale(key, scale)
         self._record(pool, before, decision, figures)
         log.info("replicas %d -> %d: %s", before, decision.replicas, decision.reason, extra={"pool": str(key)})
@@ -357,6 +385,10 @@ class Scaler:
             for key, pool in list(self._pools.items())
             if pool.reading is not None
         ]
+
+
+def _connect(address: Address) -> Broker:
+    return broker.connect(address.url, management=address.management or None)
 
 
 def _key(pool: str) -> Key:

@@ -6,6 +6,12 @@ from typing import Annotated
 
 from celeriac_operator.resource.base import Model, Rule, bound, rules
 
+IS_MANAGEMENT_URL = Rule(
+    cel=r"self.matches('^https?://[^\\s@]+$')",
+    message="must be where RabbitMQ's management API is, for example http://rabbit:15672, without user and password: "
+    "these are the broker URL's",
+)
+
 DAY_SECONDS = 24 * 3600
 
 ONE_TARGET = Rule(
@@ -52,5 +58,8 @@ class Autoscaling(Model):
     """The most workers."""
     target: Target
     """How much work there is for each worker."""
+    management_url: Annotated[str, bound(IS_MANAGEMENT_URL, max_length=2048)] | None = None
+    """RabbitMQ only: where its management API is, for example http://rabbit:15672. Without it, at the broker's host, on
+    port 15672, or 15671 with TLS."""
     scale_down: ScaleDown = ScaleDown()
     """How workers become fewer."""

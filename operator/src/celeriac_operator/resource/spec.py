@@ -46,6 +46,12 @@ SCALES_BY_READABLE_BROKER = Rule(
     "remove autoscaling, or use one of these",
     field_path=".autoscaling",
 )
+MANAGEMENT_OF_RABBITMQ = Rule(
+    cel="!has(self.autoscaling) || !has(self.autoscaling.managementUrl) || !has(self.broker) || "
+    "!has(self.broker.url) || self.broker.url.matches('^(amqps?|pyamqp|librabbitmq)://')",
+    message="only RabbitMQ has a management API, and broker.url is that of another broker: remove managementUrl",
+    field_path=".autoscaling.managementUrl",
+)
 
 
 class Spec(Model):
@@ -62,6 +68,7 @@ class Spec(Model):
         SCALES_BY_QUEUES,
         SCALES_BY_BROKER,
         SCALES_BY_READABLE_BROKER,
+        MANAGEMENT_OF_RABBITMQ,
     )
 
     app: Annotated[str, bound(IS_APP, max_length=253)]

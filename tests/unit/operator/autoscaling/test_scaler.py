@@ -21,7 +21,7 @@ from celeriac_operator.autoscaling.broker import (
 )
 from celeriac_operator.autoscaling.line import Line
 from celeriac_operator.autoscaling.policy import Figures
-from celeriac_operator.autoscaling.scaler import Scaler
+from celeriac_operator.autoscaling.scaler import Address, Scaler
 from celeriac_operator.caches import Caches, Key
 from celeriac_operator.cluster import Cluster
 from celeriac_operator.exceptions import ApiError
@@ -40,6 +40,7 @@ class World:
         self.brokers: dict[str, StandIn] = {}
         self.secrets: dict[str, str] = {}
         self.written: list[tuple[str, int]] = []
+        self.managed: list[str] = []
         self.refusal: ApiError | None = None
         self.version = 10
         self.caches = Caches()
@@ -55,7 +56,9 @@ class World:
             clock=lambda: self.now,
         )
 
-    def connect(self, url: str) -> Broker:
+    def connect(self, address: Address) -> Broker:
+        url = address.url
+        self.managed.append(address.management)
         if url.startswith("memory"):
             raise UnusableURL("queues of memory:// brokers cannot be read")
         self.brokers[url] = StandIn()
@@ -375,3 +378,25 @@ async def test_arrivals_are_looked_at_alone_and_one_pool_ten_times_a_second_at_m
     assert await arrives("d", after=1) == [None], "all are read anyway"
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_before_somebody_else_who_scales_it_steps_back(world: World) -> None:
+    world.pool()
+    await world.settle()
+    await world.round({EMAILS: 12})
+    for _ in range(3):
+        await world.write()
+        world.pool(replicas=1)
+        await world.round({EMAILS: 12})
+    assert world.condition()[0] == "Contested"
+    assert world.written == [("emails", 3)] * 3
+
+
+async def test_pools_of_one_broker_that_name_another_management_api_are_read_there(world: World) -> None:
+    scaling = {"maxReplicas": 8, "target": {"backlogPerReplica": 5}}
+    world.pool(broker={"url": "amqp://rabbit//"}, autoscaling=scaling)
+    world.pool(
+        LETTERS, broker={"url": "amqp://rabbit//"}, autoscaling={**scaling, "managementUrl": "http://rabbit:8080"}
+    )
+    await world.settle()
+    assert world.managed == ["", "http://rabbit.shop:8080"]

@@ -5,8 +5,9 @@ and not acknowledged; priorities are within a queue there.
 
 **Limits.** RabbitMQ brings these numbers up to date every 5 seconds (`collect_statistics_interval`), so they are that
 much older than the reading. It does not say when a message was published, nor does it announce arrivals; and the
-workers, which have leases only on Redis, tell neither busy slots nor runtimes there. The user needs the tag
-`management`.
+workers, which have leases only on Redis, tell neither busy slots nor runtimes there: what was delivered and not
+acknowledged counts as busy, prefetched messages too, and a task that was acknowledged before it runs does not count at
+all. The user needs the tag `management`.
 """
 
 from __future__ import annotations
@@ -128,7 +129,9 @@ def reading(watched: Watched, queues: Queues, *, now: float) -> Reading:
     found = {queue: queues.get(queue, (0, 0)) for queue in watched.queues}
     ready = {queue: numbers[0] for queue, numbers in found.items()}
     in_flight = sum(unacknowledged for _, unacknowledged in found.values())
-    return Reading(Figures(read_at=now, backlog=sum(ready.values()), in_flight=in_flight), ready)
+    # Workers do not say here which of them run: slots are taken to be busy with all that was delivered.
+    figures = Figures(read_at=now, backlog=sum(ready.values()), in_flight=in_flight, busy_slots=in_flight)
+    return Reading(figures, ready)
 
 
 def _tls_context(options: urls.Tls) -> ssl.SSLContext | bool:
