@@ -19,6 +19,7 @@ from tests.integration.operator.machine import (
     until,
 )
 from tests.integration.operator.rabbitmq import RabbitMQServer
+from tests.integration.worker.processes import RedisServer
 
 from localcluster.controlplane import ControlPlane
 
@@ -96,6 +97,16 @@ def operator(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with running_operator(kubeconfig, tmp_path_factory.mktemp("log")) as process:
         yield process
         assert process.stopped or process.process.poll() is None, process.text()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test's own."""
+    directory = tmp_path / "redis"
+    directory.mkdir()
+    it = RedisServer(directory, appendonly="no").start()
+    yield it
+    it.kill()
 
 
 @pytest.fixture(scope="session")

@@ -29,15 +29,6 @@ SMS = Watched("shop/sms", ("sms", "fax"))
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    directory = tmp_path / "redis"
-    directory.mkdir()
-    it = RedisServer(directory, appendonly="no").start()
-    yield it
-    it.kill()
-
-
-@pytest.fixture
 def client(server: RedisServer) -> Iterator[Any]:
     with server.client as it:
         yield it

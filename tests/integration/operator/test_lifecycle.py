@@ -22,6 +22,7 @@ from tests.integration.operator.machine import (
     until,
     writes,
 )
+from tests.integration.worker.processes import RedisServer
 
 from celeriac_operator import labels
 from localcluster.controlplane import ControlPlane
@@ -268,11 +269,13 @@ def test_it_says_when_a_port_is_taken(kubeconfig: Path, tmp_path: Path) -> None:
 
 
 def test_its_permissions_are_exactly_those_that_it_uses(
-    place: Place, kubeconfig: Path, control_plane: ControlPlane, tmp_path: Path
+    place: Place, kubeconfig: Path, control_plane: ControlPlane, tmp_path: Path, server: RedisServer
 ) -> None:
     """Over everything that the tests above made it do, and the end of all that may end. The last one of this module."""
     with running_operator(kubeconfig, tmp_path):
         place.pool(sentry={"dsn": "https://key@sentry.example/1"}, disruption={"minAvailable": 1})
+        two = {"minReplicas": 2, "maxReplicas": 2, "target": {"backlogPerReplica": 1}}
+        place.pool("scaled", queues=["mail"], broker={"url": server.url}, autoscaling=two)
         until("Secret", lambda: place.get("Secret", "emails-sentry"))
         until("budget", lambda: place.get("PodDisruptionBudget"))
         place.api.delete("Deployment", place.namespace, "emails")
@@ -280,6 +283,7 @@ def test_its_permissions_are_exactly_those_that_it_uses(
         place.pool()
         until("end of the Secret", lambda: place.get("Secret", "emails-sentry"), lambda seen: seen is None)
         until("end of the budget", lambda: place.get("PodDisruptionBudget"), lambda seen: seen is None)
+        place.await_deployment(lambda seen: seen["spec"]["replicas"] == 2, "scaled")
     used = set()
     for entry in audit(control_plane):
         reference = entry.get("objectRef", {})

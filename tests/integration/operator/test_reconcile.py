@@ -29,7 +29,9 @@ def test_a_pool_gets_a_deployment_and_becomes_ready_with_its_workers(place: Plac
     assert place.await_reason("Reconciling", "True Progressing")["message"]
     place.make_ready(place.await_pods(2))
     control_plane.kubectl("wait", "-n", place.namespace, "--for=condition=Ready", "cwp/emails", "--timeout=20s")
-    assert place.reasons() == {"Ready": "True Ready", "BrokerReachable": "True Connected"}
+    # The Deployment may say that workers are ready before their pods do.
+    both = {"Ready": "True Ready", "BrokerReachable": "True Connected"}
+    until("both conditions", place.reasons, lambda seen: seen == both)
     line = control_plane.kubectl("get", "-n", place.namespace, "cwp", "--no-headers").split()
     assert line[:4] == ["emails", "2/2", "2", "Ready"]
     wide = control_plane.kubectl("get", "-n", place.namespace, "cwp", "-o", "wide")

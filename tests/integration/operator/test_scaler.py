@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,15 +14,6 @@ pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]
 
 QUEUE = "mail"
 TURNS = ("ScalingUp", "ScalingDown")
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    directory = tmp_path / "redis"
-    directory.mkdir()
-    it = RedisServer(directory, appendonly="no").start()
-    yield it
-    it.kill()
 
 
 @pytest.fixture

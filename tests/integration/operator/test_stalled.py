@@ -120,7 +120,9 @@ def test_what_the_kubelet_says_is_quoted_with_one_event(
     assert pod["metadata"]["name"] in text
     place.make_ready([pod])
     place.await_reason("Ready", "True Ready")
-    assert place.reasons() == {"Ready": "True Ready", "BrokerReachable": "True Connected"}
+    # The Deployment may say that workers are ready before their pods do.
+    both = {"Ready": "True Ready", "BrokerReachable": "True Connected"}
+    until("both conditions", place.reasons, lambda seen: seen == both)
 
 
 def test_an_injector_that_fails_is_quoted(place: Place, control_plane: ControlPlane) -> None:
