@@ -26,7 +26,7 @@ def test_columns_tell_ready_desired_status_and_age(shop, kube: Kube, a_pool):
     kube.apply(a_pool(POOL))
     kube.kubectl("wait", "--for=condition=Ready", f"cwp/{POOL}", "--timeout=90s")
     header, row = (line.split() for line in kube.kubectl("get", "cwp", POOL).splitlines())
-    assert header[:5] == ["NAME", "READY", "DESIRED", "STATUS", "AGE"]
+    assert header[:6] == ["NAME", "READY", "DESIRED", "BACKLOG", "STATUS", "AGE"]
     assert row[:4] == [POOL, "1/1", "1", "Ready"]
 
 

@@ -179,6 +179,7 @@ class Scaler:
             if connection.error:
                 for name in pools:
                     self._hold(_key(name), Activity.UNUSABLE_URL, connection.error)
+        self._notice_silence()
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -289,6 +290,15 @@ class Scaler:
         self._say(key, pool, decision.activity, decision.reason)
         if decision.replicas != current and not pool.asked.is_suspended:
             self._writes.add(key)
+
+    def _notice_silence(self) -> None:
+        """A round that hangs says nothing of its pools; nor does one that comes late."""
+        for key, pool in self._pools.items():
+            if pool.reading is None or pool.state is None or pool.state.activity is not Activity.ACTIVE:
+                continue
+            age = self._clock() - pool.reading.figures.read_at
+            if age > policy.STALE_SECONDS:
+                self._hold(key, Activity.FIGURES_STALE, f"the newest figures are {age:.0f} s old")
 
     def _hold(self, key: Key, activity: Activity, why: str) -> None:
         """There are no figures of this pool. A moment without them is none: a broker may restart, a URL may change."""

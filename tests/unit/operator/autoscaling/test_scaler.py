@@ -208,6 +208,15 @@ async def test_a_moment_without_figures_is_none_and_a_longer_one_freezes(world: 
     assert world.condition()[0] == "Active"
 
 
+async def test_a_round_that_hangs_freezes_as_well(world: World) -> None:
+    world.pool()
+    await world.settle()
+    await world.round({EMAILS: 4})
+    world.now += 11
+    await world.settle()
+    assert world.condition() == ("FiguresStale", "held at 1: the newest figures are 11 s old")
+
+
 async def test_what_was_decided_before_a_gap_is_not_written_in_it(world: World) -> None:
     world.pool()
     await world.settle()
