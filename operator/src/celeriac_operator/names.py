@@ -8,7 +8,8 @@ FIELD_MANAGER = "celeriac"
 """Under this name the operator owns fields in server-side apply; changing it would orphan every field it owns."""
 
 SCALER = "celeriac-scaler"
-"""Under this name the autoscaler writes a pool's replicas: `kubectl get cwp -o yaml --show-managed-fields` shows it."""
+"""Under this name the autoscaler writes a pool's replicas. Audit logs show it; the pool itself does not, for
+Kubernetes notes no manager for what comes through the scale subresource of a custom resource (seen in 1.35)."""
 
 WORKER_CONTAINER = "worker"
 """The container that a pool's `template` patches by this name: part of the API."""
