@@ -194,6 +194,27 @@ def test_a_task_that_no_worker_knows_is_reported_once_when_its_message_is_given_
     assert event["tags"]["queue"] == "celery"
 
 
+@row("a result that cannot be stored")
+def test_a_result_that_is_given_up_is_reported_once(
+    start_worker: StartWorker, producer: Celery, sentry: Sentry
+) -> None:
+    worker = start_worker(
+        "failing:app",
+        worker={"pool": "prefork"},
+        sentry=sentry.settings(),
+        broker={"maxRetries": 1, "retryBackoffSeconds": {"initial": 0.1, "max": 0.1}},
+        environment={"CELERIAC_RESULT_BACKEND_URL": "redis://127.0.0.1:9/0"},
+    ).until_ready()
+    result = producer.send_task("failing.fine")
+    (event,) = eventually(lambda: sentry.events, what="an event", timeout=30)
+    assert value(event)[0] == "BackendStoreError"
+    assert (event["tags"]["task"], event["tags"]["task_id"]) == ("failing.fine", result.id)
+    worker.until_logged("Pool callback raised exception")  # the parent has tried to store the failure
+    worker.terminate()
+    assert worker.wait() == 0
+    assert len(sentry.events) == 1
+
+
 @row("`Retry`")
 @row("`Ignore`")
 @row("`Reject`")

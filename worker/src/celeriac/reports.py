@@ -132,8 +132,12 @@ class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chos
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
         if self.given_back:
             return None
-        result = super().on_failure(exc_info, *args, **kwargs)
-        error = exc_info.exception
+        try:
+            return super().on_failure(exc_info, *args, **kwargs)
+        finally:  # also where Celery fails at it: it stores the failure, and the result backend may be away
+            self._note(exc_info.exception)
+
+    def _note(self, error: BaseException) -> None:
         if isinstance(error, ExceptionWithTraceback):
             error = error.exc
         # Celery tells of a hard time limit here first and in on_timeout then: one failure all the same.
@@ -145,7 +149,6 @@ class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chos
             self._report(_as_lost(error), "worker-lost")
         elif not isinstance(error, (Retry, Ignore, Reject)) and not self._was_expected(error):
             self._tell(self.reporter.raised, error, "exception")
-        return result
 
     def _success_was_stored(self) -> Any:
         # A process that is lost after its task has succeeded took nothing with it.

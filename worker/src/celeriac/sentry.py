@@ -83,6 +83,7 @@ class Sentry:
         scope.add_event_processor(_add_task)
         self._initialise(self._read_dsn() or "")
         self._watch()
+        signals.task_internal_error.connect(self._internal_error, weak=False, dispatch_uid="celeriac-sentry-internal")
         signals.worker_process_init.connect(self._start_in_child, weak=False, dispatch_uid="celeriac-sentry")
 
     def run_once(self) -> bool:
@@ -105,6 +106,13 @@ class Sentry:
             self._capture(failure)
         except Exception:  # reporting must never be the reason that a worker fails
             logger.warning("sentry: could not report %s of %s", failure.kind, failure.task_name, exc_info=True)
+
+    def _internal_error(self, sender: Any, task_id: str, exception: BaseException, request: Any, **_: Any) -> None:
+        """What goes wrong beside the task's own code, where the SDK does not look: its result cannot be stored."""
+        queue = queue_of(getattr(request, "delivery_info", None))
+        self.report(
+            Failure(error=exception, kind="internal-error", task_name=sender.name, task_id=task_id, queue=queue)
+        )
 
     def raised(self, failure: Failure) -> None:
         """Nothing: the SDK's integration has reported it in the process that raised it."""
