@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
-from tests.integration.worker.processes import WorkerProcess, eventually
+from tests.integration.worker.processes import WorkerProcess, eventually, worker_command
 from tests.integration.worker.rows import row
 from tests.receivers.sentry_receiver import Receiver
 
@@ -144,6 +145,39 @@ def test_a_failure_that_only_some_process_sees_is_reported_once(
     assert event["tags"]["task_id"] == result.id
     assert event["tags"]["queue"] == "celery"
     assert event["tags"]["pool"] == "plain"
+
+
+@pytest.fixture
+def little_memory(tmp_path: Path) -> Iterator[str]:
+    """A file that a process writes itself into to live with 192 MiB, as in a container with that limit."""
+    root = Path("/sys/fs/cgroup")
+    is_newer = (root / "cgroup.controllers").exists()
+    group = (root if is_newer else root / "memory") / f"celeriac-{os.getpid()}"
+    group.mkdir()
+    (group / ("memory.max" if is_newer else "memory.limit_in_bytes")).write_text(str(192 * 2**20))
+    yield str(group / "cgroup.procs")
+    procs = group / "cgroup.procs"
+    eventually(lambda: not procs.read_text(), what="the worker has ended")
+    group.rmdir()
+
+
+@row("a process that the kernel ended for its memory")
+def test_a_child_that_the_kernel_ends_for_its_memory_is_reported_once_and_the_worker_goes_on(
+    little_memory: str, start_worker: StartWorker, producer: Celery, sentry: Sentry
+) -> None:
+    worker = start_worker(
+        "failing:app",
+        worker={"pool": "prefork", "concurrency": 1},
+        delivery={"mode": "AtMostOnce"},  # it eats once
+        sentry=sentry.settings(),
+        command=["sh", "-c", f'echo $$ > {little_memory}; exec "$@"', "sh", *worker_command()],
+    ).until_ready()
+    result = producer.send_task("failing.eats")
+    with pytest.raises(Exception, match="SIGKILL"):
+        result.get(timeout=30)
+    (event,) = events_in_the_end(worker, producer, sentry)
+    assert value(event) == ("WorkerLostError", "Worker exited prematurely: signal 9 (SIGKILL) Job: 0.")
+    assert (event["tags"]["task"], event["tags"]["task_id"]) == ("failing.eats", result.id)
 
 
 @row("a lost process whose message is delivered again")

@@ -47,6 +47,13 @@ def dies() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@app.task
+def eats() -> None:
+    eaten = []
+    while True:
+        eaten.append(b"x" * 2**20)
+
+
 @app.task(acks_late=True, reject_on_worker_lost=True, bind=True)
 def dies_once(self: Any) -> str:
     if not self.request.delivery_info["redelivered"]:
