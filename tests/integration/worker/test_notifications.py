@@ -1,4 +1,7 @@
-"""What a channel hears of failures, over the webhook's own protocol; and that nobody waits for it."""
+"""What a channel hears of failures, over the webhook's own protocol; and that nobody waits for it.
+
+`row` names the row of docs/notifications.md that a test brings about; a unit test compares the two sets.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
 from tests.integration.worker.processes import eventually
+from tests.integration.worker.rows import row
 from tests.receivers.sentry_receiver import Receiver
 from tests.receivers.slack_receiver import Refusal, SlackReceiver
 
@@ -81,6 +85,13 @@ def test_a_failure_is_told_at_once_and_a_flood_after_it_in_one_message_with_its_
     assert SECRET not in worker.logs()
 
 
+@row("an exception, retries that are used up, the soft time limit")
+@row("the hard time limit")
+@row("a child that was killed, out of memory too")
+@row("a dead letter")
+@row("a task that the worker does not know")
+@row("a message that cannot be read")
+@row("`Retry`, `Ignore`, `Reject`, a revoked task, what a task declares in `throws`")
 def test_each_way_to_fail_is_told_once_and_what_is_no_failure_is_not(
     start_worker: StartWorker, producer: Celery, slack: SlackReceiver, webhook_file: Path
 ) -> None:
@@ -108,6 +119,9 @@ def test_each_way_to_fail_is_told_once_and_what_is_no_failure_is_not(
         )
     for name in ("ignored", "rejected", "expected", "retried_once"):
         producer.send_task(f"failing.{name}")
+    assert producer.control.revoke("unwanted", reply=True, timeout=10, limit=1)
+    producer.send_task("failing.plain", task_id="unwanted")
+    worker.until_logged("Discarding revoked task")
     for name in ("retries", "soft", "hard", "dies"):
         sent[name].get(timeout=15, propagate=False)
     worker.until_logged(r"failing\.nowhere.* is dead")
@@ -139,6 +153,7 @@ def test_no_task_waits_for_a_slack_that_does_not_answer_and_the_worker_leaves_in
     assert SECRET not in worker.logs()
 
 
+@row("there is no webhook, or no URL in the Secret")
 def test_a_webhook_that_comes_later_is_used_without_a_restart_and_what_failed_before_is_told(
     start_worker: StartWorker, producer: Celery, slack: SlackReceiver, webhook_file: Path
 ) -> None:
@@ -209,6 +224,8 @@ def sender(webhook_file: Path) -> Slack:
     return made
 
 
+@row("Slack is away, hangs or answers with an error")
+@row("a redirect")
 @pytest.mark.parametrize(
     ("refusal", "said"),
     [
@@ -231,6 +248,7 @@ def test_a_message_that_is_not_taken_is_kept_and_joined_by_what_comes_meanwhile(
     eventually(lambda: slack.messages, what="the message")
     (message,) = slack.messages
     assert "pod-1: 42 failures since" in message
+    eventually(lambda: "reach Slack again" in caplog.text, what="that it is well again")
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert said in caplog.text
     assert SECRET not in caplog.text
@@ -247,6 +265,7 @@ def test_a_slack_that_is_away_is_tried_again_until_it_is_there(
     assert SECRET not in caplog.text
 
 
+@row("`429` with `Retry-After`")
 def test_a_pause_that_slack_asks_for_is_kept(sender: Slack, slack: SlackReceiver) -> None:
     slack.refusals.append(Refusal(429, "rate_limited", retry_after="3"))
     fail(sender)
@@ -286,6 +305,7 @@ def test_an_error_that_cannot_be_shown_or_shows_a_password_is_told_without_it(
     assert "hunter2" not in said
 
 
+@row("the worker leaves")
 @pytest.mark.parametrize("standing", [None, Refusal(404, "no_service")], ids=["Slack takes it", "Slack refuses it"])
 def test_a_flush_sends_what_waits_in_one_attempt(
     standing: Refusal | None, webhook_file: Path, slack: SlackReceiver, caplog: pytest.LogCaptureFixture

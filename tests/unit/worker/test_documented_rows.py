@@ -20,6 +20,7 @@ def rows(page: str, heading: str) -> set[str]:
         "reason",
         "situation",
         "what",
+        "what happens",
     }
 
 
@@ -27,6 +28,12 @@ def rows(page: str, heading: str) -> set[str]:
     ("page", "headings", "tests"),
     [
         pytest.param("health.md", ("When `/livez` fails", "When it must not"), "test_health.py", id="health"),
+        pytest.param(
+            "notifications.md",
+            ("What is told", "When Slack does not take it"),
+            "test_notifications.py",
+            id="notifications",
+        ),
         pytest.param("sentry.md", ("What is reported, once", "What is not"), "test_sentry.py", id="Sentry"),
     ],
 )
