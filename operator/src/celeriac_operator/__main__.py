@@ -33,6 +33,7 @@ from celeriac_operator.metrics import Metrics
 from celeriac_operator.reconcile import Reconciler
 from celeriac_operator.resync import Resync
 from celeriac_operator.settings import Settings, SettingsError
+from celeriac_operator.shrinking import Shrinking
 from celeriac_operator.transport import Transport, connect
 from celeriac_operator.workqueue import WorkQueue
 
@@ -97,20 +98,22 @@ async def run(settings: Settings) -> None:
         leads=leads,
         conditions=caches.conditions,
     )
+    cluster = Cluster(transport, settings.watch_namespaces)
+    shrinking = Shrinking(cluster, metrics)
     try:
-        cluster = Cluster(transport, settings.watch_namespaces)
         resync = Resync(cluster, caches, intake, queue, metrics, period_seconds=settings.resync_seconds)
         await resync.load()
         # What is loaded stays for long: no later search for garbage walks through thousands of pools.
         gc.freeze()
         default_dsn = DefaultDsn(settings.sentry_dsn_file)
         scaler = Scaler(cluster, caches, queue, metrics, _now)
-        reconciler = Reconciler(cluster, caches, settings, _now, default_dsn.read, scaler.state)
+        reconciler = Reconciler(cluster, caches, settings, _now, shrinking.prepare, default_dsn.read, scaler.state)
         controller = Controller(queue, reconciler.reconcile, metrics, workers=settings.reconcile_workers)
         with _serve_metrics(settings, metrics):
             log.info("%s; %d pools found", _introduction(settings), len(caches.pools))
             await _serve(settings, _work(election, controller, scaler, caches, queue), waited, resync, intake)
     finally:
+        await shrinking.close()
         await transport.close()
 
 

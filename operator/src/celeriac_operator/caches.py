@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from celeriac_operator import kinds, labels, names, observed, plan, secrets
+from celeriac_operator import kinds, labels, names, observed, plan, secrets, victims
 from celeriac_operator.kinds import Kind
 from celeriac_operator.observed import Pod
 from celeriac_operator.resource import KIND, CeleryWorkerPool
@@ -99,6 +99,7 @@ class Caches:
         self.secrets: Store[secrets.Facts] = Store()
         self.answers: dict[Key, dict[str, observed.Answer]] = {}
         self._pods_of: dict[Key, dict[str, Pod]] = {}
+        self._workers_of: dict[Key, dict[str, victims.Worker]] = {}
         self._named_by: dict[Key, set[str]] = {}  # Secret -> pools of its namespace that name it
         self._names_of: dict[Key, frozenset[str]] = {}
         self._observe: Mapping[Kind, Callable[[Manifest], set[Key]]] = {
@@ -196,6 +197,7 @@ class Caches:
         if not pool.name or not self.pods.put(key, version_of(manifest), (pool, pod)):
             return set()
         self._pods_of.setdefault(pool, {})[key.name] = pod
+        self._workers_of.setdefault(pool, {})[key.name] = victims.read_worker(manifest)
         # Most updates of a pod change nothing that a rule looks at.
         return {pool} if before != (pool, pod) else set()
 
@@ -205,11 +207,13 @@ class Caches:
         if before is None or not self.pods.remove(key, version):
             return set()
         pool, _ = before
-        remaining = self._pods_of.get(pool, {})
-        remaining.pop(key.name, None)
-        if not remaining:
-            self._pods_of.pop(pool, None)
+        _forget(self._pods_of, pool, key.name)
+        _forget(self._workers_of, pool, key.name)
         return {pool}
+
+    def workers(self, pool: Key) -> tuple[victims.Worker, ...]:
+        """The pool's pods, as candidates for going when it shrinks."""
+        return tuple(self._workers_of.get(pool, {}).values())
 
     def observe_secret(self, manifest: Manifest) -> set[Key]:
         """Some Secret was added or changed; it is kept only if a pool names or owns it."""
@@ -290,6 +294,13 @@ def key_of(manifest: Manifest) -> Key:
 def version_of(manifest: Manifest) -> int:
     """The object's resourceVersion as a number."""
     return int(manifest["metadata"]["resourceVersion"])
+
+
+def _forget(known: dict[Key, dict[str, Content]], pool: Key, name: str) -> None:
+    remaining = known.get(pool, {})
+    remaining.pop(name, None)
+    if not remaining:
+        known.pop(pool, None)
 
 
 def _lean(manifest: Manifest) -> Manifest:

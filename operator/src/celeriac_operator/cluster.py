@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from celeriac_operator import kinds, names
+from celeriac_operator import kinds, labels, names
 from celeriac_operator.exceptions import ApiError, OperatorError
 from celeriac_operator.kinds import Kind
 from celeriac_operator.resource import GROUP, KIND, VERSION, CeleryWorkerPool, Status
@@ -163,6 +163,22 @@ class Cluster:
             query={"fieldManager": names.SCALER},
             body={"metadata": {"uid": metadata["uid"]}, "spec": {"replicas": replicas}},
             content_type=MERGE_PATCH,
+        )
+
+    async def write_deletion_cost(self, namespace: str, name: str, uid: str, cost: int) -> Manifest:
+        """Say how dear the pod with this uid is to its pool; returns the pod as it is then.
+
+        Raises:
+            ApiError: refused; 409 when somebody else has set the pod's cost, or the pod is another one or gone.
+        """
+        metadata = {"name": name, "namespace": namespace, "uid": uid, "annotations": {labels.DELETION_COST: str(cost)}}
+        return await self._transport.request(
+            "PATCH",
+            kinds.POD.path(namespace, name),
+            plural=kinds.POD.plural,
+            query={"fieldManager": names.FIELD_MANAGER, "force": "false"},
+            body={"apiVersion": "v1", "kind": "Pod", "metadata": metadata},
+            content_type=APPLY_PATCH,
         )
 
     async def emit(self, pool: CeleryWorkerPool, event: Event, now: datetime) -> None:

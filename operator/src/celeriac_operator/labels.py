@@ -17,6 +17,7 @@ SECRETS_DIGEST = "celeriac.dev/secrets-digest"
 LIBRARY_IMAGE = "celeriac.dev/library-image"
 UPGRADE_LIBRARY = "celeriac.dev/upgrade-library"
 PAUSE_SCALING = "celeriac.dev/pause-scaling"
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 WORKER_NAME = "celeriac-worker"
 MANAGER = "celeriac"
@@ -42,6 +43,8 @@ ANNOTATIONS: Mapping[str, str] = {
     "and keeps them there for as long as the annotation stays",
     PAUSE_SCALING: "on a pool with `autoscaling`, written by you: `in` keeps workers from becoming fewer, `out` from "
     "becoming more, `both` holds the number; minimum and maximum do not move it either",
+    DELETION_COST: "on worker pods: written before a pool shrinks, so that Kubernetes takes idle workers first, and "
+    "the newest among equals; one that somebody else has set stays",
 }
 """Annotations, on the object that the text names."""
 

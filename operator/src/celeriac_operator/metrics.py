@@ -127,6 +127,13 @@ class Metrics:
             ["kind"],
             registry=self.registry,
         )
+        self.shrink_answers = Counter(
+            "celeriac_operator_shrink_answers_total",
+            "Workers that were asked what they do before their pool shrank, by answer: idle, busy, none (it did not "
+            "come in time, and the worker counts as busy).",
+            ["answer"],
+            registry=self.registry,
+        )
         self._queue_depth = Gauge(
             "celeriac_operator_queue_depth", "Pools that wait for a pass.", registry=self.registry
         )

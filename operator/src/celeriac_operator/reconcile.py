@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pydantic import ValidationError
 
-from celeriac_operator import kinds, observed, plan, refusals, secrets, status
+from celeriac_operator import kinds, observed, plan, refusals, secrets, status, victims
 from celeriac_operator.caches import Caches, Key, version_of
 from celeriac_operator.cluster import Cluster, Manifest, OccupiedError
 from celeriac_operator.exceptions import ApiError
@@ -55,6 +55,7 @@ class Reconciler:
         caches: Caches,
         settings: Settings,
         clock: Callable[[], datetime],
+        prepare_shrink: Callable[[Key, Sequence[victims.Worker]], Awaitable[list[Manifest]]],
         default_dsn: Callable[[], str] = str,
         scaling: Callable[[Key], ScalingState | None] = lambda _: None,
     ) -> None:
@@ -62,6 +63,7 @@ class Reconciler:
         self._caches = caches
         self._settings = settings
         self._clock = clock
+        self._prepare_shrink = prepare_shrink
         self._default_dsn = default_dsn
         self._scaling = scaling
         self._started = clock()
@@ -142,6 +144,8 @@ class Reconciler:
 
     async def _apply_object(self, key: Key, pool: CeleryWorkerPool, todo: Plan, action: Apply) -> Plan:
         kind = kinds.OWNED[action.manifest["kind"]]
+        if kind is kinds.DEPLOYMENT:
+            await self._choose_victims(key, action.manifest)
         try:
             there = await self._cluster.apply(kind, action.manifest, action.uid)
         except OccupiedError as error:
@@ -157,6 +161,12 @@ class Reconciler:
             answer = observed.Answer(digest=plan.digest(action.manifest), generation=generation)
             self._caches.note_answer(key, kind.kind, answer)
         return todo
+
+    async def _choose_victims(self, key: Key, wanted: Manifest) -> None:
+        """Whoever wants fewer workers, a person, an HPA or the autoscaler: idle ones go first."""
+        workers = victims.candidates(self._caches.deployments.get(key), wanted, self._caches.workers(key))
+        for pod in await self._prepare_shrink(key, workers) if workers else ():
+            self._caches.observe_pod(pod)
 
     async def _report(self, key: Key, manifest: Manifest, old: Status, new: Status) -> float | None:
         """Write the status if it says something new. Returns how long a minor change has to wait; None: written."""

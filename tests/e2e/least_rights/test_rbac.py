@@ -76,7 +76,8 @@ def audit_log() -> Path:
 
 def test_every_right_is_used_and_no_request_is_refused(shop, kube: Kube, a_pool, audit_log: Path):
     (operator,) = kube.at(install.OPERATOR_NAMESPACE).pods(OPERATOR)
-    # Everything that the operator writes: Deployment, budget, Secret, status, events; and their removal.
+    # Everything that the operator writes: Deployment, budget, Secret, status, events; their removal; and the costs of
+    # the pods when there are to be fewer of them.
     kube.apply(
         a_pool("whole", sentry={"dsn": "http://public@sentry:8000/1"}, disruption={"maxUnavailable": 1}, **SCALES)
     )
@@ -87,6 +88,7 @@ def test_every_right_is_used_and_no_request_is_refused(shop, kube: Kube, a_pool,
     )
     kube.wait_ready("whole")
     kube.apply(a_pool("whole", sentry={"dsnFrom": {"secretKeyRef": {"name": "none", "key": "dsn"}}}))
+    kube.kubectl("scale", "cwp/whole", "--replicas=1")
     waiting.until(
         "the inline DSN's Secret and the budget are gone",
         lambda: set(kube.kubectl("get", "secrets,poddisruptionbudgets", "--output=name").split()),

@@ -169,6 +169,7 @@ def a_pod(
             "namespace": "shop",
             "uid": f"uid-{name}",
             "resourceVersion": "20",
+            "creationTimestamp": ago(3600),
             "labels": template["labels"],
             "annotations": annotations,
             **({"deletionTimestamp": ago(1)} if deleting else {}),

@@ -64,9 +64,17 @@ def a_stored_pool() -> dict[str, Any]:
 async def one_pass(server: Server) -> tuple[Reconciler, Result]:
     caches = Caches()
     caches.observe_pool(server.pool)
+
+    async def prepare_shrink(*_: object) -> list[Mapping[str, Any]]:
+        raise AssertionError("no pool shrinks here")
+
     cluster = Cluster(server)  # type: ignore[arg-type]  # all that it calls is there
     reconciler = Reconciler(
-        cluster, caches, Settings(worker_image="w:1"), lambda: datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+        cluster,
+        caches,
+        Settings(worker_image="w:1"),
+        lambda: datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC),
+        prepare_shrink,
     )
     return reconciler, await reconciler.reconcile(KEY)
 

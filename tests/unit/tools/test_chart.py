@@ -129,7 +129,7 @@ def test_the_network_policy_lets_in_probes_and_scrapes_and_nothing_else():
 
 def test_the_network_policy_lets_out_what_the_operator_asks_for_and_nothing_else():
     policy = rendered("everything")["NetworkPolicy/celeriac"]["spec"]
-    names, api_server, brokers = policy["egress"]
+    names, api_server, brokers, workers = policy["egress"]
     assert names == {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
     assert api_server == {
         "ports": [{"protocol": "TCP", "port": 6443}],
@@ -139,6 +139,15 @@ def test_the_network_policy_lets_out_what_the_operator_asks_for_and_nothing_else
         "ports": [{"protocol": "TCP", "port": 6379}],
         "to": [{"podSelector": {"matchLabels": {"app": "redis"}}, "namespaceSelector": {}}],
     }
+    assert workers == {
+        "ports": [{"protocol": "TCP", "port": 8787}],
+        "to": [
+            {
+                "namespaceSelector": {},
+                "podSelector": {"matchLabels": {"app.kubernetes.io/name": "celeriac-worker"}},
+            }
+        ],
+    }
 
 
 def test_without_an_address_the_api_server_may_be_anywhere_on_its_two_usual_ports():
@@ -147,6 +156,7 @@ def test_without_an_address_the_api_server_may_be_anywhere_on_its_two_usual_port
         "enabled": False,
         "apiServer": {"ports": [443, 6443], "cidrs": []},
         "brokers": {"ports": [], "to": []},
+        "workers": {"ports": [8787]},
         "metricsFrom": [],
     }
 

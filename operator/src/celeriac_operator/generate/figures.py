@@ -61,4 +61,5 @@ def _used() -> Metrics:
     )
     metrics.scaling_decisions.labels("up")
     metrics.scaling_failures.labels("BrokerUnreachable")
+    metrics.shrink_answers.labels("idle")
     return metrics
