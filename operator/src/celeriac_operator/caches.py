@@ -9,17 +9,22 @@ No Secret's value is kept: facts only, and only of Secrets that a pool names or 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from celeriac_operator import kinds, labels, names, observed, plan, secrets, victims
+from celeriac_operator import farewells, kinds, labels, names, observed, plan, secrets, victims
+from celeriac_operator.farewells import Farewell
 from celeriac_operator.kinds import Kind
 from celeriac_operator.observed import Pod
 from celeriac_operator.resource import KIND, CeleryWorkerPool
 
 Manifest = Mapping[str, Any]
 Content = TypeVar("Content")
+
+
+FAREWELLS = 16
+"""Most that are kept of one pool, the newest: a replica that does not lead tells nobody."""
 
 
 class Key(NamedTuple):
@@ -100,6 +105,7 @@ class Caches:
         self.answers: dict[Key, dict[str, observed.Answer]] = {}
         self._pods_of: dict[Key, dict[str, Pod]] = {}
         self._workers_of: dict[Key, dict[str, victims.Worker]] = {}
+        self._farewells: dict[Key, deque[Farewell]] = {}
         self._named_by: dict[Key, set[str]] = {}  # Secret -> pools of its namespace that name it
         self._names_of: dict[Key, frozenset[str]] = {}
         self._observe: Mapping[Kind, Callable[[Manifest], set[Key]]] = {
@@ -159,6 +165,7 @@ class Caches:
         if not self.pools.remove(key, version):
             return set()
         self.answers.pop(key, None)
+        self._farewells.pop(key, None)
         self._note_names(key, frozenset())
         return {key}
 
@@ -198,6 +205,10 @@ class Caches:
             return set()
         self._pods_of.setdefault(pool, {})[key.name] = pod
         self._workers_of.setdefault(pool, {})[key.name] = victims.read_worker(manifest)
+        farewell = farewells.read(pod)
+        # Kept here: the pod may be gone before a pass can look at it.
+        if farewell is not None and (before is None or farewells.read(before[1]) != farewell):
+            self._farewells.setdefault(pool, deque(maxlen=FAREWELLS)).append(farewell)
         # Most updates of a pod change nothing that a rule looks at.
         return {pool} if before != (pool, pod) else set()
 
@@ -214,6 +225,10 @@ class Caches:
     def workers(self, pool: Key) -> tuple[victims.Worker, ...]:
         """The pool's pods, as candidates for going when it shrinks."""
         return tuple(self._workers_of.get(pool, {}).values())
+
+    def take_farewells(self, pool: Key) -> tuple[Farewell, ...]:
+        """What the pool's workers have left unfinished since this was last asked."""
+        return tuple(self._farewells.pop(pool, ()))
 
     def observe_secret(self, manifest: Manifest) -> set[Key]:
         """Some Secret was added or changed; it is kept only if a pool names or owns it."""

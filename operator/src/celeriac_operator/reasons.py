@@ -233,3 +233,8 @@ class EventReason(Meaningful):
         "WorkersReplaced",
         "The worker pods changed though the pool did not: a Secret with a URL, or the operator's release.",
     )
+    CUT_SHORT = (
+        "TasksCutShort",
+        "A worker that left did not finish these tasks within `drain.timeoutSeconds`. They are delivered again, but "
+        "for those that were acknowledged before they ran.",
+    )

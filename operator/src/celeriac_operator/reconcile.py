@@ -9,7 +9,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from celeriac_operator import kinds, observed, plan, refusals, secrets, status, victims
+from celeriac_operator import farewells, kinds, observed, plan, refusals, secrets, status, victims
 from celeriac_operator.caches import Caches, Key, version_of
 from celeriac_operator.cluster import Cluster, Manifest, OccupiedError
 from celeriac_operator.exceptions import ApiError
@@ -91,6 +91,7 @@ class Reconciler:
         case = Case(seen=self._observe(pool), plan=todo, refusal=refusal, now=self._clock())
         report = status.compute(case)
         wait = await self._report(key, manifest, pool.status, report.status)
+        events += farewells.events(self._caches.take_farewells(key), self._clock())
         await self._emit(pool, [*events, *(status.events(pool.status, report.status) if wait is None else ())])
         again = [
             report.recheck_seconds,

@@ -78,6 +78,11 @@ def start(place: Place, workers: Workers, *answers: Mapping[str, int] | None) ->
     return [name_of(pod) for pod in pods]
 
 
+def events(place: Place, reason: str) -> list[str]:
+    found = place.api.list("Event", place.namespace)
+    return [event["message"] for event in found if event["reason"] == reason]
+
+
 def name_of(pod: Manifest) -> str:
     return str(pod["metadata"]["name"])
 
@@ -137,3 +142,17 @@ def test_a_pool_that_rests_asks_nobody(
     assert shrink(place, workers, 0)[0] == {}
     operator.idle()
     assert costs_written(control_plane, place) == 0
+
+
+def test_what_a_worker_that_leaves_did_not_finish_is_told_once(
+    operator: Operator, place: Place, workers: Workers
+) -> None:
+    (pod,) = start(place, workers, BUSY)
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    words = "drain: 1 task cut short after 300 s: shop.pack[7f] handed back"
+    end = {"exitCode": 0, "reason": "Completed", "message": words, "startedAt": now, "finishedAt": now}
+    place.set_container({"metadata": {"name": pod}}, state={"terminated": end})
+    place.api.delete("Pod", place.namespace, pod)
+    until("an event", lambda: events(place, "TasksCutShort"), bool, seconds=10)
+    operator.idle()
+    assert events(place, "TasksCutShort") == [f"pod {pod}: 1 task cut short after 300 s: shop.pack[7f] handed back"]

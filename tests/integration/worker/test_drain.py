@@ -185,6 +185,8 @@ def test_each_task_that_is_cut_short_is_named_in_one_line(
     assert worker.wait(15) == Exit.OK
     for result in results:
         assert worker.logs().count(f"basic.sleep[{result.id}] cut short") == 1
+        assert f"basic.sleep[{result.id}] handed back" in worker.termination_message()
+    assert worker.termination_message().startswith("drain: 3 tasks cut short after 1 s: basic.sleep[")
     assert ready_messages(redis_server) == 3
 
 

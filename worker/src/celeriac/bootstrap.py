@@ -84,7 +84,12 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
         "node": settings.node_name(config, environment),
     }
     health = HealthServer(config.liveness.port, vitals.observe, described, metrics.render)
-    drain = Drain(vitals, config.drain.timeout_seconds, flush=reporter.flush)
+    drain = Drain(
+        vitals,
+        config.drain.timeout_seconds,
+        report=partial(write_termination_message, environment.termination_log),
+        flush=reporter.flush,
+    )
     reaper = Reaper(lambda: pool_processes(getattr(vitals.worker, "pool", None)))
     parts = consumer.ConsumerParts(
         vitals=vitals,

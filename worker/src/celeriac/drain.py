@@ -7,7 +7,7 @@ SIGTERM (or SIGINT) starts a drain. Celery's own warm shutdown does the work; th
                        its rate limit) is handed back to the broker
     tasks finish       and are acknowledged as they do
     time-out           what still runs is cut short and handed back: a prefork child is ended, a thread or an inline
-                       task ends with the process
+                       task ends with the process; the container's last words name these tasks, for the operator
     end                Sentry is flushed, exit code 0
 
 A second SIGTERM changes nothing. If the broker is away meanwhile, handing back fails, is logged, and the messages come
@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 CHILD_SECONDS: Final = 5.0
 """A child that is ended has so long before it is killed."""
+MOST_NAMED: Final = 10
+"""Tasks in the last words, of which Kubernetes keeps four kilobytes; the log names all."""
 
 
 class Drain:
@@ -50,6 +52,7 @@ class Drain:
     Args:
         vitals: knows when the drain began.
         timeout_seconds: running tasks may take so long.
+        report: leaves one sentence about the tasks that were cut short.
         flush: sends what is still to be sent.
         end: ends the process at once.
     """
@@ -59,11 +62,13 @@ class Drain:
         vitals: Vitals,
         timeout_seconds: float,
         *,
+        report: Callable[[str], None],
         flush: Callable[[], None],
         end: Callable[[int], Any] = os._exit,
     ) -> None:
         self.vitals = vitals
         self.timeout_seconds = timeout_seconds
+        self.report = report
         self.flush = flush
         self.end = end
         self._begun = threading.Event()
@@ -86,7 +91,9 @@ class Drain:
         while (left := (began or 0.0) + self.timeout_seconds - self.vitals.clock()) > 0:
             time.sleep(left)
         try:
-            cut_short(self.vitals.worker, self.timeout_seconds)
+            cut = cut_short(self.vitals.worker, self.timeout_seconds)
+            if cut:
+                self.report(last_words(cut, self.timeout_seconds))
             self.flush()
         except Exception:
             logger.exception("drain: could not end in order")
@@ -150,22 +157,29 @@ def hand_back(request: Any) -> bool:
     return True
 
 
-def cut_short(worker: Any, after_seconds: float) -> int:
-    """End what still runs and hand it back; how many tasks that were, each of them named in one line of the log."""
+def cut_short(worker: Any, after_seconds: float) -> list[str]:
+    """End what still runs and hand it back; name and fate of each, which are one line of the log each, too."""
     running = vital_signs.snapshot(state.active_requests)
     for request in running:
         request.given_back = True  # whatever happens to its process now is no failure
     _end_children(worker, running)
-    cut = 0
+    cut = []
     for request in running:
         fate = _fate(request)
         if fate is None:
             continue
-        cut += 1
+        cut.append(f"{request.humaninfo()} {fate.value.replace('_', ' ')}")
         counts.CUT_SHORT.add(fate.value)
         level = logging.ERROR if fate is Fate.LOST else logging.WARNING
         logger.log(level, f"drain: %s cut short after %.0f s{_SAID[fate]}", request.humaninfo(), after_seconds)
     return cut
+
+
+def last_words(cut: list[str], after_seconds: float) -> str:
+    """One sentence, which the operator knows by its beginning."""
+    tasks = "1 task" if len(cut) == 1 else f"{len(cut)} tasks"
+    more = f", and {len(cut) - MOST_NAMED} more" if len(cut) > MOST_NAMED else ""
+    return f"drain: {tasks} cut short after {after_seconds:.0f} s: {', '.join(cut[:MOST_NAMED])}{more}"
 
 
 class Fate(enum.Enum):
