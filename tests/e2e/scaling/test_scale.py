@@ -68,7 +68,7 @@ def test_rollout_eviction_and_a_node_that_is_taken_away_under_load_lose_nothing(
     # A drain of nodes: all pods are evicted, as far as the budget lets them go.
     tasks += start(24)
     for name in until_busy():
-        evict(shop.kube, name)
+        waiting.until(f"{name} is evicted", lambda it=name: evict(shop.kube, it), bool, seconds=60)
     # A node that is taken away with hardly a warning.
     tasks += start(24)
     shop.kube.kubectl("delete", f"pod/{until_busy()[0]}", "--grace-period=1", "--wait=false")
@@ -95,11 +95,17 @@ def status(kube: Kube, name: str) -> Any:
         return {}
 
 
-def evict(kube: Kube, name: str) -> None:
-    """As kubectl drain does: it asks again for as long as the budget does not let the pod go."""
+def evict(kube: Kube, name: str) -> bool:
+    """As kubectl drain does; whether the budget let the pod go."""
     metadata = {"name": name, "namespace": kube.namespace}
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
-    kube.request("POST", f"api/v1/namespaces/{kube.namespace}/pods/{name}/eviction", body)
+    try:
+        kube.request("POST", f"api/v1/namespaces/{kube.namespace}/pods/{name}/eviction", body)
+    except HttpError as error:
+        if error.status != 429:
+            raise
+        return False
+    return True
 
 
 def test_applying_a_manifest_without_replicas_leaves_the_number_alone(shop: Shop):

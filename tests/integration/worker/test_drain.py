@@ -190,6 +190,25 @@ def test_each_task_that_is_cut_short_is_named_in_one_line(
     assert ready_messages(redis_server) == 3
 
 
+def test_what_ends_just_before_or_in_a_drain_that_is_cut_short_is_settled(
+    start_worker: StartWorker, producer: Celery, redis_server: RedisServer
+) -> None:
+    size = {"pool": "threads", "concurrency": 9}
+    for _ in range(3):  # moments
+        worker = start_worker("deadly:app", worker=size, drain={"timeoutSeconds": 1}).until_ready()
+        producer.send_task("deadly.note", ("long", 60))
+        worker.until(worker.status, lambda it: it["busy"] == 1, what="the long one runs")
+        for n in range(400):
+            producer.send_task("deadly.note", (n, 0.02))
+        worker.until(lambda it=worker: len(lines(it, "notes")) >= 100, what="many are done")
+        worker.terminate()
+        assert worker.wait(15) == Exit.OK
+        done = len(lines(worker, "notes")) - 1
+        assert redis_server.client.hlen(keys.held("celery")) == 0
+        assert ready_messages(redis_server) == 401 - done
+        redis_server.client.flushall()
+
+
 def test_a_sigkill_at_any_point_of_the_drain_loses_nothing(
     start_worker: StartWorker, producer: Celery, redis_server: RedisServer
 ) -> None:

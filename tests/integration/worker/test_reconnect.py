@@ -31,8 +31,8 @@ def held(redis_server: RedisServer) -> int:
 
 def unsettled(redis_server: RedisServer) -> int:
     """Messages that are held or wait in the queue, read in one step."""
-    pipeline = redis_server.client.pipeline(transaction=True)
-    return sum(pipeline.hlen("celeriac:held:{celery}").llen("celery").execute())
+    with redis_server.client as client, client.pipeline(transaction=True) as pipeline:
+        return sum(pipeline.hlen("celeriac:held:{celery}").llen("celery").execute())
 
 
 @pytest.mark.parametrize("then", [signal.SIGCONT, signal.SIGKILL], ids=["the child goes on", "the child dies"])
@@ -60,3 +60,21 @@ def test_a_task_that_a_child_was_sent_but_has_not_begun_runs_once_and_is_settled
     worker.until(lambda: runs(worker) == ["first", "it"], timeout=40)
     worker.until(lambda: unsettled(redis_server) == 0, timeout=40)
     assert runs(worker) == ["first", "it"]
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_what_ends_while_redis_restarts_is_settled_and_runs_once(
+    producer: Celery, start_worker: StartWorker, redis_server: RedisServer, pool: str
+) -> None:
+    size = {"pool": pool, "concurrency": 8}
+    worker = start_worker("deadly:app", worker=size, broker=AT_ONCE, delivery={"leaseSeconds": 5}).until_ready()
+    for number in range(400):
+        producer.send_task("deadly.note", args=(number, 0.05), ignore_result=True)
+    worker.until(lambda: len(runs(worker)) > 60)
+    redis_server.restart()
+    worker.until(lambda: len(runs(worker)) > 160)
+    redis_server.stop()
+    worker.until_logged("broker: cannot connect")
+    redis_server.start()
+    worker.until(lambda: unsettled(redis_server) == 0, timeout=60)
+    assert sorted(runs(worker), key=int) == [str(number) for number in range(400)]

@@ -220,7 +220,7 @@ class FakeRequest:
     time_start: float | None = None
 
     def __init__(self, headers: dict[str, Any]) -> None:
-        self.message = SimpleNamespace(headers=headers)
+        self.message = SimpleNamespace(headers=headers, channel=None)
 
     def on_accepted(self, _pid: int, time_accepted: float) -> None:
         self.time_start = time_accepted

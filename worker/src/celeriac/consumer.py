@@ -55,6 +55,25 @@ class ConsumerParts:
     """Gives back what is held and does not run yet; called once consuming has stopped."""
 
 
+class Deferred:
+    """An action that is done once, in the loop's next turn or when there is none any more.
+
+    It is one of `waiting` until then. `lock` keeps actions apart: tasks of a threads pool end in threads of their own.
+    """
+
+    def __init__(self, action: Callable[[], Any], waiting: set[Deferred], lock: threading.Lock) -> None:
+        self._action = action
+        self._waiting = waiting
+        self._lock = lock
+        waiting.add(self)
+
+    def __call__(self) -> None:
+        with self._lock:
+            if self in self._waiting:
+                self._waiting.discard(self)
+                self._action()
+
+
 class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, chosen at run time
     """This library's hooks, to be put before a Celery consumer class."""
 
@@ -64,6 +83,7 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._acknowledging = threading.Lock()
+        self._deferred: set[Deferred] = set()
         window = self.parts.prefetch_window(self)
         if window is not None:
             self.initial_prefetch_count = window
@@ -115,6 +135,11 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
 
     def on_connection_error_after_connected(self, exc: BaseException) -> None:
         self.parts.vitals.broker_failed()
+        semaphore = getattr(self.controller, "semaphore", None)
+        if semaphore is not None:
+            # Celery does this too, once it has closed the connection, which gives back what waits for a slot: until
+            # then each task that ends would let one of them begin.
+            semaphore.clear()
         with warnings.catch_warnings():
             # Celery announces at each lost connection that a default will change in its next major version.
             warnings.simplefilter("ignore", PendingDeprecationWarning)
@@ -136,6 +161,9 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         """The first thing that Celery does when it shuts down, in the main thread."""
         self._leaving = True
         self.parts.begin_drain()  # without a signal too: a remote shutdown, a broker that was given up
+        # What the loop was to do in its next turn, which does not come.
+        for deferred in list(self._deferred):
+            self._try("acknowledge", deferred)
         if self.task_consumer is not None and self.connection is not None:
             # Not consuming any more comes first: what is handed back must not come here again.
             self._try("stop consuming", self.task_consumer.cancel)
@@ -143,19 +171,19 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         super().stop()
 
     def call_soon(self, p: Any, *args: Any, **kwargs: Any) -> Any:
-        return self._at_once(p, args, kwargs) if self._leaving else super().call_soon(p, *args, **kwargs)
+        return self._soon(super().call_soon, ppartial(p, *args, **kwargs))
 
     def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:
-        if self._leaving:
-            return self._at_once(p, args, kwargs)
-        return super().call_soon_ack(p, *args, **kwargs)
+        return self._soon(super().call_soon_ack, ppartial(p, *args, **kwargs))
 
-    def _at_once(self, p: Any, args: Any, kwargs: Any) -> Any:
-        """Acknowledge now: while the pool finishes its tasks no loop turns that would do it later."""
-        bound = ppartial(p, *args, **kwargs)
-        with self._acknowledging:  # tasks of a threads pool end in threads of their own
-            self._try("acknowledge", bound)
-        return bound
+    def _soon(self, schedule: Callable[[Any], Any], action: Callable[[], Any]) -> Any:
+        """Acknowledge in the loop's next turn; now, while the pool finishes its tasks and no loop turns."""
+        deferred = Deferred(action, self._deferred, self._acknowledging)
+        scheduled = None if self._leaving else schedule(deferred)
+        # Again, after it was added: it may have come too late for those that the main thread looked through.
+        if self._leaving:
+            self._try("acknowledge", deferred)
+        return scheduled or deferred
 
     def _try(self, what: str, action: Callable[[], Any]) -> None:
         try:

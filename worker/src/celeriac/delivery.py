@@ -92,11 +92,7 @@ class Delivery:
         if any(_delivery_of(request) == delivery for request in list(state.active_requests)):
             return True
         waiting = [request for request in list(state.reserved_requests) if _delivery_of(request) == delivery]
-        return any(not self._pool_drops_waiting() or remember_sent(request) for request in waiting)
-
-    def _pool_drops_waiting(self) -> bool:
-        """Celery's prefork pool forgets what it has not started when the connection is lost; the others run it."""
-        return "prefork" in str(self.app.conf.worker_pool)
+        return any(_is_certain_to_run(request) for request in waiting)
 
 
 def install(app: Any, config: Config, *, pod: str) -> Delivery | None:
@@ -160,6 +156,19 @@ def _is_leaving() -> bool:
     from celery.worker import state
 
     return any(flag is not None and flag is not False for flag in (state.should_stop, state.should_terminate))
+
+
+def _is_certain_to_run(request: Any) -> bool:
+    """Whether a task that has not begun begins though its connection is lost.
+
+    Celery then forgets what waits for a free slot, and its prefork pool what no child has been sent; other pools run
+    all that they were handed.
+    """
+    reference = request._apply_result
+    if reference is None:
+        return False
+    is_prefork = hasattr(reference(), "_write_to")
+    return remember_sent(request) if is_prefork else True
 
 
 def _delivery_of(request: Any) -> str:

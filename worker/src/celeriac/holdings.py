@@ -52,8 +52,8 @@ class Holding:
     """One held message."""
 
     queue: str
-    started: bool = False
-    """Its task has begun, so giving it back counts as a delivery."""
+    ended: bool = False
+    """Its task has ended, and it is about to be settled."""
 
 
 @dataclass(slots=True)
@@ -95,7 +95,7 @@ class Holdings:
         self.on_buried: Callable[[str, dict[str, Any] | None, str], None] | None = None
         """Told queue, message and reason of each message that goes to the dead-letter queue."""
         self.keeps: Callable[[str], bool] = lambda _: False
-        """Whether a delivery outlives the connection it came by: its task runs on while the worker reconnects."""
+        """Whether a delivery that has not ended outlives its connection: its task runs on during the reconnect."""
         self.is_leaving: Callable[[], bool] = lambda: False
         """Whether this worker starts no more tasks."""
         self.figures: Figures | None = None
@@ -149,11 +149,16 @@ class Holdings:
             self._held[delivery] = Holding(queue)
             self._queues.add(queue)
 
-    def mark_started(self, delivery: str) -> None:
-        """Note that a delivery's task has begun."""
+    def mark_ended(self, delivery: str) -> None:
+        """Note that a delivery's task has ended: it is about to be settled, and must not be given back meanwhile."""
         holding = self._held.get(delivery)
         if holding is not None:
-            holding.started = True
+            holding.ended = True
+
+    def has_ended(self, delivery: str) -> bool:
+        """Whether a held delivery's task has ended."""
+        holding = self._held.get(delivery)
+        return holding is not None and holding.ended
 
     def forget(self, delivery: str) -> str | None:
         """Drop a delivery that is about to be settled; its queue, or `None` when it is not held (any more)."""

@@ -8,6 +8,8 @@ the request class that each task names (`Task.Request`). A thin layer over that 
        └─ revoked, expired
 
 A run that a drain cuts short reaches none of the last states here: it is handed back and counted where it runs next.
+
+The channel that a message came by is told first of all that the run has ended.
 """
 
 from __future__ import annotations
@@ -68,6 +70,7 @@ class CountedRequest(_Request):  # type: ignore[misc]  # a class of Celery's, ch
             counts.QUEUE_WAIT.observe(waited, queue_of(self.delivery_info))
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
+        self._tell_channel()
         result = super().on_failure(exc_info, *args, **kwargs)
         error = exc_info.exception
         if isinstance(error, ExceptionWithTraceback):
@@ -84,6 +87,12 @@ class CountedRequest(_Request):  # type: ignore[misc]  # a class of Celery's, ch
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         self._end("expired" if expired else "revoked")
         super()._announce_revoked(reason, terminated, signum, expired)
+
+    def _tell_channel(self) -> None:
+        """Before Celery takes the task out of its books: whoever closes the channel then knows that it has ended."""
+        note_end = getattr(self.message.channel, "note_end", None)
+        if note_end is not None:
+            note_end(self.message.delivery_tag)
 
     def _end(self, state: str) -> None:
         if self._has_ended:
@@ -102,6 +111,7 @@ def _counted(on_success: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(on_success)
     def callback(self: Any, failed__retval__runtime: Any, **options: Any) -> Any:
+        self._tell_channel()
         failed, _, self._runtime = failed__retval__runtime
         if not failed:
             self._end("succeeded")

@@ -42,6 +42,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
     QoS = QoS
     is_asked = False
     """A take was sent and its answer is due."""
+    _takes_no_more = False
 
     def __init__(self, connection: Any, **kwargs: Any) -> None:
         self.holdings = registered.find(connection.client)
@@ -235,21 +236,41 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
 
     # --- ending deliveries
 
+    def note_end(self, delivery: str) -> None:
+        """A delivery's task has ended; its acknowledgement follows."""
+        self.holdings.mark_ended(delivery)
+
     def end_delivery(self, delivery: str) -> None:
         """Settle a delivery: with the next take while this channel consumes, at once when it does not."""
         queue = self.holdings.forget(delivery)
         if queue is None:
             return  # its lease was lost, which has been said
-        connection = self.connection
-        if connection is None or self.closed or not self.active_queues:
-            self.holdings.settle([(delivery, queue)])
-            return
         self._ended.append((delivery, queue))
-        connection.cycle.wake()
+        # Looked at after it was added: this may be another thread than the one that stops consuming meanwhile, and one
+        # of the two finds the other's word.
+        connection = self.connection
+        if connection is None or self._takes_no_more or self.closed or not self.active_queues:
+            self.holdings.settle(self._take_ended())
+        else:
+            connection.cycle.wake()
 
     def _take_ended(self) -> Iterator[tuple[str, str]]:
-        while self._ended:
-            yield self._ended.popleft()
+        with contextlib.suppress(IndexError):
+            while True:
+                yield self._ended.popleft()
+
+    def _basic_cancel(self, consumer_tag: str) -> Any:
+        result = super()._basic_cancel(consumer_tag)
+        if not self.active_queues:
+            self._settle_last()
+        return result
+
+    def _settle_last(self) -> None:
+        """Settle what has ended: no take will do it any more."""
+        if self.is_asked:
+            self._read_last_answer()
+        self._in_poll = None
+        self.holdings.settle(self._take_ended())
 
     # --- kombu's other ways to messages
 
@@ -315,10 +336,8 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
     def close(self) -> None:
         """Settle what has ended, and give back what was taken but did not start."""
         if not self.closed:
-            if self.is_asked:
-                self._read_last_answer()
-            self._in_poll = None
-            self.holdings.settle(self._take_ended())
+            self._takes_no_more = True
+            self._settle_last()
             if self.holdings.is_leaving():
                 with contextlib.suppress(*self.connection_errors):
                     self.holdings.give_back_delayed(at_once=True)

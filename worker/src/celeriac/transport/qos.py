@@ -62,9 +62,11 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # Any, see kombu_redis
     def restore_unacked(self, client: Any = None) -> list[Any]:  # noqa: ARG002 - kombu's signature
         """Give back what this channel holds and nothing runs; called when it closes."""
         self._flush()
-        tags = [tag for tag in self._delivered if not self.channel.holdings.keeps(tag)]
+        holdings = self.channel.holdings
+        # Celery acknowledges in a turn of its loop, which does not turn now.
+        tags = [tag for tag in self._delivered if not holdings.has_ended(tag) and not holdings.keeps(tag)]
         self._delivered.clear()
-        self.channel.holdings.give_back(tags, Outcome.RETURNED, "its worker left")
+        holdings.give_back(tags, Outcome.RETURNED, "its worker left")
         return []
 
     def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:  # noqa: ARG002 - kombu's
