@@ -126,6 +126,10 @@ test-matrix: $(UV) ## the worker's tests at every corner of the versions at hand
 simulate: $(VENV)/operator.stamp ## what a target would do with a load (ARGS=--help)
 	@$(OPERATOR)/python -m celeriac_operator.autoscaling.simulate $(ARGS)
 
+.PHONY: burst-picture
+burst-picture: $(VENV)/operator.stamp ## run the demo's burst and draw it beside the simulated one
+	@$(OPERATOR)/python tests/bench/burst_picture.py
+
 ##@ Faults
 .PHONY: chaos-operator
 chaos-operator: $(VENV)/operator.stamp ## kill the operator between any two API calls, and worse (ARGS=--help; a part of it is in `make test`)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from demo.scenarios import (
     Evidence,
+    burst,
     crawl,
     failure,
     frozen_worker,
@@ -38,15 +39,18 @@ SOFT = Row("soft-limit", "A task that hangs: soft limit", time_limits.run_soft)
 HARD = Row("hard-limit", "A task that ignores it: hard limit", time_limits.run_hard)
 OUTAGE = Row("redis-outage", "Redis is killed", redis_outage.run)
 SCALING = Row("scale", "kubectl scale", scaling.run)
+BURST = Row("burst", "A burst: no worker, many, none", burst.run)
 WRONG = Row("wrong-manifest", "A wrong manifest is refused", wrong_manifest.run)
 
 # As the table shows them.
-ROWS = (NOTIFY, CRAWL, FAILURE, LOGS, FROZEN, SOFT, HARD, OUTAGE, SCALING, WRONG)
+ROWS = (NOTIFY, CRAWL, FAILURE, LOGS, FROZEN, SOFT, HARD, OUTAGE, SCALING, BURST, WRONG)
 
 # As they run: the tracks of a stage at the same time, because each has a pool or a subject of its own and most of the
-# time is waiting (a window, a probe, a limit); the stages one after the other, because an outage is everybody's.
+# time is waiting (a window, a probe, a limit); the stages one after the other, because an outage is everybody's, and
+# the burst draws a table while it happens.
 STAGES: tuple[tuple[tuple[Row, ...], ...], ...] = (
     ((NOTIFY,), (CRAWL, FAILURE, LOGS), (SOFT, HARD), (FROZEN,)),
     ((OUTAGE,),),
     ((SCALING, WRONG),),
+    ((BURST,),),
 )

@@ -32,7 +32,10 @@ NOTIFY_WINDOW_SECONDS = int(os.environ.get("NOTIFY_WINDOW_SECONDS", "30"))
 CELERY_BROKER_URL = os.environ.get("BROKER_URL", "redis://localhost:6379/0")
 CELERY_RESULT_BACKEND = os.environ.get("RESULT_BACKEND_URL", "redis://localhost:6379/1")
 CELERY_TASK_DEFAULT_QUEUE = "shop"
-CELERY_TASK_ROUTES = {"storefront.tasks.ask_supplier": {"queue": "suppliers"}}
+CELERY_TASK_ROUTES = {
+    "storefront.tasks.ask_supplier": {"queue": "suppliers"},
+    "storefront.tasks.label": {"queue": "labels"},
+}
 CELERY_TASK_TRACK_STARTED = True
 CELERY_RESULT_EXTENDED = True  # the task's name and worker are kept with its result: the status page shows them
 CELERY_TIMEZONE = "UTC"

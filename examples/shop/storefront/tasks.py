@@ -1,7 +1,7 @@
 """The shop's background work: one task for each thing that goes wrong with background work.
 
 `notify` is started once too often, `crawl` must not run twice at a time, `charge` fails, `pack` takes a while and
-says what it does, and `ask_supplier` never comes back.
+says what it does, `ask_supplier` never comes back, and `label` comes in bursts.
 """
 
 import logging
@@ -80,6 +80,14 @@ def pack(self: celeriac.Task, order: str, seconds: float = 1) -> str:
 def weigh(order: str) -> None:
     """Code that knows nothing of Celery logs as it always did; the worker's format names the task all the same."""
     log.info("weighing order %s", order)
+
+
+@shared_task(bind=True, base=celeriac.Task)
+def label(self: celeriac.Task, parcel: str, seconds: float = 1) -> str:
+    """Print a parcel's label. All orders of a day leave at once, so this queue is full or empty."""
+    time.sleep(seconds)
+    self.logger.info("printed the label of %s", parcel)
+    return parcel
 
 
 @shared_task(bind=True, base=celeriac.Task)

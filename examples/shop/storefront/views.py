@@ -23,6 +23,7 @@ STARTABLE: dict[str, Task] = {
     "charge": tasks.charge,
     "pack": tasks.pack,
     "ask_supplier": tasks.ask_supplier,
+    "label": tasks.label,
 }
 
 

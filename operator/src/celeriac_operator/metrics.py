@@ -41,6 +41,7 @@ class ScalingFigures:
     backlog: int
     in_flight: int
     busy_slots: int
+    oldest_seconds: float | None
     age_seconds: float
 
 
@@ -56,11 +57,12 @@ class Scaling(Collector):
         for name, meaning, value in SCALING_FIGURES:
             family = GaugeMetricFamily(f"celeriac_operator_scaling_{name}", meaning, labels=["pool_namespace", "pool"])
             for each in found:
-                family.add_metric([each.namespace, each.pool], value(each))
+                if (said := value(each)) is not None:
+                    family.add_metric([each.namespace, each.pool], said)
             yield family
 
 
-SCALING_FIGURES: tuple[tuple[str, str, Callable[[ScalingFigures], float]], ...] = (
+SCALING_FIGURES: tuple[tuple[str, str, Callable[[ScalingFigures], float | None]], ...] = (
     (
         "replicas",
         "Workers that a pool with autoscaling asks for.",
@@ -75,6 +77,11 @@ SCALING_FIGURES: tuple[tuple[str, str, Callable[[ScalingFigures], float]], ...] 
         "in_flight_messages",
         "Messages that the pool's workers have and have not finished.",
         lambda each: each.in_flight,
+    ),
+    (
+        "oldest_message_seconds",
+        "Seconds that the oldest waiting message has waited; absent where nobody noted when it was sent.",
+        lambda each: each.oldest_seconds,
     ),
     ("busy_slots", "Slots of the pool's workers that run a task.", lambda each: each.busy_slots),
     (

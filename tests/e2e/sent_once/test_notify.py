@@ -28,7 +28,7 @@ def test_the_front_page_has_a_button_that_starts_each_task(shop: Shop):
     address = f"api/v1/namespaces/{shop.kube.namespace}/services/shop:http/proxy/"
     page = Buttons()
     page.feed(shop.kube.request("GET", address))
-    assert list(page.found) == ["notify", "pack", "charge", "ask_supplier"]
+    assert list(page.found) == ["notify", "pack", "charge", "ask_supplier", "label"]
     assert all(shop.start(task, **json.loads(arguments)) for task, arguments in page.found.items())
 
 

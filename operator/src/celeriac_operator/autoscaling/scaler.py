@@ -390,6 +390,7 @@ class Scaler:
                 backlog=pool.reading.figures.backlog,
                 in_flight=pool.reading.figures.in_flight,
                 busy_slots=pool.reading.figures.busy_slots,
+                oldest_seconds=pool.reading.figures.oldest_age_seconds,
                 age_seconds=max(0.0, now - pool.reading.figures.read_at),
             )
             for key, pool in list(self._pools.items())

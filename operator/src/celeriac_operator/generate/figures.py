@@ -57,7 +57,11 @@ def _used() -> Metrics:
     metrics.count_event("Pod")
     metrics.watch_missed.labels("Pod")
     metrics.follow_scaling(
-        lambda: [ScalingFigures(namespace="", pool="", replicas=0, backlog=0, in_flight=0, busy_slots=0, age_seconds=0)]
+        lambda: [
+            ScalingFigures(
+                namespace="", pool="", replicas=0, backlog=0, in_flight=0, busy_slots=0, oldest_seconds=0, age_seconds=0
+            )
+        ]
     )
     metrics.scaling_decisions.labels("up")
     metrics.scaling_failures.labels("BrokerUnreachable")

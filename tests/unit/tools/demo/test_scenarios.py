@@ -9,6 +9,7 @@ import pytest
 
 from demo.programme import ROWS, STAGES
 from demo.scenarios import (
+    burst,
     crawl,
     failure,
     frozen_worker,
@@ -43,12 +44,22 @@ OUTAGE = redis_outage.Measured(
     seconds_to_resume=2,
 )
 SCALED = scaling.Measured("scaled", before=1, ready=3, wanted=3, seconds=4)
+BURST = burst.Measured(
+    tasks=60,
+    done=60,
+    samples=(
+        burst.Sample(at=0, backlog=0, oldest_wait_seconds=0, in_flight=0, replicas=0, ready=0),
+        burst.Sample(at=0.3, backlog=58, oldest_wait_seconds=0, in_flight=0, replicas=5, ready=0),
+        burst.Sample(at=9, backlog=20, oldest_wait_seconds=0, in_flight=10, replicas=5, ready=5),
+        burst.Sample(at=21, backlog=0, oldest_wait_seconds=0, in_flight=0, replicas=0, ready=0),
+    ),
+)
 REFUSED = wrong_manifest.Measured("softSeconds must be less than hardSeconds", exists=False)
 
 
 @pytest.mark.parametrize(
     "evidence",
-    [MAILS, CRAWLS, EVENT, LINES, FROZEN, SOFT, OUTAGE, SCALED, REFUSED],
+    [MAILS, CRAWLS, EVENT, LINES, FROZEN, SOFT, OUTAGE, SCALED, BURST, REFUSED],
     ids=lambda evidence: type(evidence).__module__.rpartition(".")[2],
 )
 def test_a_promise_that_holds_has_a_sentence_and_no_shortfall(evidence):
@@ -85,6 +96,9 @@ def test_a_promise_that_holds_has_a_sentence_and_no_shortfall(evidence):
         pytest.param(replace(OUTAGE, not_ready_meanwhile=False), "not to be Ready", id="ready without a broker"),
         pytest.param(replace(OUTAGE, finished=11), "every task", id="a task is lost with Redis"),
         pytest.param(replace(SCALED, ready=2), "3 workers", id="a worker is missing"),
+        pytest.param(replace(BURST, done=59), "1 were not", id="a task of the burst is lost"),
+        pytest.param(replace(BURST, samples=BURST.samples[:1]), "did not follow", id="no worker is asked for"),
+        pytest.param(replace(BURST, samples=BURST.samples[:3]), "to rest", id="the pool stays large after the burst"),
         pytest.param(replace(REFUSED, exists=True), "accepted", id="the wrong manifest is kept"),
         pytest.param(replace(REFUSED, said=""), "accepted", id="nothing is said"),
         pytest.param(replace(REFUSED, said="invalid"), "name the field", id="the sentence helps nobody"),
@@ -111,3 +125,8 @@ def test_every_row_of_the_table_runs_exactly_once():
 def test_only_a_whole_line_of_the_promised_format_is_quoted(line, is_found):
     found = logs.find(f"before\n{line}\nafter", rf"{logs.TIME} Task a\.b\[1-2\]: packing order 7")
     assert found == (line if is_found else "")
+
+
+def test_the_live_table_of_the_burst_shows_how_full_the_queue_is():
+    assert burst.line(BURST.samples[2], tasks=60) == "   9.0        5      5       10       20  ##########"
+    assert burst.line(BURST.samples[3], tasks=60) == "  21.0        0      0        0        0"

@@ -1,0 +1,56 @@
+"""Draws the demo's burst as it was, beside the simulator's of the same load (`make burst-picture`).
+
+The simulator gets from the real run what it cannot know: the seconds until the first worker was ready.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from celeriac_operator.autoscaling import picture, scalers, simulation
+from celeriac_operator.autoscaling.arrivals import Task
+from celeriac_operator.autoscaling.policy import BacklogPerReplica, Spec
+
+ROOT = Path(__file__).parents[2]
+PICTURE = ROOT / "docs" / "autoscaling-demo.svg"
+# As in examples/shop.yaml and the scenario.
+SPEC = Spec(min_replicas=0, max_replicas=5, target=BacklogPerReplica(messages=10), slots=2, stabilization_seconds=5)
+SERVICE_SECONDS = 1.0
+
+
+def main() -> None:
+    command = [sys.executable, "-m", "demo", "up", "--only", "burst", "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tools")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    (row,) = json.loads(done.stdout)["rows"]
+    seen = row["facts"]["samples"]
+    names = ("at", "replicas", "backlog", "oldest_wait_seconds")
+    real = tuple(simulation.Sample(**{name: one[name] for name in names}) for one in seen)
+    asked, ready = (next(one["at"] for one in seen if one[what]) for what in ("replicas", "ready"))
+    # They are sent one after the other: until the most of them waits.
+    sending = max(seen, key=lambda one: one["backlog"])["at"]
+    count = row["facts"]["tasks"]
+    tasks = [Task(at=sending * number / count, service_seconds=SERVICE_SECONDS) for number in range(count)]
+    world = simulation.World(slots=SPEC.slots, start_seconds=ready - asked)
+    seconds = real[-1].at
+    simulated = simulation.run(tasks, scalers.Celeriac(SPEC), world, seconds=seconds, sample_seconds=0.25)
+    measured = simulation.Run(
+        arrived=count,
+        done=row["facts"]["done"],
+        waiting=real[-1].backlog,
+        running=0,
+        waits=(),
+        samples=real,
+        replica_hours=0.0,
+    )
+    title = f"{count} tasks of a second on an empty pool; a worker is ready after {ready - asked:.1f} s"
+    PICTURE.write_text(picture.draw(title, {"measured": measured, "simulated": simulated}, seconds=seconds))
+    print(row["evidence"])
+
+
+if __name__ == "__main__":
+    main()
