@@ -152,15 +152,16 @@ bench: $(VENV)/worker.stamp ## the worker library's figures one after the other,
 	@tools/ensure-packages redis-server
 	@$(WORKER)/python tests/bench/all.py $(ARGS)
 
-.PHONY: bench-throughput bench-lock-contended bench-lock-uncontended bench-kill-loss bench-redelivery bench-debounce bench-dedupe
+.PHONY: bench-throughput bench-lock-contended bench-lock-uncontended bench-kill-loss bench-scale-down-loss bench-redelivery bench-debounce bench-dedupe
 bench-throughput: ## tasks a second and memory, against bare Celery
 bench-lock-contended: ## a line of waiters, against redis-py's lock
 bench-lock-uncontended: ## a lock that nobody else wants
 bench-kill-loss: ## tasks lost under SIGKILL, against Celery with late acknowledgement
+bench-scale-down-loss: ## tasks lost and doubled by a pool that shrinks and grows again and again, among kills and restarts of Redis
 bench-redelivery: ## from a worker's death to its task's next start
 bench-debounce: ## how late a debounced task fires, against the pattern by hand
 bench-dedupe: ## calls doubled or lost, against celery-once and celery-singleton (in an environment of their own)
-bench-throughput bench-lock-contended bench-lock-uncontended bench-kill-loss bench-redelivery bench-debounce bench-dedupe: $(VENV)/worker.stamp
+bench-throughput bench-lock-contended bench-lock-uncontended bench-kill-loss bench-scale-down-loss bench-redelivery bench-debounce bench-dedupe: $(VENV)/worker.stamp
 	@tools/ensure-packages redis-server
 	@$(WORKER)/python tests/bench/$(subst -,_,$(@:bench-%=%)).py
 

@@ -51,6 +51,7 @@ WORKER = Section(
         "lock-contended",
         "lock-uncontended",
         "kill-loss",
+        "scale-down-loss",
         "redelivery",
         "debounce",
         "dedupe",

@@ -120,6 +120,7 @@ class Worker:
         concurrency: int,
         prefetch: int,
         lease_seconds: int = 60,
+        drain_seconds: int = 300,
         app: str = "bench_app:app",
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="celeriac-bench-"))
@@ -133,7 +134,7 @@ class Worker:
                 "worker": {"concurrency": concurrency, "pool": pool, "prefetch": concurrency * (prefetch - 1) or 1},
                 "delivery": {"leaseSeconds": lease_seconds, "maxDeliveries": 1000},
                 "liveness": {"port": free_port(), "stalledSeconds": 60},
-                "drain": {"timeoutSeconds": 300},
+                "drain": {"timeoutSeconds": drain_seconds},
                 "logging": {"level": "WARNING"},
             }
             environment["CELERIAC_CONFIG"] = json.dumps(config)

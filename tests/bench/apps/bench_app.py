@@ -48,6 +48,19 @@ def note_and_stay(number: int, seconds: float) -> None:
 
 
 @app.task
+def work(number: int, seconds: float) -> None:
+    """Work, then one side effect outside Redis: a line that says whose it was and when."""
+    here = Path(os.environ["TEST_DIRECTORY"])
+    (here / "began").touch()
+    time.sleep(seconds)
+    descriptor = os.open(os.environ["BENCH_NOTES"], os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(descriptor, f"{number} {here.name} {time.monotonic()}\n".encode())
+    finally:
+        os.close(descriptor)
+
+
+@app.task
 def moment() -> None:
     """Say when it began: CLOCK_MONOTONIC is the same for all processes of a machine."""
     with (Path(os.environ["TEST_DIRECTORY"]) / "moments").open("a") as moments:
