@@ -105,7 +105,8 @@ integration: $(VENV)/operator.stamp $(VENV)/worker.stamp ## against a real redis
 	@$(LOCALCLUSTER) images celeriac-worker >/dev/null
 	@$(WORKER)/python -m pytest -q --timeout=180 -n 4 -m "not alone" tests/integration/worker tests/chaos/worker
 	@$(WORKER)/python -m pytest -q --timeout=180 -m alone tests/integration/worker # these look at a clock
-	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q --timeout=180 tests/integration/operator tests/integration/tools
+	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q --timeout=180 -n 3 --dist loadfile tests/integration/operator
+	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q --timeout=180 tests/integration/tools
 
 e2e: $(VENV)/operator.stamp ## the promises, on a real cluster with the built images
 	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q -n 3 --dist loadfile -m "not alone" tests/e2e
