@@ -25,7 +25,8 @@ from celeriac.notifications.grouping import Origin, Pace
 from celeriac.notifications.slack import POST_SECONDS, Slack, is_webhook
 from celeriac.reports import Failure
 
-POOLS = ("prefork", "threads", "solo", "gevent")
+POOLS = ("prefork", "gevent")
+"""Tasks in other processes, and in this one with its threads replaced; what holds in both holds in the others."""
 QUICK = Pace(gather_seconds=0.05, interval_seconds=0.05)
 SECRET = "sesame"
 """What every webhook here has in it, and nobody may see."""
