@@ -14,4 +14,5 @@ def test_a_failing_task_is_one_event_that_names_task_id_and_pool(shop: Shop):
     assert measured.names_task
     assert measured.names_id
     assert measured.names_pool
+    assert "django" in measured.integrations, "the shop is a Django site"
     assert measured.error.startswith("PaymentDeclinedError: the bank declined the card of order")

@@ -22,6 +22,7 @@ class Measured:
     names_id: bool
     names_pool: bool
     error: str
+    integrations: tuple[str, ...] = ()
 
     def sentence(self) -> str:
         return f"{self.events} event: {self.error}; task {TASK}, id {self.task_id}, pool {POOL}"
@@ -44,7 +45,8 @@ def run(shop: Shop) -> Measured:
     waiting.until("the next failure is in Sentry", lambda: len(about(shop, after)), bool, seconds=60)
     found = about(shop, order)
     text = str(found[0])
-    return Measured(task_id, len(found), TASK in text, task_id in text, POOL in text, said(found[0]))
+    knows = tuple(found[0].get("sdk", {}).get("integrations", ()))
+    return Measured(task_id, len(found), TASK in text, task_id in text, POOL in text, said(found[0]), knows)
 
 
 def about(shop: Shop, order: str) -> list[Any]:
