@@ -273,14 +273,17 @@ def test_its_permissions_are_exactly_those_that_it_uses(
 ) -> None:
     """Over everything that the tests above made it do, and the end of all that may end. The last one of this module."""
     with running_operator(kubeconfig, tmp_path):
-        place.pool(sentry={"dsn": "https://key@sentry.example/1"}, disruption={"minAvailable": 1})
+        place.pool(replicas=2, sentry={"dsn": "https://key@sentry.example/1"}, disruption={"minAvailable": 1})
         two = {"minReplicas": 2, "maxReplicas": 2, "target": {"backlogPerReplica": 1}}
         place.pool("scaled", queues=["mail"], broker={"url": server.url}, autoscaling=two)
         until("Secret", lambda: place.get("Secret", "emails-sentry"))
         until("budget", lambda: place.get("PodDisruptionBudget"))
         place.api.delete("Deployment", place.namespace, "emails")
         until("event", lambda: any(each["reason"] == "Repaired" for each in place.api.list("Event", place.namespace)))
-        place.pool()
+        until(
+            "two workers", lambda: [pod["metadata"]["labels"][labels.POOL] for pod in place.pods()].count("emails") >= 2
+        )
+        place.pool()  # with one worker less, which is chosen
         until("end of the Secret", lambda: place.get("Secret", "emails-sentry"), lambda seen: seen is None)
         until("end of the budget", lambda: place.get("PodDisruptionBudget"), lambda seen: seen is None)
         place.await_deployment(lambda seen: seen["spec"]["replicas"] == 2, "scaled")
