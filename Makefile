@@ -149,7 +149,7 @@ bench-wakeup: $(VENV)/worker.stamp ## how soon an idle worker begins, against pl
 
 ##@ Figures (each: ours and the peer in turn in one run; the last line is one JSON object)
 .PHONY: bench
-bench: $(VENV)/worker.stamp ## the worker library's figures one after the other, into docs/benchmarks.md (ARGS="--only throughput" writes nothing)
+bench: $(VENV)/worker.stamp ## the worker library's figures one after the other, into docs/benchmarks.md (ARGS="--only throughput" renews one)
 	@tools/ensure-packages redis-server
 	@$(WORKER)/python tests/bench/all.py $(ARGS)
 

@@ -1,7 +1,7 @@
 """Runs benchmarks one after the other and writes their figures as one page (`make bench`, `make bench-operator`).
 
-Each one's last line is a JSON object; the tables are made of nothing else, so that no figure in them was written by
-hand. A section is written when all of its benchmarks have run; the page's other sections stay as they are.
+Each one's last line is a JSON object. The newest of each benchmark is kept in `docs/benchmarks.json`, and the page is
+made of nothing else, so that no figure in it was written by hand.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "benchmarks.md"
+FIGURES = ROOT / "docs" / "benchmarks.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,34 +74,48 @@ SECTIONS = {each.environment: each for each in (WORKER, OPERATOR)}
 HEAD = """# Benchmarks
 
 Ours and the peer in turn in one run; a ratio above 1 means that ours is better. Absolute figures
-differ from machine to machine. `make bench` and `make bench-operator` write this page, `make bench-NAME` runs one.
+differ from machine to machine. `make bench` and `make bench-operator` write this page, `make bench-NAME` runs one and
+writes nothing, and `make bench ARGS="--only NAME"` renews one benchmark's lines.
 """
 
 
-def render(section: Section, results: Iterable[Mapping[str, Any]], *, machine: str, date: str) -> str:
-    """A section: a line for each figure, those in the details of a benchmark below it."""
-    rows = ["| what | ours | peer | ratio | unit |", "|---|---|---|---|---|"]
-    for result in results:
-        rows.append(_row(f"**{result['name']}**", result))
-        for name, detail in result.get("details", {}).items():
-            if isinstance(detail, Mapping) and isinstance(detail.get("ours"), (int, float)) and "peer" in detail:
-                rows.append(_row(name, detail))
-    head = f"## {section.title}\n{section.peers}\n`{section.command}` on {date}: {machine}.\n"
-    return "\n".join([head, *rows]) + "\n"
+def render(figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """The page: for each section a line for each figure, those in the details of a benchmark below it.
+
+    Args:
+        figures: by benchmark, its `date`, its `machine` and its `result`, the JSON object of its last line.
+    """
+    parts = [HEAD]
+    for section in SECTIONS.values():
+        rows = [row for name in section.benches if name in figures for row in _rows(figures[name])]
+        if rows:
+            head = ["| what | ours | peer | ratio | unit | measured |", "|---|---|---|---|---|---|"]
+            parts.append(
+                "\n".join([f"## {section.title}", f"{section.peers} `{section.command}`.", "", *head, *rows, ""])
+            )
+    machines = sorted({f"{measured['machine']}" for measured in figures.values()})
+    return "\n".join([*parts, f"Measured on: {'; '.join(machines)}.", ""])
 
 
-def merge(page: str, section: Section, text: str) -> str:
-    """The page with this section's new text, in the order of SECTIONS; what is not a section is written anew."""
-    parts = {part.splitlines()[0]: f"## {part.strip()}\n" for part in page.split("\n## ")[1:]}
-    parts[section.title] = text
-    return "\n".join([HEAD, *(parts[each.title] for each in SECTIONS.values() if each.title in parts)])
+def _rows(measured: Mapping[str, Any]) -> list[str]:
+    result = measured["result"]
+    rows = [_row(f"**{result['name']}**", result, measured["date"])]
+    for name, detail in result.get("details", {}).items():
+        if isinstance(detail, Mapping) and isinstance(detail.get("ours"), (int, float)) and "peer" in detail:
+            rows.append(_row(name, detail, ""))
+    return rows
 
 
-def _row(name: str, figures: Mapping[str, Any]) -> str:
-    def shown(value: Any) -> str:
-        return "–" if value is None else str(value)
+def _row(name: str, figures: Mapping[str, Any], date: str) -> str:
+    cells = [_shown(figures.get(it, "")) for it in ("ours", "peer", "ratio", "unit")]
+    return f"| {name} | {' | '.join(cells)} | {date} |"
 
-    return f"| {name} | " + " | ".join(shown(figures.get(it, "")) for it in ("ours", "peer", "ratio", "unit")) + " |"
+
+def _shown(value: Any) -> str:
+    """Four digits say enough of a measurement."""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
+    return "–" if value is None else str(value)
 
 
 def run(section: Section, name: str) -> dict[str, Any]:
@@ -114,6 +129,14 @@ def run(section: Section, name: str) -> dict[str, Any]:
     return result
 
 
+def record(name: str, result: Mapping[str, Any], *, machine: str, date: str) -> None:
+    """Keep a benchmark's result instead of its last one, and write the page anew."""
+    figures = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+    figures[name] = {"date": date, "machine": machine, "result": result}
+    FIGURES.write_text(json.dumps(dict(sorted(figures.items())), indent=1) + "\n")
+    PAGE.write_text(render(figures))
+
+
 def machine() -> str:
     """What the figures were measured on."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -124,16 +147,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--section", choices=SECTIONS, default=WORKER.environment)
     names = [name for section in SECTIONS.values() for name in section.benches]
-    parser.add_argument("--only", action="append", choices=names, help="run these, and write no page")
+    parser.add_argument("--only", action="append", choices=names, help="run these, and renew their lines")
     flags = parser.parse_args()
     section = SECTIONS[flags.section]
     unknown = sorted(set(flags.only or ()) - set(section.benches))
     if unknown:
         parser.error(f"--section {flags.section} has no {unknown[0]}")
-    results = [run(section, name) for name in flags.only or section.benches]
-    if not flags.only:
-        text = render(section, results, machine=machine(), date=time.strftime("%Y-%m-%d"))
-        PAGE.write_text(merge(PAGE.read_text() if PAGE.exists() else HEAD, section, text))
+    for name in flags.only or section.benches:
+        record(name, run(section, name), machine=machine(), date=time.strftime("%Y-%m-%d"))
 
 
 if __name__ == "__main__":
