@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from tests.integration.worker.processes import RedisServer
 
-from celeriac import policy_scripts, scripts
+from celeriac import lock_scripts, policy_scripts
 from celeriac.scripts import Script
 from celeriac.testing.clock import Clock
 from celeriac.testing.model import ModelRedis
@@ -113,7 +113,7 @@ class ScriptsAndModel(RuleBasedStateMachine):
 
     @rule(owner=ids, span=spans, how=st.sampled_from(["add", "set"]))
     def extend(self, owner: str, span: int, how: str) -> None:
-        self.ask(scripts.EXTEND, [CLAIM], [f"q:{owner}", span, how])
+        self.ask(lock_scripts.EXTEND, [CLAIM], [f"q:{owner}", span, how])
 
     @rule(owner=ids, span=spans)
     def hold(self, owner: str, span: int) -> None:
