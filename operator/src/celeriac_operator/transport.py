@@ -8,9 +8,12 @@ import os
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.connector import Connection
 from kubernetes.aio import client, config
 
 from celeriac_operator.exceptions import ApiError, StartError
@@ -50,12 +53,17 @@ async def connect(agent: str) -> client.ApiClient:
             f"no Kubernetes cluster to talk to: {error}. Run the operator in a pod with a service account, or set "
             "KUBECONFIG to a kubeconfig file"
         ) from error
-    # Looked for once. aiohttp's own way asks two threads before every request, a seventh of the operator's work.
-    configuration.client_session_kwargs = {"trust_env": False}
-    configuration.proxy = configuration.proxy or proxy_for(configuration.host)
+    prepare(configuration)
     api = client.ApiClient(configuration)
     api.user_agent = agent
     return api
+
+
+def prepare(configuration: client.Configuration) -> None:
+    """Say how requests are made."""
+    # Looked for once. aiohttp's own way asks two threads before every request, a seventh of the operator's work.
+    configuration.client_session_kwargs = {"trust_env": False, "request_class": _Request}
+    configuration.proxy = configuration.proxy or proxy_for(configuration.host)
 
 
 def proxy_for(server: str) -> str | None:
@@ -64,6 +72,30 @@ def proxy_for(server: str) -> str | None:
     if urllib.request.proxy_bypass(url.hostname or ""):
         return None
     return urllib.request.getproxies().get(url.scheme)
+
+
+_seconds_left: ContextVar[Callable[[], float] | None] = ContextVar("seconds_left", default=None)
+"""How long the write that is being sent in this context is allowed."""
+
+NOT_LEADER = "not written: this replica does not lead any more"
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request that is looked at once more when its bytes are about to leave.
+
+    Between the decision to write and the first byte there may be a new connection and other tasks, and a process that
+    is stopped there and goes on later would write after its successor has. Every write here has a body; a
+    request without one does not come this way.
+    """
+
+    async def write_bytes(
+        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+    ) -> None:
+        left = _seconds_left.get()
+        if left is None or left() > 0:
+            await super().write_bytes(writer, conn, content_length)
+        elif conn.protocol is not None:
+            conn.protocol.set_exception(aiohttp.ClientConnectionError(NOT_LEADER))
 
 
 class Transport:
@@ -102,8 +134,9 @@ class Transport:
         token = (await self._api.configuration.auth_settings()).get("BearerToken")
         if token and token["value"]:
             headers["Authorization"] = token["value"]
-        # The last thing before the request: what was asked earlier may have changed since.
-        seconds = REQUEST_SECONDS if verb == "GET" else self._seconds_for_write()
+        is_write = verb != "GET"
+        seconds = self._seconds_for_write() if is_write else REQUEST_SECONDS
+        _seconds_left.set(self._seconds_left if is_write else None)
         try:
             request = self._api.rest_client.request(verb, url, headers, body, _request_timeout=seconds)  # type: ignore[no-untyped-call]  # no types there
             text: bytes = await (answer := await request).read()
@@ -119,7 +152,7 @@ class Transport:
     def _seconds_for_write(self) -> float:
         left = self._seconds_left() if self._seconds_left else REQUEST_SECONDS
         if left <= 0:
-            raise ApiError(0, "NotLeader", "not written: this replica does not lead any more")
+            raise ApiError(0, "NotLeader", NOT_LEADER)
         return min(left, REQUEST_SECONDS)
 
     async def close(self) -> None:
