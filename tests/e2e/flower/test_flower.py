@@ -22,15 +22,29 @@ def test_it_lists_each_worker_under_its_pools_name(shop: Shop, kube: Kube):
     assert listed == wanted
 
 
+def page(kube: Kube, task_id: str) -> str:
+    """What Flower says of a task; empty while it has not heard of it."""
+    try:
+        return kube.request("GET", f"api/v1/namespaces/{kube.namespace}/services/flower:http/proxy/task/{task_id}")
+    except HttpError as error:
+        if error.status != 404:
+            raise
+        return ""
+
+
 def test_it_shows_how_a_task_ended(shop: Shop, kube: Kube):
+    def ask() -> str:
+        task_id = shop.start("pack", order=shop.name("order"), seconds=0)
+        shop.wait_for_result(task_id, seconds=30)
+        return page(kube, task_id)
+
+    # Workers send no events of tasks until they are asked to, which Flower does every few seconds.
+    waiting.until("Flower hears of tasks", ask, bool, seconds=30)
     task_id = shop.start("charge", order=shop.name("order"))
-    shop.wait_for_result(task_id, seconds=60)
-
-    def page() -> str:
-        try:
-            return kube.request("GET", f"api/v1/namespaces/{kube.namespace}/services/flower:http/proxy/task/{task_id}")
-        except HttpError as error:
-            return str(error)  # it has not heard of the task yet
-
-    shown = waiting.until("Flower shows the failure", page, lambda html: "PaymentDeclinedError" in html, seconds=60)
+    shown = waiting.until(
+        "Flower shows the failure",
+        lambda: page(kube, task_id),
+        lambda html: "PaymentDeclinedError" in html,
+        seconds=60,
+    )
     assert task_id in shown
