@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from tests.integration.worker.processes import RedisServer, eventually
 from tests.integration.worker.servers import MASTER, Sentinel, make_authority, start_replica, start_tls_server
 
@@ -309,12 +310,20 @@ async def test_behind_sentinel_the_master_is_followed(
             await read_one(connect(named + "other"))
         eventually(lambda: replica.client.llen("mail"), lambda it: it == 1)
         server.kill()
-        eventually(lambda: replica.client.info("replication")["role"], lambda it: it == "master", timeout=60)
+        eventually(lambda: role(replica), lambda it: it == "master", timeout=60)
         replica.client.lpush("mail", "b")
         await until_read(reader, lambda it: it.figures.backlog == 2, seconds=30)
     finally:
         sentinel.stop()
         replica.kill()
+
+
+def role(replica: RedisServer) -> str:
+    """What a server takes itself for; empty in the moment in which Sentinel has its clients dropped (CLIENT KILL)."""
+    try:
+        return str(replica.client.info("replication")["role"])
+    except redis.ConnectionError:
+        return ""
 
 
 # --- how much it costs
