@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import hashlib
 import json
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import a_redis, print_result, print_table
+from tests.environments import python_of
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -28,23 +28,9 @@ LOCK = HERE / "requirements.lock"
 SIDES = ("ours", "celery-once", "celery-singleton")
 
 
-def peers_python() -> str:
-    """The interpreter of the peers' environment, which is made when it is not there or its lock has changed."""
-    directory = ROOT / ".venv" / "bench"
-    python, stamp = directory / "bin" / "python", directory / "made-from"
-    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()
-    if not stamp.exists() or stamp.read_text() != digest:
-        uv = str(ROOT / ".venv" / "uv" / "bin" / "uv")
-        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, directory], check=True)
-        install = [uv, "pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", LOCK]
-        subprocess.run(install, check=True)
-        stamp.write_text(digest)
-    return str(python)
-
-
 def run(side: str, flags: argparse.Namespace, seed: int) -> dict[str, Any]:
     with a_redis() as server:
-        python = sys.executable if side == "ours" else peers_python()
+        python = sys.executable if side == "ours" else python_of("bench", LOCK)
         command = [python, HERE / "dedupe_producers.py", side, server.url, flags.seconds, flags.kills, seed]
         done = subprocess.run([str(it) for it in command], check=True, stdout=subprocess.PIPE, text=True)
         found = json.loads(done.stdout)
@@ -69,7 +55,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**6)
     flags = parser.parse_args()
     print(f"seed {flags.seed}")
-    peers_python()
+    python_of("bench", LOCK)
     totals: dict[str, dict[str, Any]] = {side: collections.Counter() for side in SIDES}
     for repeat in range(flags.repeats):
         for side in SIDES if repeat % 2 else SIDES[::-1]:

@@ -35,15 +35,6 @@ Start = Callable[..., WorkerProcess]
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    directory = tmp_path / "redis"
-    directory.mkdir()
-    it = RedisServer(directory).start()
-    yield it
-    it.kill()
-
-
-@pytest.fixture
 def start_worker(tmp_path: Path, server: RedisServer) -> Iterator[Start]:
     """Start workers of the pool that the minimal document names; keyword arguments are sections of it."""
     started: list[WorkerProcess] = []

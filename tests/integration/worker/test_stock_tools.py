@@ -4,7 +4,6 @@ celery-exporter, each as it is installed by anybody."""
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import subprocess
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from tests.environments import python_of
 from tests.integration.worker.conftest import StartWorker
 from tests.integration.worker.processes import RedisServer, WorkerProcess, eventually, free_port
 
@@ -104,17 +104,8 @@ def test_control_does_what_it_does_to_a_plain_worker(both: WorkerProcess, produc
 
 @pytest.fixture(scope="session")
 def monitors() -> str:
-    """The interpreter of their environment, which is made when it is not there or its lock has changed."""
-    directory = ROOT / ".venv" / "monitors"
-    python, stamp = directory / "bin" / "python", directory / "made-from"
-    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()
-    if not stamp.exists() or stamp.read_text() != digest:
-        uv = str(ROOT / ".venv" / "uv" / "bin" / "uv")
-        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, directory], check=True)
-        install = [uv, "pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", LOCK]
-        subprocess.run(install, check=True)
-        stamp.write_text(digest)
-    return str(python)
+    """The interpreter of their environment."""
+    return python_of("monitors", LOCK)
 
 
 @pytest.fixture

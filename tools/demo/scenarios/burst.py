@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from demo import install
+from demo import install, waiting
 from demo.kubernetes import Kube
 from demo.shop import Shop
-from demo.waiting import TimedOutError
 from localcluster.progress import say
 
 POOL = "labels"
@@ -75,17 +73,24 @@ def run(shop: Shop, tasks: int = 60, seconds: float = 120) -> Measured:
         TimedOutError: the pool was not at rest before or after.
     """
     samples: list[Sample] = []
-    next(now for now in moments(shop.kube, seconds) if now.is_at_rest)
+    rest = f"the pool {POOL} rests"
+    waiting.until(rest, lambda: look(shop.kube, 0), lambda now: now.is_at_rest, seconds=seconds)
     say("     s  workers  ready  running  waiting")
+    began = time.monotonic()
+
+    def watch() -> Sample:
+        now = look(shop.kube, time.monotonic() - began)
+        if not samples or line(samples[-1], tasks)[7:] != line(now, tasks)[7:]:
+            say(line(now, tasks))
+        samples.append(now)
+        return now
+
+    def is_over(now: Sample) -> bool:
+        return now.is_at_rest and any(sample.ready for sample in samples)
+
     with ThreadPoolExecutor(4) as senders:
         sent = [senders.submit(shop.start, "label", parcel=shop.name("parcel")) for _ in range(tasks)]
-        for now in moments(shop.kube, seconds):
-            if not samples or line(samples[-1], tasks)[7:] != line(now, tasks)[7:]:
-                say(line(now, tasks))
-            samples.append(now)
-            was_busy = any(sample.ready for sample in samples)
-            if was_busy and now.is_at_rest:
-                break
+        waiting.until(rest, watch, is_over, seconds=seconds)
         results = [shop.wait_for_result(task.result(), seconds=30) for task in sent]
     return Measured(tasks, [result.state for result in results].count("SUCCESS"), tuple(samples))
 
@@ -96,28 +101,17 @@ def line(now: Sample, tasks: int) -> str:
     return f"{now.at:6.1f}  {now.replicas:7}  {now.ready:5}  {now.in_flight:7}  {now.backlog:7}  {bar}".rstrip()
 
 
-def moments(kube: Kube, seconds: float) -> Iterator[Sample]:
-    """One moment after the other.
-
-    Raises:
-        TimedOutError: whoever looks on has not seen what was waited for.
-    """
-    began = time.monotonic()
-    while True:
-        at = time.monotonic() - began
-        figures, pool = read_figures(kube), kube.pool(POOL)
-        now = Sample(
-            at=round(at, 2),
-            backlog=figures.get("backlog_messages", 0),
-            oldest_wait_seconds=figures.get("oldest_message_seconds", 0),
-            in_flight=figures.get("in_flight_messages", 0),
-            replicas=pool["spec"]["replicas"],
-            ready=pool.get("status", {}).get("readyReplicas", 0),
-        )
-        yield now
-        if at > seconds:
-            raise TimedOutError(f"waited {seconds:g} s until the pool {POOL} rests; last seen: {now}")
-        time.sleep(0.2)
+def look(kube: Kube, at: float) -> Sample:
+    """The moment `at`."""
+    figures, pool = read_figures(kube), kube.pool(POOL)
+    return Sample(
+        at=round(at, 2),
+        backlog=figures.get("backlog_messages", 0),
+        oldest_wait_seconds=figures.get("oldest_message_seconds", 0),
+        in_flight=figures.get("in_flight_messages", 0),
+        replicas=pool["spec"]["replicas"],
+        ready=pool.get("status", {}).get("readyReplicas", 0),
+    )
 
 
 def read_figures(kube: Kube) -> dict[str, int]:
