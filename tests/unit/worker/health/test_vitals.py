@@ -53,6 +53,17 @@ def test_an_outage_is_counted_once_and_its_attempts_each(vitals: Vitals, clock: 
     assert (seen.consuming, seen.broker_away_seconds, seen.broker_attempts, seen.broker_losses) == (True, None, 0, 1)
 
 
+def test_another_connection_that_fails_does_not_stop_a_consumer_that_consumes(vitals: Vitals) -> None:
+    vitals.loop_entered()
+    vitals.attempt_failed()
+    seen = vitals.observe()
+    assert (seen.consuming, seen.broker_away_seconds, seen.broker_losses) == (True, None, 0)
+    vitals.broker_failed()
+    vitals.attempt_failed()
+    seen = vitals.observe()
+    assert (seen.consuming, seen.broker_attempts, seen.broker_losses) == (False, 2, 1)
+
+
 def test_a_drain_begins_once(vitals: Vitals, clock: Clock) -> None:
     vitals.drain_begun()
     clock.now += 9

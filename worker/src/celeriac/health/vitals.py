@@ -69,6 +69,15 @@ class Vitals:
         if self.broker_lost is None:
             self.broker_lost = self.clock()
 
+    def attempt_failed(self) -> None:
+        """The broker could not be connected to.
+
+        While messages are consumed it was another connection that failed: with gevent and eventlet remote control has
+        one beside the consumer's. The consumer finds its own losses; for this one it would never begin again.
+        """
+        if not self.consuming:
+            self.broker_failed()
+
     def broker_connected(self) -> None:
         """A connection to the broker stands."""
         if self.broker_lost is not None and self.broker_losses:
