@@ -221,7 +221,7 @@ def test_the_brokers_losses_and_returns_are_counted(
 @shows("celeriac_worker_policy_outcomes_total", "celeriac_worker_lock_wait_seconds", "celeriac_worker_locks_lost_total")
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_policies_and_locks_are_counted_wherever_in_the_pool_they_are_used(
-    pool: str, start_worker: StartWorker, producer: Celery
+    pool: str, start_worker: StartWorker, producer: Celery, redis_server: RedisServer
 ) -> None:
     four = {"pool": pool, "concurrency": 4}  # a slot for each run: one that waits for a slot would not meet the other
     worker = start_worker("counted:app", worker=four).until_ready(timeout=LONG)
@@ -231,11 +231,12 @@ def test_policies_and_locks_are_counted_wherever_in_the_pool_they_are_used(
 
     producer.send_task("calls")
     until(worker, lambda it: outcomes(it, "Throttle") == {"published": 1, "dropped": 1}, "a call is dropped")
-    for name in ("alone", "alone_later"):
-        producer.send_task(name, (2,))
-        until(worker, lambda it, name=name: states(it, name).get("started"), "the first one runs")  # type: ignore[misc]
-        producer.send_task(name, (0,))
-        until(worker, lambda it, name=name: states(it, name).get("ignored"), "the second one does not")  # type: ignore[misc]
+    for name, met in (("alone", "skipped"), ("alone_later", "put_back")):
+        producer.send_task(name, ("gate",))
+        assert redis_server.client.blpop(["running"], timeout=int(LONG)), f"{name} does not run"
+        producer.send_task(name, ("",))
+        until(worker, lambda it, met=met: outcomes(it, "Exclusive").get(met), "the second one does not")  # type: ignore[misc]
+        redis_server.client.lpush("gate", "open")
     page = until(worker, lambda it: outcomes(it, "Exclusive").get("ran") == 3, "the second one runs later")
     assert outcomes(page, "Exclusive")["skipped"] == 1
     assert outcomes(page, "Exclusive")["put_back"] >= 1

@@ -78,14 +78,22 @@ def calls(self: Any) -> None:
     once.delay()
 
 
+def stay(gate: str) -> None:
+    """Say that it runs; then until the gate opens, or not at all without one."""
+    if gate:
+        client = Redis.from_url(os.environ["CELERIAC_BROKER_URL"])
+        client.lpush("running", gate)
+        client.blpop([gate], timeout=60)
+
+
 @task(name="alone", policy=celeriac.Exclusive(key=None, on_conflict="skip"))
-def alone(seconds: float) -> None:
-    time.sleep(seconds)
+def alone(gate: str) -> None:
+    stay(gate)
 
 
 @task(name="alone_later", policy=celeriac.Exclusive(key=None, backoff_seconds=(0.1, 0.5)))
-def alone_later(seconds: float) -> None:
-    time.sleep(seconds)
+def alone_later(gate: str) -> None:
+    stay(gate)
 
 
 @task(name="loses_its_lock")
