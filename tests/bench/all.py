@@ -65,8 +65,8 @@ OPERATOR = Section(
     environment="operator",
     command="make bench-operator",
     peers="Beside a plain kopf operator in the usual style (`tests/bench/peers/plain_kopf_operator.py`); requests are "
-    "counted in the API server's audit log. Autoscaling beside KEDA and the HorizontalPodAutoscaler on paper: their "
-    "documented intervals, and models of them in the simulator.",
+    "counted in the API server's audit log. Autoscaling from zero beside KEDA itself with its defaults; else beside "
+    "the HorizontalPodAutoscaler's documented interval, and models of both in the simulator.",
     benches=("operator-writes", "operator-scale", "operator-restart", "scale-latency", "scale-cost", "slo"),
 )
 SECTIONS = {each.environment: each for each in (WORKER, OPERATOR)}

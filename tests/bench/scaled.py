@@ -25,6 +25,8 @@ class Place:
     bench: Bench
     operator: Operator
     redis: Any
+    address: str
+    """Of the Redis: host:port."""
     names: tuple[str, ...]
 
 
@@ -61,7 +63,8 @@ async def a_place(count: int, *, scaled: bool = True) -> AsyncIterator[Place]:
             with bench.operator(NAMESPACE, ours=True) as operator:
                 await until("all Deployments", lambda: _has_deployments(bench, count), every=0.5)
                 await quiet(bench, [])
-                yield Place(bench=bench, operator=operator, redis=client, names=names)
+                address = f"127.0.0.1:{server.port}"
+                yield Place(bench=bench, operator=operator, redis=client, address=address, names=names)
 
 
 async def _create(bench: Bench, name: str, url: str, *, scaled: bool) -> None:

@@ -102,6 +102,7 @@ def _all() -> dict[str, Program]:
     helm = Module("helm", "helm.sh/helm/v4", "v4.3.1")
     kwok = Module("kwok", "sigs.k8s.io/kwok", "v0.8.0")
     kind = Module("kind", "sigs.k8s.io/kind", "v0.33.0")
+    keda = Module("keda", "github.com/kedacore/keda/v2", "v2.21.0")
     names = ("kube-apiserver", "kubectl", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
     programs = [
         Program("pause", Module("pause", source=PAUSE_SOURCE)),
@@ -111,6 +112,7 @@ def _all() -> dict[str, Program]:
         Program("helm", helm, "helm.sh/helm/v4/cmd/helm", ((f"{helm.path}/internal/version.version", helm.version),)),
         Program("kwok", kwok, "sigs.k8s.io/kwok/cmd/kwok", (("sigs.k8s.io/kwok/pkg/consts.Version", kwok.version),)),
         Program("kind", kind, "sigs.k8s.io/kind"),
+        Program("keda-operator", keda, f"{keda.path}/cmd/operator", ((f"{keda.path}/version.Version", keda.version),)),
     ]
     return {program.name: program for program in programs}
 
@@ -118,7 +120,7 @@ def _all() -> dict[str, Program]:
 PROGRAMS = _all()
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kubectl")
 CLIENTS = ("kubectl", "helm")
-CLUSTER = tuple(name for name in PROGRAMS if name not in {"kwok", "kind"})
+CLUSTER = tuple(name for name in PROGRAMS if name not in {"kwok", "kind", "keda-operator"})
 
 
 def replacements(upstream_go_mod: str, kubernetes_version: str) -> dict[str, str]:

@@ -118,6 +118,17 @@ def test_credentials_come_from_the_secret_and_change_with_it(place: Place, serve
     await_replicas(place, 2)
 
 
+def test_whoever_is_overruled_again_and_again_steps_back(place: Place, server: RedisServer, client: Any) -> None:
+    client.lpush(QUEUE, *map(str, range(10)))
+    scaled_pool(place, server.url)
+    for _ in range(3):
+        await_replicas(place, 2)
+        place.api.merge("CeleryWorkerPool", place.namespace, "emails", {"spec": {"replicas": 5}})
+    contested = place.await_reason("ScalingActive", "False Contested")
+    assert contested["message"].startswith("held at 5: somebody else has changed replicas 3 times within 120 s")
+    assert replicas(place) == 5
+
+
 def test_a_person_can_hold_the_number(place: Place, server: RedisServer, client: Any) -> None:
     client.lpush(QUEUE, *map(str, range(10)))
     scaled_pool(place, server.url)
