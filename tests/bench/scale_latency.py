@@ -32,11 +32,17 @@ from localcluster import programs
 
 KEDA_POLL_SECONDS = 30.0
 HPA_SYNC_SECONDS = 15.0
-PAUSE_SECONDS = 0.05
+SENDING_SECONDS = 10.0
 
 
 async def delays(
-    place: Place, names: list[str], messages: int, is_done: Callable[[Entry], bool], *, chance: random.Random
+    place: Place,
+    names: list[str],
+    messages: int,
+    is_done: Callable[[Entry], bool],
+    *,
+    chance: random.Random,
+    within: float = SENDING_SECONDS,
 ) -> list[float]:
     """Send so many messages to each queue, one after the other; seconds to each write that is waited for."""
     place.bench.audit.skip()
@@ -44,7 +50,7 @@ async def delays(
     for name in names:
         sent[name] = time.time()
         place.redis.lpush(name, *["x"] * messages)
-        await asyncio.sleep(PAUSE_SECONDS * 2 * chance.random())
+        await asyncio.sleep(within / len(names) * 2 * chance.random())
     written: dict[str, Entry] = {}
 
     async def look() -> bool:
@@ -100,7 +106,8 @@ async def run(flags: argparse.Namespace) -> None:
         async with keda.scaling(place.bench, peers, place.address, NAMESPACE):
             say(f"KEDA looks after {flags.pools} Deployments")
             chosen = chance.sample(peers, min(flags.samples, flags.pools))
-            kedas = await delays(place, chosen, 1, keda.is_scale, chance=chance)
+            # All its rounds began together; so the messages come at all moments between two of them.
+            kedas = await delays(place, chosen, 1, keda.is_scale, chance=chance, within=KEDA_POLL_SECONDS)
             await scale_a_pool_by_keda(place)
     details = {
         **line("from zero", from_zero, kedas),
