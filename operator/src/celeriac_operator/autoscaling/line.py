@@ -1,8 +1,8 @@
-"""How is one broker watched: a round of reading each second, and at once when a quiet queue gets its first message?
+"""How is one broker watched: a round of reading every 0.8 s, and at once when a quiet queue gets its first message?
 
     round: all pools     arrival: that pool     another: that one      round: all pools
     |---------------------|----------------------|---------------------|--- ...
-    |------------------------------- 1 s ------------------------------|
+    |------------------------------ 0.8 s -----------------------------|
 
 A pool whose queues get a first message again and again is looked at ten times a second at most. A round that fails is
 followed by the next one; the broker connects anew by itself.
@@ -19,7 +19,9 @@ from celeriac_operator.autoscaling.broker import Broker, BrokerError, Reading, W
 
 log = logging.getLogger(__name__)
 
-ROUND_SECONDS = 1.0
+ROUND_SECONDS = 0.8
+"""From beginning to beginning. With a thousand pools reading, deciding and writing take 0.2 s more, and workers are to
+be asked for 1.2 s after a change at the latest."""
 LEAST_SECONDS = 0.1
 """Between two looks at a pool for its arrivals, however many there are."""
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from celeriac_operator.reasons import Activity
 
 STALE_SECONDS = 10.0
-"""Older figures decide nothing: ten missed rounds of a loop that reads every second."""
+"""Older figures decide nothing: twelve missed rounds of a loop that reads every 0.8 s."""
 
 LEAST_TIME_LEFT = 0.1
 """Share of the latency target in which the backlog is to be worked off when its oldest message is already late."""

@@ -36,7 +36,7 @@ from celeriac_operator.autoscaling.broker import (
 from celeriac_operator.autoscaling.brokers import urls
 from celeriac_operator.autoscaling.contest import TIMES, WITHIN_SECONDS, Contest
 from celeriac_operator.autoscaling.credentials import Credentials, Missing
-from celeriac_operator.autoscaling.line import ROUND_SECONDS, Line, Readings
+from celeriac_operator.autoscaling.line import Line, Readings
 from celeriac_operator.caches import Caches, Key
 from celeriac_operator.cluster import Cluster
 from celeriac_operator.exceptions import ApiError
@@ -48,6 +48,9 @@ from celeriac_operator.resource.status import MAX_DECISIONS
 from celeriac_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
+
+ARRANGE_SECONDS = 1.0
+"""Between two looks at who scales and on which broker."""
 
 WRITERS = 4
 """Numbers that are written at once, beside the passes."""
@@ -142,7 +145,7 @@ class Scaler:
                 except Exception:
                     # What one pool trips over must not stop the others, nor the operator.
                     log.exception("the pools that scale could not be looked through")
-                await asyncio.sleep(max(0.0, ROUND_SECONDS - (self._clock() - began)))
+                await asyncio.sleep(max(0.0, ARRANGE_SECONDS - (self._clock() - began)))
         finally:
             for task in tasks:
                 task.cancel()

@@ -23,7 +23,7 @@ CPU_PERCENT = 80
 
 @dataclass
 class Celeriac:
-    """The policy itself, with a reading a second."""
+    """The policy itself; with a reading a second, where the operator has a few more."""
 
     spec: Spec
     name: str = "celeriac"
