@@ -80,8 +80,8 @@ def test_an_unknown_program_is_refused_with_the_names_there_are() -> None:
         programs.missing(["etcdd"], {})
 
 
-def test_a_cluster_needs_neither_kwok_nor_kind() -> None:
-    assert set(PROGRAMS) - set(programs.CLUSTER) == {"kwok", "kind"}
+def test_a_cluster_needs_no_program_of_a_provider_or_a_peer() -> None:
+    assert set(PROGRAMS) - set(programs.CLUSTER) == {"kwok", "kind", "keda-operator"}
 
 
 @pytest.mark.parametrize(
