@@ -137,11 +137,20 @@ def running(kubeconfig: Path, namespace: str, folder: Path, *, ours: bool) -> It
     command = [sys.executable, "-m", "celeriac_operator"]
     if not ours:
         command = [sys.executable, "-m", "kopf", "run", "--quiet", "--standalone", "-n", namespace, str(PEER)]
+    with a_process(command, environment, log) as process:
+        yield Operator(process=process, log=log, metrics_port=metrics_port)
+
+
+@contextlib.contextmanager
+def a_process(
+    command: Sequence[str | Path], environment: Mapping[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a program, and end it at the end; it must not have ended before."""
     with log.open("ab") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:
-        yield Operator(process=process, log=log, metrics_port=metrics_port)
-        assert process.poll() is None, f"the operator has ended: {log.read_text()[-2000:]}"
+        yield process
+        assert process.poll() is None, f"{command[0]} has ended: {log.read_text()[-2000:]}"
     finally:
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):

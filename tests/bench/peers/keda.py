@@ -9,13 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
-import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from operator_cluster import Bench, Entry, Manifest, deployments, in_parallel, until
+from operator_cluster import Bench, Entry, Manifest, a_process, deployments, in_parallel, until
 from tests.integration.operator.machine import free_port
 
 from localcluster import build, programs
@@ -124,15 +122,5 @@ def _running(bench: Bench, namespaces: Sequence[str]) -> Iterator[None]:
         "POD_NAMESPACE": NAMESPACE,
         "KEDA_CLUSTER_OBJECT_NAMESPACE": NAMESPACE,
     }
-    log = bench.folder / "keda.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-    try:
+    with a_process(command, environment, bench.folder / "keda.log"):
         yield
-        assert process.poll() is None, f"KEDA has ended: {log.read_text()[-2000:]}"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(30)
-        process.kill()
-        process.wait()
