@@ -189,7 +189,7 @@ def start_reporting(config: Config, environment: Environment, who: Mapping[str, 
 
     reporters: list[Any] = []
     if config.sentry is not None:
-        from celeriac.sentry import Sentry
+        from celeriac.sentry.failures import Sentry
 
         sentry = Sentry(config.sentry, who)
         sentry.start()

@@ -28,6 +28,7 @@ from celery._state import get_current_task
 
 from celeriac import contract
 from celeriac.reports import Failure, queue_of
+from celeriac.sentry import runs
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class Sentry:
             scope.set_tag(name, value)
         scope.add_event_processor(_add_task)
         self._initialise(self._read_dsn() or "")
+        runs.install()
         self._watch()
         signals.task_internal_error.connect(self._internal_error, weak=False, dispatch_uid="celeriac-sentry-internal")
         signals.worker_process_init.connect(self._start_in_child, weak=False, dispatch_uid="celeriac-sentry")

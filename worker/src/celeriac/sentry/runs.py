@@ -1,0 +1,133 @@
+"""What does Sentry's watch over a run cost where nobody asks for traces?
+
+The SDK's Celery integration opens a transaction and a span for each run and fills in what belongs to them (a connection
+to the broker is made to learn its kind), also where traces are off and all of it is thrown away: a few tenths of a
+millisecond. Here the SDK's own wrappers are put behind a lighter way that does what a run without traces needs: scopes
+of its own, so that tags, breadcrumbs and users of one run do not reach the next; the trace of whoever published the
+task, which events and further messages belong to; the task on each event; and what the task raises, reported where it
+is raised. With traces the SDK's wrappers do it all, and that is decided in each run: an application may set the SDK up
+again whenever it likes.
+
+What the SDK offers is used as far as it goes, and a release that lacks something leaves its own wrappers in place.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+INTEGRATION: Final = "sentry_sdk.integrations.celery"
+OPERATION: Final = "queue.task.celery"
+
+
+def install() -> bool:
+    """Let the tracers that Celery builds from now on take the lighter way; false where the SDK has not wrapped them."""
+    from celery.app import trace
+
+    theirs = trace.build_tracer
+    if theirs.__module__ != INTEGRATION:
+        return False
+    try:
+        watch = Watch()
+    except (ImportError, AttributeError):  # a release that lacks something
+        return False
+    trace.build_tracer = watch.tracers(theirs)
+    return True
+
+
+class Watch:
+    """The lighter way.
+
+    Raises:
+        ImportError, AttributeError: the SDK lacks what it needs.
+    """
+
+    def __init__(self) -> None:
+        import sentry_sdk
+        from sentry_sdk.integrations.celery import CeleryIntegration, _capture_exception, _make_event_processor
+        from sentry_sdk.scope import Scope
+        from sentry_sdk.tracing_utils import has_tracing_enabled
+        from sentry_sdk.utils import capture_internal_exceptions
+
+        self.integration = CeleryIntegration
+        self.capture = _capture_exception
+        self.event_processor = _make_event_processor
+        self.has_tracing = has_tracing_enabled
+        self.get_client = sentry_sdk.get_client
+        self.isolation_scope = sentry_sdk.isolation_scope
+        self.continue_trace = sentry_sdk.continue_trace
+        self.get_current_scope = Scope.get_current_scope
+        self.quiet = capture_internal_exceptions
+        """Watching must never be the reason that a task fails."""
+
+    def is_enough(self) -> bool:
+        """Does this run need no more than the lighter way?"""
+        client = self.get_client()
+        return not self.has_tracing(client.options) and client.get_integration(self.integration) is not None
+
+    def tracers(self, theirs: Any) -> Any:
+        """What builds a task's tracer, around the SDK's `theirs`."""
+
+        @functools.wraps(theirs)
+        def build_tracer(name: str, task: Any, *args: Any, **options: Any) -> Any:
+            build = functools.partial(theirs, name, task, *args, **options)
+            if not getattr(task, "_celeriac_is_watched", False) and not self._wrap_run(task, build):
+                return build()
+            wrapped = build()
+            bare = getattr(wrapped, "__wrapped__", None)
+            return wrapped if bare is None else self._tracer(task, wrapped, bare)
+
+        return build_tracer
+
+    def _wrap_run(self, task: Any, build: Callable[[], Any]) -> bool:
+        """Put the lighter way around the task's body; false where the SDK's is not the outermost one there."""
+        from celery.app.trace import task_has_custom
+
+        if getattr(task, "_sentry_is_patched", False):
+            return False
+        place, attribute = (type(task), "__call__") if task_has_custom(task, "__call__") else (task, "run")
+        before = vars(place).get(attribute)
+        build()  # wraps it, once for each task
+        wrapped = vars(place).get(attribute)
+        bare = getattr(wrapped, "__wrapped__", None)
+        if wrapped is before or bare is None:
+            return False
+        setattr(place, attribute, self._run(task, wrapped, bare))
+        task._celeriac_is_watched = True
+        return True
+
+    def _run(self, task: Any, wrapped: Any, bare: Any) -> Any:
+        @functools.wraps(bare)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True  # the SDK shows no frames of its own
+            if not self.is_enough():
+                return wrapped(*args, **kwargs)
+            try:
+                return bare(*args, **kwargs)
+            except Exception:
+                with self.quiet():
+                    self.capture(task, sys.exc_info())
+                raise
+
+        return run
+
+    def _tracer(self, task: Any, wrapped: Any, bare: Any) -> Any:
+        @functools.wraps(bare)
+        def tracer(uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
+            if not self.is_enough():
+                return wrapped(uuid, args, kwargs, request)
+            with self.isolation_scope() as scope:
+                with self.quiet():
+                    scope._name = "celery"
+                    scope.clear_breadcrumbs()
+                    scope.add_event_processor(self.event_processor(task, uuid, args, kwargs, request))
+                    headers = (request or {}).get("headers") or {}
+                    # Neither begun nor ended, but there for an application that asks the scope for its transaction.
+                    transaction = self.continue_trace(headers, op=OPERATION, name=task.name, source="task")
+                    transaction.sampled = False
+                    self.get_current_scope().span = transaction
+                return bare(uuid, args, kwargs, request)
+
+        return tracer
