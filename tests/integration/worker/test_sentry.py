@@ -141,6 +141,7 @@ def test_a_failure_that_only_some_process_sees_is_reported_once(
         result.get(timeout=15)
     (event,) = events_in_the_end(worker, producer, sentry)
     assert value(event)[0] == error
+    assert "received" not in str(event.get("breadcrumbs"))  # other tasks were too
     assert event["tags"]["task"] == task
     assert event["tags"]["task_id"] == result.id
     assert event["tags"]["queue"] == "celery"

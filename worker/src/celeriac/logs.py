@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections.abc import Mapping, MutableMapping
 from datetime import datetime, timezone
 from functools import cache
@@ -33,6 +34,7 @@ TASK_LOGGER: Final = "celery.task"
 _STANDARD_KEYS: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "task_name", "task_id"}
 _CELERY_KEYS: Final = frozenset({"data", "color"})
 """Extras of Celery's own records: `data` repeats the message and may hold a task's arguments."""
+_NO_EXTRA: Final = _STANDARD_KEYS | _CELERY_KEYS
 
 
 class TaskLogger(logging.LoggerAdapter):  # type: ignore[type-arg]  # generic only from Python 3.11 on
@@ -100,7 +102,9 @@ class OneLineRetries(logging.Filter):
 
 def is_task_logger(name: str) -> bool:
     """Does the logger called `name` descend from Celery's task logger, by name or by `get_task_logger`?"""
-    logger: logging.Logger | None = logging.getLogger(name)
+    # Its own dictionary: asking for a logger by the front door takes a lock, for each line.
+    known = logging.root.manager.loggerDict.get(name)
+    logger: logging.Logger | None = known if isinstance(known, logging.Logger) else logging.getLogger(name)
     while logger is not None:
         if logger.name == TASK_LOGGER:
             return True
@@ -130,9 +134,25 @@ class TextFormatter(logging.Formatter):
 
 
 def _celerys_formatter(text: str, color: bool, datefmt: str | None) -> Any:
-    formatter: Any = ColorFormatter(text, use_color=color)
+    formatter: Any = _Formatter(text, use_color=color)
     formatter.datefmt = datefmt  # Celery's own class takes it as an argument since 5.5 only
     return formatter
+
+
+class _Formatter(ColorFormatter):
+    """Celery's, which works the time out once a second instead of for each line."""
+
+    _second: tuple[int, str] = (-1, "")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - logging's name
+        if datefmt is not None:
+            return super().formatTime(record, datefmt)
+        second, shown = self._second
+        if second != int(record.created):
+            second = int(record.created)
+            shown = time.strftime(self.default_time_format, time.localtime(second))
+            self._second = (second, shown)  # one assignment: other threads see both or neither
+        return f"{shown},{int(record.msecs):03d}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -141,6 +161,7 @@ class JsonFormatter(logging.Formatter):
     def __init__(self, always: Mapping[str, str]) -> None:
         super().__init__()
         self.always = dict(always)
+        self.encode = json.JSONEncoder(default=repr, ensure_ascii=False, skipkeys=True).encode
 
     def format(self, record: logging.LogRecord) -> str:
         """One record, whatever it holds: values that JSON cannot take are shown by their repr."""
@@ -161,10 +182,10 @@ class JsonFormatter(logging.Formatter):
             line["exception"] = self._exception(record)
         if record.stack_info:
             line["stack"] = record.stack_info
-        extra = {key: value for key, value in fields.items() if key not in _STANDARD_KEYS | _CELERY_KEYS}
+        extra = {key: value for key, value in fields.items() if key not in _NO_EXTRA}
         if extra:
             line["extra"] = extra
-        return json.dumps(line, default=repr, ensure_ascii=False, skipkeys=True)
+        return self.encode(line)
 
     def _exception(self, record: logging.LogRecord) -> dict[str, str]:
         info = record.exc_info if isinstance(record.exc_info, tuple) else sys.exc_info()

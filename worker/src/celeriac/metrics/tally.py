@@ -54,15 +54,17 @@ class Tally:
         if len(labels) != len(what.labels):
             return  # of a child whose code is of another version
         with self._lock:
-            labels = self._bounded(what, labels)
             if isinstance(what, Count):
                 rows = self._counts.setdefault(what.name, {})
+                if labels not in rows:  # what has a row is within bounds
+                    labels = self._bounded(what, labels)
                 rows[labels] = rows.get(labels, 0.0) + value
                 return
             distributions = self._timings.setdefault(what.name, {})
             found = distributions.get(labels)
             if found is None:
-                found = distributions[labels] = Distribution([0] * (len(what.bounds) + 1))
+                labels = self._bounded(what, labels)
+                found = distributions.setdefault(labels, Distribution([0] * (len(what.bounds) + 1)))
             found.buckets[bisect_left(what.bounds, value)] += 1
             found.sum_seconds += value
 

@@ -1,4 +1,5 @@
 """What reaches Sentry, and what does that cost a task?
 
-`failures` sets the SDK up and reports each failure once; `runs` keeps its watch over a run cheap.
+`failures` sets the SDK up and reports each failure once; `runs` and `records` keep its watch over runs and over log
+records cheap.
 """

@@ -28,7 +28,7 @@ from celery._state import get_current_task
 
 from celeriac import contract
 from celeriac.reports import Failure, queue_of
-from celeriac.sentry import runs
+from celeriac.sentry import records, runs
 
 logger = logging.getLogger(__name__)
 
@@ -179,11 +179,19 @@ class Sentry:
             return False
         if not dsn and self._refused is None and self.dsn is None:
             logger.warning("sentry: there is no DSN in %s, failures are not reported until it comes", settings.dsn_file)
-        # What git or the environment said about the release is asked for once, not in each child.
-        self._app_options.setdefault("release", self._sdk.get_client().options.get("release"))
+        self._remember(self._sdk.get_client())
         self.dsn = dsn
         self._refused = None if dsn else self._refused
         return True
+
+    def _remember(self, client: Any) -> None:
+        """Keep what the SDK has found out, so that no child does it again."""
+        # What git or the environment said.
+        self._app_options.setdefault("release", client.options.get("release"))
+        # It looks for some forty libraries, and imports its part for each that is not there again and again.
+        found = {"integrations": list(client.integrations.values())}
+        self._app_options.update({**found, "default_integrations": False, "auto_enabling_integrations": False})
+        records.pass_over(client)
 
     def _start_in_child(self, **_: Any) -> None:
         if os.getpid() == self._pid:  # the solo pool sends this signal in the parent
