@@ -119,8 +119,8 @@ class TextFormatter(logging.Formatter):
         self, worker_format: str, task_format: str, *, datefmt: str | None = None, color: bool = False
     ) -> None:
         super().__init__(worker_format, datefmt)
-        self.worker: Any = _celerys_formatter(worker_format, color, datefmt)
-        self.task: Any = _celerys_formatter(task_format, color, datefmt)
+        self.worker = _formatter(worker_format, color, datefmt)
+        self.task = _formatter(task_format, color, datefmt)
 
     def format(self, record: logging.LogRecord) -> str:
         """One record; exceptions and multi-line messages follow on lines of their own."""
@@ -133,14 +133,16 @@ class TextFormatter(logging.Formatter):
             return str(formatter.format(record))
 
 
-def _celerys_formatter(text: str, color: bool, datefmt: str | None) -> Any:
-    formatter: Any = _Formatter(text, use_color=color)
+def _formatter(text: str, color: bool, datefmt: str | None) -> Any:
+    if not color:
+        return _PlainFormatter(text, datefmt)
+    formatter: Any = ColorFormatter(text, use_color=color)
     formatter.datefmt = datefmt  # Celery's own class takes it as an argument since 5.5 only
     return formatter
 
 
-class _Formatter(ColorFormatter):
-    """Celery's, which works the time out once a second instead of for each line."""
+class _PlainFormatter(logging.Formatter):
+    """As Celery's without colours, in fewer steps: the time is worked out once a second instead of for each line."""
 
     _second: tuple[int, str] = (-1, "")
 
@@ -153,6 +155,9 @@ class _Formatter(ColorFormatter):
             shown = time.strftime(self.default_time_format, time.localtime(second))
             self._second = (second, shown)  # one assignment: other threads see both or neither
         return f"{shown},{int(record.msecs):03d}"
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - likewise
+        return super().formatException(ei if isinstance(ei, tuple) else sys.exc_info())
 
 
 class JsonFormatter(logging.Formatter):

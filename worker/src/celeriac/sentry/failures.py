@@ -84,6 +84,7 @@ class Sentry:
         scope.add_event_processor(_add_task)
         self._initialise(self._read_dsn() or "")
         runs.install()
+        _list_distributions(self._sdk.get_client())
         self._watch()
         signals.task_internal_error.connect(self._internal_error, weak=False, dispatch_uid="celeriac-sentry-internal")
         signals.worker_process_init.connect(self._start_in_child, weak=False, dispatch_uid="celeriac-sentry")
@@ -221,6 +222,17 @@ def _load_sdk() -> Any:
         logger.warning("sentry: the image has sentry-sdk %s, failures are not reported; 2 or later is needed", VERSION)
         return None
     return sentry_sdk
+
+
+def _list_distributions(client: Any) -> None:
+    """Have the SDK read what is installed, which each event says, now instead of at each child's first failure."""
+    if "modules" not in client.integrations:
+        return
+    # A release without it does as it likes.
+    with contextlib.suppress(ImportError):
+        from sentry_sdk.utils import _get_installed_modules
+
+        _get_installed_modules()
 
 
 def _options_of_the_application(sdk: Any) -> dict[str, Any]:
