@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ from redis.crc import key_slot
 from redis.exceptions import LockError, LockNotOwnedError
 from tests.integration.worker.processes import RedisServer, eventually
 
-from celeriac import keys
+from celeriac import keys, lock_scripts
+from celeriac import lock as module
 from celeriac.lock import Lock, LockLostError
 
 
@@ -299,6 +301,65 @@ def test_a_killed_waiter_does_not_keep_the_lock(client: Any, redis_server: Redis
     started = time.monotonic()
     assert Lock(client, "x", timeout=5).acquire(blocking_timeout=15)
     assert time.monotonic() - started < 12
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+def test_a_lock_that_ran_out_before_its_answer_was_read_is_not_taken_for_held(
+    client: Any, monkeypatch: pytest.MonkeyPatch, blocking: bool
+) -> None:
+    """As when the process is stopped in the middle of the question."""
+    ask, slow = lock_scripts.ACQUIRE.run, iter((True,))
+
+    def run(*arguments: Any) -> Any:
+        answer = ask(*arguments)
+        if next(slow, False):
+            eventually(lambda: not client.exists("x"), what="it has run out")
+        return answer
+
+    monkeypatch.setattr(lock_scripts, "ACQUIRE", SimpleNamespace(run=run))
+    lock = Lock(client, "x", timeout=0.3)
+    assert lock.acquire(blocking=blocking)
+    assert lock.owned()
+    assert lock.fence == int(client.get(keys.fence("x")))
+
+
+def test_a_lock_that_went_to_another_before_its_answer_was_read_is_not_taken_for_held(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Lock(client, "x")
+    ask, slow = lock_scripts.ACQUIRE.run, iter((True,))
+
+    def run(*arguments: Any) -> Any:
+        answer = ask(*arguments)
+        if next(slow, False):
+            eventually(lambda: not client.exists("x"), what="it has run out")
+            assert other.acquire(blocking=False)
+        return answer
+
+    monkeypatch.setattr(lock_scripts, "ACQUIRE", SimpleNamespace(run=run))
+    assert not Lock(client, "x", timeout=0.3).acquire(blocking=False)
+    assert other.owned()
+
+
+def test_a_hand_over_that_ran_out_before_it_was_read_is_not_taken_for_held(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pop = module._pop
+
+    def late(*arguments: Any) -> Any:
+        handed = pop(*arguments)
+        eventually(lambda: not client.exists("x"), what="it has run out")
+        return handed
+
+    owner = Lock(client, "x")
+    assert owner.acquire()
+    monkeypatch.setattr(module, "_pop", late)
+    waiter = Lock(client, "x", timeout=0.3, thread_local=False)
+    thread = in_thread(waiter.acquire)
+    eventually(lambda: waiting(client, "x") == 1, what="the other one waits")
+    owner.release()
+    thread.join(10)
+    assert waiter.owned()
 
 
 def test_many_processes_never_hold_it_together(client: Any) -> None:

@@ -159,13 +159,15 @@ class Lock:
         text = uuid.uuid4().hex + delivery_mark() if token is None else _text(self.redis.get_encoder().encode(token))
         blocking = self.blocking if blocking is None else blocking
         limit = self.blocking_timeout if blocking_timeout is None else blocking_timeout
-        asked = time.monotonic()
-        if not blocking or (limit is not None and limit <= 0):
-            answer = self._ask(text, "try", 0)
-            fence = answer if not isinstance(answer, int) else None
-        else:
-            fence = self._wait(text, limit)
-        counts.LOCK_WAIT.observe(time.monotonic() - asked, "not_acquired" if fence is None else "acquired")
+        limit = limit if blocking else 0
+        began = asked = time.monotonic()
+        fence = self._get(text, limit)
+        # Heard of so late, the lock may have run out since: this process was stopped meanwhile, or stood in the line.
+        while fence is not None and self.timeout is not None and time.monotonic() - asked >= self.timeout:
+            asked = time.monotonic()
+            if not self._set_end(text, self.timeout):
+                fence = self._get(text, None if limit is None else limit - (asked - began))
+        counts.LOCK_WAIT.observe(time.monotonic() - began, "not_acquired" if fence is None else "acquired")
         if fence is None:
             return False
         self._taken(text, int(fence))
@@ -242,6 +244,17 @@ class Lock:
         # A thread that has not acquired sees no attribute of another thread's; a forked child inherits a copy of them.
         value: str | None = getattr(self.local, "token", None)
         return value if self._process == os.getpid() else None
+
+    def _get(self, token: str, limit: float | None) -> str | bytes | None:
+        """Have the lock within so many seconds (`None`: in the end): its fence, or `None`."""
+        if limit is not None and limit <= 0:
+            answer = self._ask(token, "try", 0)
+            return None if isinstance(answer, int) else answer
+        return self._wait(token, limit)
+
+    def _set_end(self, token: str, seconds: float) -> bool:
+        """Let a lock end so many seconds from now; false: it is not this token's any more."""
+        return bool(lock_scripts.EXTEND.run(self.redis, [self.name], [token, _milliseconds(seconds), "set"]))
 
     def _ask(self, token: str, how: str, seconds: float) -> Any:
         """Run the script once: a fence (text), or minus the ms that the lock has left (0: it has no end)."""
@@ -332,7 +345,7 @@ class _Renewal:
             if lock.max_hold is not None and now - started >= lock.max_hold:
                 return self._lose(f"it was held for {lock.max_hold:g} s, the longest that max_hold allows")
             try:
-                is_ours = lock_scripts.EXTEND.run(lock.redis, [lock.name], [self._token, _milliseconds(timeout), "set"])
+                is_ours = lock._set_end(self._token, timeout)
             except (RedisError, OSError) as error:
                 if now - renewed >= timeout:
                     return self._lose(f"it could not be renewed for {timeout:g} s: {error}")
