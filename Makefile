@@ -96,7 +96,12 @@ verify: $(VENV)/operator.stamp ## fail when a generated file is out of date
 	@$(OPERATOR)/python -m celeriac_operator.generate --check
 
 unit: $(VENV)/operator.stamp $(VENV)/worker.stamp ## unit tests of both programs and of the tools
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target unit-operator unit-worker
+
+.PHONY: unit-operator unit-worker
+unit-operator: $(VENV)/operator.stamp
 	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q tests/unit/operator tests/unit/tools
+unit-worker: $(VENV)/worker.stamp
 	@$(WORKER)/python -m pytest -q tests/unit/worker
 
 integration: $(VENV)/operator.stamp $(VENV)/worker.stamp ## against a real redis-server, RabbitMQ and kube-apiserver

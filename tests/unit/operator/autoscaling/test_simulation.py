@@ -88,10 +88,9 @@ def test_the_first_message_starts_sooner_than_with_a_poll_every_thirty_seconds()
     assert waits == [pytest.approx((2.5,)), pytest.approx((29.5,))]
 
 
-@pytest.mark.parametrize("name", arrivals.SHAPES)
-def test_the_same_seed_gives_the_same_tasks_in_order(name: str) -> None:
+def test_the_same_seed_gives_the_same_tasks_in_order() -> None:
     first, again, other = (
-        arrivals.build(arrivals.SHAPES[name], seed=seed, mean_seconds=1, runtimes="lognormal") for seed in (7, 7, 8)
+        arrivals.build(arrivals.SHAPES["ramp"], seed=seed, mean_seconds=1, runtimes="lognormal") for seed in (7, 7, 8)
     )
     assert first == again != other
     assert first == sorted(first, key=lambda task: task.at)
