@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -72,7 +73,8 @@ def test_a_starter_killed_at_any_moment_is_no_obstacle(clean: Machine) -> None:
     chosen = random.Random(seed)  # noqa: S311 -- chooses moments, not secrets
     for _ in range(5):
         starter = clean.start("up")
-        with pytest.raises(subprocess.TimeoutExpired):  # killed before it is done
+        # Killed before it is done, mostly: what an earlier one has left may be all that is to be done.
+        with contextlib.suppress(subprocess.TimeoutExpired):
             starter.communicate(timeout=chosen.uniform(0.1, 4))
         starter.kill()
         starter.communicate()
