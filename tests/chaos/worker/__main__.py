@@ -42,13 +42,20 @@ def show(title: str, verdict: Verdict) -> None:
         print(f"  BROKEN   {violation}")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos.worker", description=__doc__.split("\n")[2])  # type: ignore[union-attr]
+def build_parser() -> argparse.ArgumentParser:
+    """The flags."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.worker", description=__doc__)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**6, help="of the plan (default: by the clock)")
-    parser.add_argument("--tasks", type=int, default=2500)
-    parser.add_argument("--minutes", type=float, default=4, help="of faults; a quarter of them for the lock")
+    parser.add_argument("--tasks", type=int, default=2500, help="sent in all (default: 2500)")
+    parser.add_argument(
+        "--minutes", type=float, default=4, help="of faults, a quarter of them for the lock (default: 4)"
+    )
     parser.add_argument("--json", action="store_true", help="the report as one JSON object")
-    flags = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    flags = build_parser().parse_args(arguments)
     progress(f"seed {flags.seed}")
     directory = Path(tempfile.mkdtemp(prefix="celeriac-chaos-"))
     seconds = flags.minutes * 60

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.chaos.worker import plan
+from tests.chaos.worker.__main__ import build_parser
 from tests.chaos.worker.judgement import Limits, judge, read
 
+PAGE = Path(__file__).parents[3] / "docs" / "worker-campaign.md"
 LIMITS = Limits(lease=8, lock=8, throttle=2)
 Record = dict[str, Any]
 
@@ -151,3 +156,10 @@ def test_the_same_seed_gives_the_same_plan_and_a_short_plan_has_every_kind() -> 
     assert first == second
     assert {it.kind for it in first[: len(plan.Kind)]} == set(plan.Kind)
     assert plan.build(5, seconds=60, pause_seconds=12, gap_seconds=(0.5, 2)) != first
+
+
+def test_the_commands_of_the_page_are_understood() -> None:
+    commands = re.findall(r"^make chaos-worker(?: ARGS=\"(.*)\")?$", PAGE.read_text(), re.MULTILINE)
+    assert commands
+    for arguments in commands:
+        build_parser().parse_args(shlex.split(arguments))
