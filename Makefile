@@ -185,7 +185,7 @@ bench-operator: $(VENV)/operator.stamp ## the operator's figures one after the o
 bench-operator-writes: ## API writes beyond the needed ones, against a plain kopf operator
 bench-operator-scale: ## 500, 2,000 and 5,000 pools: pools a second, delay of a change, memory
 bench-operator-restart: ## a restart with 2,000 unchanged pools
-bench-scale-latency: ## from a message to the workers it needs, 1,000 pools on one Redis, against KEDA itself
+bench-scale-latency: ## from a message to the workers it needs, 1,000 pools on one Redis, against KEDA itself (built once: a quarter of an hour)
 bench-scale-cost: ## CPU and Redis commands of 1,000 idle pools with autoscaling
 bench-slo: ## a day in the simulator: tasks that start in time, and workers' hours, against KEDA's and the HPA's ways
 bench-operator-writes bench-operator-scale bench-operator-restart bench-scale-latency bench-scale-cost bench-slo: $(VENV)/operator.stamp
