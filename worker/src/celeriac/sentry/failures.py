@@ -190,8 +190,8 @@ class Sentry:
         # What git or the environment said.
         self._app_options.setdefault("release", client.options.get("release"))
         # It looks for some forty libraries, and imports its part for each that is not there again and again.
-        found = {"integrations": list(client.integrations.values())}
-        self._app_options.update({**found, "default_integrations": False, "auto_enabling_integrations": False})
+        found = list(client.integrations.values())
+        self._app_options.update(integrations=found, default_integrations=False, auto_enabling_integrations=False)
         records.pass_over(client)
 
     def _start_in_child(self, **_: Any) -> None:
