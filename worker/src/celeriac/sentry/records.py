@@ -2,8 +2,8 @@
 
 It makes a breadcrumb of each record, the line of Celery's parent process included that says of each task that it was
 received: they are about other tasks than the one that an event is about, and push everything else out. The SDK leaves
-out what older Celery versions said there. And it looks at each record again for Sentry's logs, which are off unless
-the application asks for them.
+out what older Celery versions said there. The line that a run succeeded comes when no event of that run can follow any
+more. And the SDK looks at each record again for Sentry's logs, which are off unless the application asks for them.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-RECEIVER: Final = "celery.worker.strategy"
-"""The logger that says what was received; its errors are events."""
+PASSED_OVER: Final = frozenset({"celery.worker.strategy", "celery.app.trace"})
+"""The loggers that say what was received and how a run ended; their errors are events."""
 
 
 def is_worth_a_breadcrumb(record: logging.LogRecord) -> bool:
     """A filter for the SDK's handler of breadcrumbs."""
-    return record.name != RECEIVER or record.levelno > logging.INFO
+    return record.name not in PASSED_OVER or record.levelno > logging.INFO
 
 
 def pass_over(client: Any) -> None:

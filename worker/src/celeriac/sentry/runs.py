@@ -48,6 +48,7 @@ class Watch:
         import sentry_sdk
         from sentry_sdk.integrations.celery import CeleryIntegration, _capture_exception, _make_event_processor
         from sentry_sdk.scope import Scope
+        from sentry_sdk.tracing import Transaction
         from sentry_sdk.tracing_utils import has_tracing_enabled
         from sentry_sdk.utils import capture_internal_exceptions
 
@@ -57,7 +58,7 @@ class Watch:
         self.has_tracing = has_tracing_enabled
         self.get_client = sentry_sdk.get_client
         self.isolation_scope = sentry_sdk.isolation_scope
-        self.continue_trace = sentry_sdk.continue_trace
+        self.unsampled = _unsampled(Transaction)
         self.get_current_scope = Scope.get_current_scope
         self.quiet = capture_internal_exceptions
         """Watching must never be the reason that a task fails."""
@@ -124,10 +125,45 @@ class Watch:
                     scope.clear_breadcrumbs()
                     scope.add_event_processor(self.event_processor(task, uuid, args, kwargs, request))
                     headers = (request or {}).get("headers") or {}
-                    # Neither begun nor ended, but there for an application that asks the scope for its transaction.
-                    transaction = self.continue_trace(headers, op=OPERATION, name=task.name, source="task")
-                    transaction.sampled = False
-                    self.get_current_scope().span = transaction
+                    scope.generate_propagation_context(headers)
+                    self.get_current_scope().span = self.unsampled(scope, task.name)
                 return bare(uuid, args, kwargs, request)
 
         return tracer
+
+
+def _unsampled(base: Any) -> Any:
+    """The kind of transaction that a run without traces has: `base`, the SDK's own, made only when somebody looks.
+
+    Neither begun nor ended, but there for an application that asks the scope for its transaction. Making one takes
+    longer than everything else here, and hardly any run needs it.
+    """
+
+    class Unsampled(base):  # type: ignore[misc]  # a class of the SDK's, which may be missing
+        __slots__ = ("_scope",)
+
+        def __init__(self, scope: Any, name: str) -> None:
+            self._scope = scope
+            self.name, self.source = name, "task"  # which the scope reads at once
+
+        def __getattr__(self, name: str) -> Any:
+            """The base keeps everything in slots; the first empty one that is asked for fills them."""
+            if hasattr(type(self), name):
+                self._fill()
+                return object.__getattribute__(self, name)
+            raise AttributeError(name)
+
+        def _fill(self) -> None:
+            trace = self._scope._propagation_context
+            super().__init__(
+                name=self.name,
+                source=self.source,
+                op=OPERATION,
+                sampled=False,
+                trace_id=trace.trace_id,
+                parent_span_id=trace.parent_span_id,
+                parent_sampled=trace.parent_sampled,
+                same_process_as_parent=False,
+            )
+
+    return Unsampled
