@@ -18,7 +18,7 @@ from tests.integration.worker.processes import APPS, RedisServer, WorkerProcess
 
 from celeriac import dead, keys
 
-POOLS = ["prefork", "threads", "solo", "gevent"]
+POOLS = ["prefork", "threads", "solo", "gevent", "eventlet"]
 LEASE = {"leaseSeconds": 5}
 
 

@@ -6,7 +6,7 @@ import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
 
-POOLS = ("prefork", "threads", "solo", "gevent")
+POOLS = ("prefork", "threads", "solo", "gevent", "eventlet")
 
 
 @pytest.mark.parametrize("pool", POOLS)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -187,7 +186,7 @@ def test_a_pipe_that_nobody_reads_drops_and_does_not_block() -> None:
 
 def test_what_another_version_counts_is_left_out() -> None:
     children = ChildCounts(lambda *_: pytest.fail("nobody knows it"))
-    os.write(children._writing, b'["celeriac_of_tomorrow", 1]\n')
+    children._writing.write(b'["celeriac_of_tomorrow", 1]\n')
     assert children.read() == 0
 
 

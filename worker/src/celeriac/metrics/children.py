@@ -11,6 +11,7 @@ The parent's own thread only ever sleeps and reads what is there, so it also fit
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import threading
@@ -38,7 +39,10 @@ class ChildCounts:
         self._definitions = {it.name: it for it in counts.definitions()}
         self._lock = threading.Lock()
         self._rest = b""
-        self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        # Open as long as the process. Files, which never wait here: eventlet's `os.read` and `os.write` would.
+        self._reading = io.FileIO(reading, "r", closefd=False)
+        self._writing = io.FileIO(writing, "w", closefd=False)
 
     def start(self) -> None:
         """From now on processes that this one forks count into the pipe."""
@@ -52,24 +56,18 @@ class ChildCounts:
         """Write one count into the pipe, or drop it."""
         line = json.dumps([what.name, value, *labels]).encode() + b"\n"
         if len(line) <= LONGEST_LINE:
-            with contextlib.suppress(OSError):  # full, or the parent is gone
-                os.write(self._writing, line)
+            with contextlib.suppress(OSError):  # the parent is gone; a full pipe takes nothing and says nothing
+                self._writing.write(line)
 
     def read(self) -> int:
         """Take everything that is in the pipe; how many counts that was."""
         taken = 0
         with self._lock:
-            while chunk := self._chunk():
+            while chunk := self._reading.read(CHUNK):  # nothing: `None`
                 *lines, self._rest = (self._rest + chunk).split(b"\n")
                 for line in lines:
                     taken += self._take(line)
         return taken
-
-    def _chunk(self) -> bytes:
-        try:
-            return os.read(self._reading, CHUNK)
-        except BlockingIOError:
-            return b""
 
     def _take(self, line: bytes) -> bool:
         name, value, *labels = json.loads(line)

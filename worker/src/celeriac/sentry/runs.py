@@ -142,7 +142,7 @@ def _unsampled(base: Any) -> Any:
     class Unsampled(base):  # type: ignore[misc]  # a class of the SDK's, which may be missing
         __slots__ = ("_scope",)
 
-        def __init__(self, scope: Any, name: str) -> None:
+        def __init__(self: Any, scope: Any, name: str) -> None:
             self._scope = scope
             self.name, self.source = name, "task"  # which the scope reads at once
 
