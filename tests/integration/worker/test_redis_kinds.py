@@ -39,7 +39,7 @@ def tls_server(tmp_path: Path) -> Iterator[tuple[RedisServer, str]]:
     server.kill()
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "eventlet"])
 def test_messages_are_held_and_settled_over_tls(
     pool: str, start_worker: StartWorker, tls_server: tuple[RedisServer, str]
 ) -> None:

@@ -18,7 +18,7 @@ from tests.integration.worker.processes import WorkerProcess, eventually, worker
 from tests.integration.worker.rows import row
 from tests.receivers.sentry_receiver import Receiver
 
-POOLS = ("prefork", "threads", "solo", "gevent")
+POOLS = ("prefork", "threads", "solo", "gevent", "eventlet")
 
 
 class Sentry:

@@ -42,7 +42,7 @@ def both(start_worker: StartWorker, producer: Celery, redis_server: RedisServer)
     return ready(ours, producer, OURS)
 
 
-@pytest.mark.parametrize("pool", ["gevent", "solo"])
+@pytest.mark.parametrize("pool", ["gevent", "eventlet", "solo"])
 def test_a_worker_of_every_pool_answers_inspect(pool: str, start_worker: StartWorker, producer: Celery) -> None:
     ready(start_worker(worker={"pool": pool}), producer, OURS)
     registered = producer.control.inspect([OURS], timeout=10, limit=1).registered()[OURS]
