@@ -8,7 +8,7 @@ import time
 import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
-from tests.integration.worker.processes import RedisServer, eventually
+from tests.integration.worker.processes import RedisServer, eventually, free_port
 
 from celeriac.exits import Exit
 
@@ -81,6 +81,24 @@ def test_a_broker_that_stays_away_is_given_up_after_the_retries(
     assert re.search(r"^The broker redis://127\.0\.0\.1:\d+/0 could not be reached after 3 retries, giving up: ", said)
     assert "refused" in said.lower()  # eventlet: ECONNREFUSED
     assert len(re.findall("broker: cannot connect", worker.logs())) == 3
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_result_that_cannot_be_stored_ends_the_worker_and_its_task_runs_again(
+    pool: str, start_worker: StartWorker, producer: Celery, redis_server: RedisServer
+) -> None:
+    few = {"maxRetries": 2, "retryBackoffSeconds": {"initial": 0.1, "max": 0.2}}
+    away = {"CELERIAC_RESULT_BACKEND_URL": f"redis://:hunter2@127.0.0.1:{free_port()}/0"}
+    worker = start_worker(worker={"pool": pool, "concurrency": 2}, broker=few, environment=away).until_ready()
+    result = producer.send_task("basic.add", (1, 2))
+    assert worker.wait(40) == Exit.RESULT_BACKEND
+    said = worker.termination_message()
+    assert re.match(
+        rf"The result of basic\.add\[{result.id}\] could not be stored in redis://\S+/0 after 2 retries", said
+    )
+    assert "hunter2" not in said + worker.logs()
+    start_worker(worker={"pool": pool}, broker=few).until_ready()
+    assert result.get(timeout=20) == 3
 
 
 def test_sigterm_is_obeyed_while_the_broker_is_away(start_worker: StartWorker, redis_server: RedisServer) -> None:

@@ -18,6 +18,8 @@ from tests.integration.worker.processes import WorkerProcess, eventually, worker
 from tests.integration.worker.rows import row
 from tests.receivers.sentry_receiver import Receiver
 
+from celeriac.exits import Exit
+
 POOLS = ("prefork", "threads", "solo", "gevent", "eventlet")
 
 
@@ -244,9 +246,7 @@ def test_a_result_that_is_given_up_is_reported_once(
     (event,) = eventually(lambda: sentry.events, what="an event", timeout=30)
     assert value(event)[0] == "BackendStoreError"
     assert (event["tags"]["task"], event["tags"]["task_id"]) == ("failing.fine", result.id)
-    worker.until_logged("Pool callback raised exception")  # the parent has tried to store the failure
-    worker.terminate()
-    assert worker.wait() == 0
+    assert worker.wait(30) == Exit.RESULT_BACKEND
     assert len(sentry.events) == 1
 
 

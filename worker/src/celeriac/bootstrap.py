@@ -62,6 +62,7 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
     from celeriac.metrics.exposition import WorkerMetrics
     from celeriac.metrics.worker import count_here
     from celeriac.reaper import Reaper
+    from celeriac.results import ResultsGivenUp
 
     who = {"pool": config.pool.name, "namespace": config.pool.namespace, "pod": environment.pod_name}
     formatter = logs.build_formatter(config.logging, always=who, own=own, color=sys.stderr.isatty())
@@ -100,6 +101,7 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
         begin_drain=drain.begin,
         hand_back=hand_back_held,
     )
+    results_given_up = ResultsGivenUp(app, parts.on_giving_up, drain.begin)
     install_events(app)
     app.conf.worker_consumer = consumer.consumer_class(stock_class(app.conf.worker_consumer), parts)
     reports.install_unknown_tasks(reporter)
@@ -107,6 +109,7 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
     published.install()
     once_set_up(
         lambda: application.install_task_loggers(app),
+        results_given_up.install,
         lambda: reports.install_requests(app, reporter),
         lambda: counted_requests.install(app),
         lambda: examination.warn(app, config, environment, own),

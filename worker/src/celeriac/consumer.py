@@ -21,7 +21,7 @@ from celery.exceptions import WorkerShutdown
 from celery.worker.state import maybe_shutdown
 from vine import ppartial
 
-from celeriac import broker, reports
+from celeriac import broker, reports, results
 from celeriac.backoff import Retry
 from celeriac.exits import GivingUpError
 from celeriac.health.vitals import Vitals
@@ -84,6 +84,7 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         super().__init__(*args, **kwargs)
         self._acknowledging = threading.Lock()
         self._deferred: set[Deferred] = set()
+        results.guard(self.pool)
         window = self.parts.prefetch_window(self)
         if window is not None:
             self.initial_prefetch_count = window

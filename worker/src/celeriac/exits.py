@@ -32,6 +32,8 @@ class Exit(enum.IntEnum):
     """The command line is wrong."""
     BROKER = 69
     """The broker stayed out of reach until the retries were used up, or it refused the credentials."""
+    RESULT_BACKEND = 74
+    """The result of a task could not be stored until the retries were used up; its message was given back."""
     CONFIGURATION = 78
     """The document, the environment or the application cannot be used as they are."""
 

@@ -1,0 +1,94 @@
+"""Which failures mean that results cannot be stored at all, and what comes out of a run beside its result."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from billiard.einfo import ExceptionInfo
+from celery.exceptions import BackendStoreError
+
+from celeriac import results
+
+
+class Base:
+    name, id, hostname = "shop.order", "1", "here"
+
+    def on_failure(self, exc_info: Any, **options: Any) -> str:  # noqa: ARG002 - Celery's signature
+        return "Celery's own way"
+
+
+class Request(results.StoringRequest, Base):
+    def __init__(self) -> None:
+        self.given_up_for: list[tuple[str, str]] = []
+        self.rejected: list[bool] = []
+        self.given_up = lambda name, task_id: self.given_up_for.append((name, task_id))
+
+    def reject(self, requeue: bool) -> None:
+        self.rejected.append(requeue)
+
+
+def info(error: Exception, kind: Any = ExceptionInfo) -> Any:
+    try:
+        raise error  # noqa: TRY301 - what is being handled is what counts
+    except Exception:
+        return kind()
+
+
+@pytest.mark.parametrize(
+    ("exc_info", "return_ok", "is_given_up"),
+    [
+        pytest.param(info(BackendStoreError("away"), results.Escaped), True, True, id="storing failed in this process"),
+        pytest.param(info(BackendStoreError("away")), False, True, id="storing failed in a child"),
+        pytest.param(info(BackendStoreError("too large")), True, False, id="the failure to store it was stored"),
+        pytest.param(info(ValueError(), results.Escaped), True, False, id="something else came out of a run"),
+        pytest.param(info(ValueError()), False, False, id="something else came out of a child"),
+    ],
+)
+def test_a_message_goes_back_when_its_result_was_given_up(exc_info: Any, return_ok: bool, is_given_up: bool) -> None:
+    request = Request()
+    outcome = request.on_failure(exc_info, return_ok=return_ok)
+    assert outcome == (None if is_given_up else "Celery's own way")
+    assert request.rejected == ([True] if is_given_up else [])
+    assert request.given_up_for == ([("shop.order", "1")] if is_given_up else [])
+    assert request.given_back is is_given_up
+
+
+def a_pool() -> Any:
+    """One that runs what it is given at once."""
+    pool = SimpleNamespace(apply_async=lambda target, args, **_: target(*args))
+    results.guard(pool)
+    return pool
+
+
+def test_what_comes_out_of_a_run_is_its_outcome() -> None:
+    assert a_pool().apply_async(lambda it: (0, it, 1.0), (5,)) == (0, 5, 1.0)
+    failed, escaped, runtime = a_pool().apply_async(lambda: 1 / 0, ())
+    assert (failed, runtime) == (1, 0.0)
+    assert isinstance(escaped, results.Escaped)
+    assert isinstance(escaped.exception.exc, ZeroDivisionError)
+
+
+def test_a_process_that_is_out_of_memory_is_not_asked_to_go_on() -> None:
+    def run() -> None:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        a_pool().apply_async(run, ())
+
+
+def test_the_worker_ends_once_with_the_first_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results.state, "should_stop", None)
+    said: list[str] = []
+    app = SimpleNamespace(
+        backend=SimpleNamespace(as_uri=lambda: "redis://away/0"), conf=SimpleNamespace(result_backend_max_retries=3)
+    )
+    begun: list[bool] = []
+    given_up = results.ResultsGivenUp(app, lambda error: said.append(str(error)), lambda: begun.append(True))
+    given_up("shop.order", "1")
+    given_up("shop.order", "2")
+    (sentence,) = said
+    assert sentence.startswith("The result of shop.order[1] could not be stored in redis://away/0 after 3 retries")
+    assert begun == [True]
+    assert results.state.should_stop == 74
