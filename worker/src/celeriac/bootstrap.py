@@ -52,7 +52,7 @@ def run(document: str, environ: Mapping[str, str]) -> int:
 
 def work(app: Any, config: Config, environment: Environment, own: Own, laid: list[Setting]) -> int:
     """Add the parts to the application and run Celery's worker command; its exit code."""
-    from celeriac import consumer, delivery, logs, published, reports
+    from celeriac import consumer, delivery, logs, published, reports, results
     from celeriac.doctor import examination
     from celeriac.drain import Drain, hand_back_held
     from celeriac.health.backlog import BacklogWatch
@@ -62,7 +62,6 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
     from celeriac.metrics.exposition import WorkerMetrics
     from celeriac.metrics.worker import count_here
     from celeriac.reaper import Reaper
-    from celeriac.results import ResultsGivenUp
 
     who = {"pool": config.pool.name, "namespace": config.pool.namespace, "pod": environment.pod_name}
     formatter = logs.build_formatter(config.logging, always=who, own=own, color=sys.stderr.isatty())
@@ -101,7 +100,8 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
         begin_drain=drain.begin,
         hand_back=hand_back_held,
     )
-    results_given_up = ResultsGivenUp(app, parts.on_giving_up, drain.begin)
+    say = partial(give_up, environment=environment, log=results.logger)
+    results_given_up = results.ResultsGivenUp(app, say, drain.begin)
     install_events(app)
     app.conf.worker_consumer = consumer.consumer_class(stock_class(app.conf.worker_consumer), parts)
     reports.install_unknown_tasks(reporter)
@@ -280,12 +280,12 @@ def run_celery(app: Any, arguments: list[str]) -> int:
     return code if isinstance(code, int) else int(Exit.OK if code is None else Exit.FAILURE)
 
 
-def give_up(giving_up: GivingUpError, environment: Environment) -> int:
+def give_up(giving_up: GivingUpError, environment: Environment, log: logging.Logger = logger) -> int:
     """Say the one sentence where people look for it; the exit code."""
     sentence = scrub(str(giving_up), environment.urls())
     write_termination_message(environment.termination_log, sentence)
     if logging.getLogger().handlers:
-        logger.critical("%s", sentence)
+        log.critical("%s", sentence)
     else:
         print(f"celeriac: {sentence}", file=sys.stderr, flush=True)
     return int(giving_up.code)

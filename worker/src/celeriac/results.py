@@ -13,6 +13,7 @@ backend refuses (too large) while it is there is a failure of its task alone.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,9 @@ from celery.worker import state
 from kombu.utils.imports import symbol_by_name
 
 from celeriac.exits import Exit, GivingUpError
+
+logger = logging.getLogger(__name__)
+"""Says the sentence; Sentry has the failure of the task already."""
 
 if TYPE_CHECKING:
     _Request = Any  # a Celery request class: celery.worker.request.Request or what a task names
@@ -84,7 +88,7 @@ class ResultsGivenUp:
 
     Args:
         app: the application, which knows where results go and how often that is tried.
-        say: told the sentence (`ConsumerParts.on_giving_up`).
+        say: told the sentence, once.
         begin_drain: starts the drain's clock: tasks that still run fare the same, and their time is bounded.
     """
 

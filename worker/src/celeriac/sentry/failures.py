@@ -40,6 +40,7 @@ FILTERED: Final = "[Filtered]"
 _REPEATERS: Final = (
     "celery.worker.request",  # hard time limit, lost process: reported by the parent itself
     "celeriac.holdings",  # a message that went to the dead-letter queue: likewise
+    "celeriac.results",  # a result that was given up: its task's failure is reported where it ran
     "celery.worker.consumer.consumer",  # unknown task, decode error, lost broker: likewise, or no failure of a task
     "celery.concurrency.asynpool",
     "celery.pool",
