@@ -50,14 +50,22 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # Any, see kombu_redis
             self.channel.end_delivery(delivery_tag)
 
     def window(self) -> int:
-        """How many more messages may be held now."""
+        """How many more messages may be held now.
+
+        None by a worker that leaves: without an event loop (gevent, eventlet) Celery learns only after up to two
+        seconds that it is to stop, and would take what a short drain has just handed back.
+        """
+        if self.channel.holdings.is_leaving():
+            return 0
         if not self.prefetch_count:
             return MOST_AT_ONCE
         return max(0, int(self.prefetch_count) - len(self._delivered) + len(self._dirty))
 
     def can_consume(self) -> bool:
         """As kombu's; always true while an answer is due, since what it brings is already taken."""
-        return self.channel.is_asked or super().can_consume()
+        if self.channel.is_asked:
+            return True
+        return not self.channel.holdings.is_leaving() and bool(super().can_consume())
 
     def restore_unacked(self, client: Any = None) -> list[Any]:  # noqa: ARG002 - kombu's signature
         """Give back what this channel holds and nothing runs; called when it closes."""
