@@ -15,12 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # missing from the stubs
 from celery import signals
 from celery.exceptions import Ignore, NotRegistered, Reject, Retry, TimeLimitExceeded, WorkerLostError
 from celery.worker import state
-from kombu.utils.imports import symbol_by_name
 
+from celeriac import requests
 from celeriac.prefork import remember_sent
 
 if TYPE_CHECKING:
@@ -86,12 +85,7 @@ def queue_of(delivery_info: Any) -> str | None:
 
 def install_requests(app: Any, reporter: Reporter) -> None:
     """Make the parent's requests of every task tell of hard time limits and lost processes."""
-    classes: dict[Any, Any] = {}
-    for task in app.tasks.values():
-        base = symbol_by_name(task.Request)
-        if base not in classes:
-            classes[base] = request_class(base, reporter)
-        task.Request = classes[base]
+    requests.put_before(app, RequestHooks, reporter=reporter)
 
 
 class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chosen at run time
@@ -135,11 +129,9 @@ class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chos
         try:
             return super().on_failure(exc_info, *args, **kwargs)
         finally:  # also where Celery fails at it: it stores the failure, and the result backend may be away
-            self._note(exc_info.exception)
+            self._note(requests.error_of(exc_info))
 
     def _note(self, error: BaseException) -> None:
-        if isinstance(error, ExceptionWithTraceback):
-            error = error.exc
         # Celery tells of a hard time limit here first and in on_timeout then: one failure all the same.
         if isinstance(error, TimeLimitExceeded):
             self._report(error, "hard-time-limit")
@@ -185,11 +177,6 @@ class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chos
 
 def _as_lost(error: BaseException) -> BaseException:
     return error if isinstance(error, WorkerLostError) else WorkerLostError(f"Worker exited prematurely: {error!r}")
-
-
-def request_class(base: Any, reporter: Reporter) -> Any:
-    """A subclass of a Celery request class that reports what its task cannot."""
-    return type("Request", (RequestHooks, base), {"reporter": reporter, "__module__": __name__})
 
 
 def install_unknown_tasks(reporter: Reporter) -> None:

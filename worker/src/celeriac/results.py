@@ -18,15 +18,12 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from billiard.einfo import (  # type: ignore[attr-defined]  # missing from the stubs
-    ExceptionInfo,
-    ExceptionWithTraceback,
-)
+from billiard.einfo import ExceptionInfo
 from celery.concurrency.prefork import TaskPool as Prefork
 from celery.exceptions import BackendStoreError
 from celery.worker import state
-from kombu.utils.imports import symbol_by_name
 
+from celeriac import requests
 from celeriac.exits import Exit, GivingUpError
 
 logger = logging.getLogger(__name__)
@@ -69,12 +66,9 @@ class StoringRequest(_Request):  # type: ignore[misc]  # a class of Celery's, ch
     given_back = False
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        error = exc_info.exception
-        if isinstance(error, ExceptionWithTraceback):
-            error = error.exc
         # What a child could not hand over as the outcome of a run comes without `return_ok`.
         has_escaped = isinstance(exc_info, Escaped) or not return_ok
-        if not (has_escaped and isinstance(error, BackendStoreError)):
+        if not (has_escaped and isinstance(requests.error_of(exc_info), BackendStoreError)):
             return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
         state.task_ready(self)
         self.given_back = True
@@ -117,10 +111,4 @@ class ResultsGivenUp:
 
     def install(self) -> None:
         """Listen to the requests of every task."""
-        classes: dict[Any, Any] = {}
-        for task in self.app.tasks.values():
-            base = symbol_by_name(task.Request)
-            if base not in classes:
-                members = {"given_up": staticmethod(self), "__module__": __name__}
-                classes[base] = type("Request", (StoringRequest, base), members)
-            task.Request = classes[base]
+        requests.put_before(self.app, StoringRequest, given_up=staticmethod(self))

@@ -20,12 +20,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # missing from the stubs
 from celery import signals
 from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded, WorkerLostError
-from kombu.utils.imports import symbol_by_name
 
-from celeriac import counts
+from celeriac import counts, requests
 from celeriac.published import published_at
 
 if TYPE_CHECKING:
@@ -72,11 +70,9 @@ class CountedRequest(_Request):  # type: ignore[misc]  # a class of Celery's, ch
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
         self._tell_channel()
         result = super().on_failure(exc_info, *args, **kwargs)
-        error = exc_info.exception
-        if isinstance(error, ExceptionWithTraceback):
-            error = error.exc
         if not getattr(self, "given_back", False):
-            self._end("succeeded" if getattr(self, "_had_succeeded", False) else state_of(error))
+            had_succeeded = getattr(self, "_had_succeeded", False)
+            self._end("succeeded" if had_succeeded else state_of(requests.error_of(exc_info)))
         return result
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
@@ -154,12 +150,7 @@ def queue_of(delivery_info: Any) -> str:
 
 def install(app: Any) -> None:
     """Count all tasks of an application; once they are known, and before the consumer is made."""
-    classes: dict[Any, Any] = {}
-    for task in app.tasks.values():
-        base = symbol_by_name(task.Request)
-        if base not in classes:
-            classes[base] = type("Request", (CountedRequest, base), {"__module__": __name__})
-        task.Request = classes[base]
+    requests.put_before(app, CountedRequest)
 
     def received(request: Any, **_: Any) -> None:
         counts.TASKS.add(request.name, "received")
