@@ -63,9 +63,7 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # Any, see kombu_redis
 
     def can_consume(self) -> bool:
         """As kombu's; always true while an answer is due, since what it brings is already taken."""
-        if self.channel.is_asked:
-            return True
-        return not self.channel.holdings.is_leaving() and bool(super().can_consume())
+        return self.channel.is_asked or (super().can_consume() and not self.channel.holdings.is_leaving())
 
     def restore_unacked(self, client: Any = None) -> list[Any]:  # noqa: ARG002 - kombu's signature
         """Give back what this channel holds and nothing runs; called when it closes."""
