@@ -13,7 +13,7 @@ from celeriac_operator.reasons import EventReason
 from celeriac_operator.status import Event
 
 BEGINNING: Final = "drain: "
-"""The worker library's last words begin so when tasks were cut short."""
+"""A line of the worker library's last words begins so when tasks were cut short; why it gave up comes after it."""
 
 FRESH_SECONDS: Final = 60.0
 """What was said longer ago has been told, by this operator or by the one before it."""
@@ -34,9 +34,10 @@ def read(pod: Pod) -> Farewell | None:
         last = container.last
         if container.name != names.WORKER_CONTAINER or last is None or last.finished_at is None:
             continue
-        words = stalled.last_words(last.message)
-        if words.startswith(BEGINNING):
-            return Farewell(pod=pod.name, words=words.removeprefix(BEGINNING), said_at=last.finished_at)
+        for line in last.message.splitlines():
+            if line.startswith(BEGINNING):
+                words = stalled.last_words(line.removeprefix(BEGINNING))
+                return Farewell(pod=pod.name, words=words, said_at=last.finished_at)
     return None
 
 

@@ -101,6 +101,34 @@ def test_a_result_that_cannot_be_stored_ends_the_worker_and_its_task_runs_again(
     assert result.get(timeout=20) == 3
 
 
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "eventlet"])  # solo runs one task at a time
+@pytest.mark.parametrize(
+    ("what", "code", "sentence"),
+    [("results", Exit.RESULT_BACKEND, "The result of basic.add["), ("the broker", Exit.BROKER, "The broker redis://")],
+)
+def test_a_worker_that_gives_up_says_so_though_a_task_outlasts_its_drain(
+    what: str, code: Exit, sentence: str, pool: str, start_worker: StartWorker, redis_server: RedisServer
+) -> None:
+    few = {"maxRetries": 2, "retryBackoffSeconds": {"initial": 0.1, "max": 0.2}}
+    away = {"CELERIAC_RESULT_BACKEND_URL": f"redis://:hunter2@127.0.0.1:{free_port()}/0"}
+    worker = start_worker(
+        worker={"pool": pool, "concurrency": 2}, broker=few, drain={"timeoutSeconds": 2}, environment=away
+    ).until_ready()
+    producer = Celery(broker=redis_server.url)
+    producer.send_task("basic.sleep", (60,))
+    worker.until(worker.status, lambda it: it["busy"] == 1, what="the long task runs")
+    if what == "results":
+        producer.send_task("basic.add", (1, 2))
+    else:
+        redis_server.stop()
+    assert worker.wait(40) == code
+    words = worker.termination_message()
+    cut, said = words.splitlines()
+    assert cut.startswith("drain: 1 task cut short after 2 s: basic.sleep[")
+    assert said.startswith(sentence)
+    assert "hunter2" not in words
+
+
 def test_sigterm_is_obeyed_while_the_broker_is_away(start_worker: StartWorker, redis_server: RedisServer) -> None:
     worker = start_worker(
         worker={"pool": "prefork"}, broker={"maxRetries": 50, "retryBackoffSeconds": {"initial": 30, "max": 60}}

@@ -25,6 +25,9 @@ def a_leaving_pod(message: str = WORDS, *, version: int = 21, name: str = "email
     ("pod", "words"),
     [
         pytest.param(a_leaving_pod(), "1 task cut short after 300 s: shop.pack[7f] handed back", id="cut short"),
+        pytest.param(
+            a_leaving_pod(f"{WORDS}\nThe broker could not be reached."), "1 task cut short", id="and the worker gave up"
+        ),
         pytest.param(a_leaving_pod(""), None, id="everything was finished"),
         pytest.param(a_leaving_pod("The broker is away."), None, id="another end"),
         pytest.param(a_leaving_pod(name="emails-2", version=3), "1 task cut short", id="at any version"),

@@ -37,6 +37,13 @@ def test_the_last_words_are_not_too_long_for_kubernetes(tmp_path: Path) -> None:
     assert len(file.read_bytes()) == SENTENCE_LIMIT_BYTES
 
 
+def test_the_last_of_two_sentences_is_there_however_long_the_first_is(tmp_path: Path) -> None:
+    file = tmp_path / "termination-log"
+    file.touch()
+    write_termination_message(str(file), "x" * 5000, "why")
+    assert file.read_text() == "x" * SENTENCE_LIMIT_BYTES + "\nwhy"
+
+
 def test_outside_kubernetes_no_file_appears(tmp_path: Path) -> None:
     write_termination_message(str(tmp_path / "termination-log"), "why")
     assert list(tmp_path.iterdir()) == []

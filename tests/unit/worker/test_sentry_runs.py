@@ -12,6 +12,7 @@ from celery.app import trace
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from sentry_sdk.integrations.celery import CeleryIntegration
 from sentry_sdk.scope import Scope
+from sentry_sdk.tracing import Transaction
 
 from celeriac.sentry import runs
 
@@ -132,6 +133,20 @@ def test_the_lighter_way_is_taken_without_traces_and_left_with_them(
     monkeypatch.setitem(sentry_sdk.get_client().options, "traces_sample_rate", 0.0)
     assert len(run(events, fails, ValueError())) == 1
     assert len(begun) == 1
+
+
+def test_a_runs_transaction_is_made_only_when_somebody_looks_at_it(
+    events: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    make = Transaction.__init__
+    monkeypatch.setattr(
+        Transaction, "__init__", lambda self, **options: (made.append(options["name"]), make(self, **options))[1]
+    )
+    run(events, fails, ValueError())
+    assert made == []
+    run(events, says, "looks")
+    assert made == ["says"]
 
 
 def test_nothing_of_one_run_reaches_the_next(way: str, events: list[dict[str, Any]]) -> None:

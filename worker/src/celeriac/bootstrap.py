@@ -56,11 +56,8 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
     from celeriac.doctor import examination
     from celeriac.drain import Drain, hand_back_held
     from celeriac.health.backlog import BacklogWatch
-    from celeriac.health.server import HealthServer
     from celeriac.health.vitals import Vitals, pool_processes
     from celeriac.metrics import requests as counted_requests
-    from celeriac.metrics.exposition import WorkerMetrics
-    from celeriac.metrics.worker import count_here
     from celeriac.reaper import Reaper
 
     who = {"pool": config.pool.name, "namespace": config.pool.namespace, "pod": environment.pod_name}
@@ -72,36 +69,25 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
     if delivered is not None:
         delivered.holdings.on_buried = reports.buried(reporter)
     vitals = Vitals(stalled_seconds=config.liveness.stalled_seconds, drain_timeout_seconds=config.drain.timeout_seconds)
-    counted = count_here()
-    metrics = WorkerMetrics(vitals.observe, counted, namespace=config.pool.namespace, pool=config.pool.name)
-    if delivered is not None:
-        full_name = f"{config.pool.namespace}/{config.pool.name}"
-        delivered.tell_figures(full_name, worker=lambda: vitals.worker, counted=counted)
-    described = {
-        **who,
-        "version": version(),
-        "celery": version("celery"),
-        "node": settings.node_name(config, environment),
-    }
-    health = HealthServer(config.liveness.port, vitals.observe, described, metrics.render)
-    drain = Drain(
-        vitals,
-        config.drain.timeout_seconds,
-        report=partial(write_termination_message, environment.termination_log),
-        flush=reporter.flush,
-    )
+    health = answering(config, environment, who, vitals, delivered)
+    report = partial(leave_words, environment)
+    drain = Drain(vitals, config.drain.timeout_seconds, report=report, flush=reporter.flush)
+
+    def say_last(log: logging.Logger, giving_up: GivingUpError) -> None:
+        drain.given_up = giving_up
+        give_up(giving_up, environment, log)
+
     reaper = Reaper(lambda: pool_processes(getattr(vitals.worker, "pool", None)))
     parts = consumer.ConsumerParts(
         vitals=vitals,
         retry=settings.retries(config, own),
         reporter=reporter,
         prefetch_window=prefetch_window(config, own, laid),
-        on_giving_up=partial(give_up, environment=environment),
+        on_giving_up=partial(say_last, logger),
         begin_drain=drain.begin,
         hand_back=hand_back_held,
     )
-    say = partial(give_up, environment=environment, log=results.logger)
-    results_given_up = results.ResultsGivenUp(app, say, drain.begin)
+    results_given_up = results.ResultsGivenUp(app, partial(say_last, results.logger), drain.begin)
     install_events(app)
     app.conf.worker_consumer = consumer.consumer_class(stock_class(app.conf.worker_consumer), parts)
     reports.install_unknown_tasks(reporter)
@@ -207,6 +193,22 @@ def start_reporting(config: Config, environment: Environment, who: Mapping[str, 
     return Reporters(reporters)
 
 
+def answering(config: Config, environment: Environment, who: Mapping[str, str], vitals: Any, delivered: Any) -> Any:
+    """The server that probes and Prometheus ask, and the figures in Redis that autoscaling reads; not started."""
+    from celeriac.health.server import HealthServer
+    from celeriac.metrics.exposition import WorkerMetrics
+    from celeriac.metrics.worker import count_here
+
+    counted = count_here()
+    metrics = WorkerMetrics(vitals.observe, counted, namespace=config.pool.namespace, pool=config.pool.name)
+    if delivered is not None:
+        full_name = f"{config.pool.namespace}/{config.pool.name}"
+        delivered.tell_figures(full_name, worker=lambda: vitals.worker, counted=counted)
+    versions = {"version": version(), "celery": version("celery")}
+    described = {**who, **versions, "node": settings.node_name(config, environment)}
+    return HealthServer(config.liveness.port, vitals.observe, described, metrics.render)
+
+
 def prefetch_window(config: Config, own: Own, laid: list[Setting]) -> Callable[[Any], int | None]:
     """How many messages a consumer may hold; known when its pool is."""
     acks_late = {setting.name: setting.value for setting in laid}.get("task_acks_late", own.get("task_acks_late"))
@@ -282,13 +284,19 @@ def run_celery(app: Any, arguments: list[str]) -> int:
 
 def give_up(giving_up: GivingUpError, environment: Environment, log: logging.Logger = logger) -> int:
     """Say the one sentence where people look for it; the exit code."""
-    sentence = scrub(str(giving_up), environment.urls())
-    write_termination_message(environment.termination_log, sentence)
+    (sentence,) = leave_words(environment, str(giving_up))
     if logging.getLogger().handlers:
         log.critical("%s", sentence)
     else:
         print(f"celeriac: {sentence}", file=sys.stderr, flush=True)
     return int(giving_up.code)
+
+
+def leave_words(environment: Environment, *sentences: str) -> list[str]:
+    """Write the termination message; what stands in it, which is without passwords."""
+    words = [scrub(it, environment.urls()) for it in sentences]
+    write_termination_message(environment.termination_log, *words)
+    return words
 
 
 def version(distribution: str = "celeriac") -> str:

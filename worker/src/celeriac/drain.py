@@ -8,7 +8,7 @@ SIGTERM (or SIGINT) starts a drain. Celery's own warm shutdown does the work; th
     tasks finish       and are acknowledged as they do
     time-out           what still runs is cut short and handed back: a prefork child is ended, a thread or an inline
                        task ends with the process; the container's last words name these tasks, for the operator
-    end                Sentry is flushed, exit code 0
+    end                Sentry is flushed, exit code 0; that of giving up, where the worker leaves by itself
 
 A second SIGTERM changes nothing. If the broker is away meanwhile, handing back fails, is logged, and the messages come
 back by themselves: with the connection (AMQP) or when the lease or visibility time-out ends (Redis). A task that was
@@ -34,7 +34,7 @@ from celery import signals
 from celery.worker import state
 
 from celeriac import counts
-from celeriac.exits import Exit
+from celeriac.exits import Exit, GivingUpError
 from celeriac.health import vitals as vital_signs
 from celeriac.health.vitals import Vitals
 
@@ -52,7 +52,7 @@ class Drain:
     Args:
         vitals: knows when the drain began.
         timeout_seconds: running tasks may take so long.
-        report: leaves one sentence about the tasks that were cut short.
+        report: leaves a sentence about the tasks that were cut short, and one about what was given up.
         flush: sends what is still to be sent.
         end: ends the process at once.
     """
@@ -62,7 +62,7 @@ class Drain:
         vitals: Vitals,
         timeout_seconds: float,
         *,
-        report: Callable[[str], None],
+        report: Callable[..., object],
         flush: Callable[[], None],
         end: Callable[[int], Any] = os._exit,
     ) -> None:
@@ -71,6 +71,8 @@ class Drain:
         self.report = report
         self.flush = flush
         self.end = end
+        self.given_up: GivingUpError | None = None
+        """Why the worker leaves by itself, which stays its exit code and its last sentence."""
         self._begun = threading.Event()
 
     def start(self) -> None:
@@ -93,7 +95,8 @@ class Drain:
         try:
             cut = cut_short(self.vitals.worker, self.timeout_seconds)
             if cut:
-                self.report(last_words(cut, self.timeout_seconds))
+                # The sentence is the last line: that is what the operator shows in the pool's condition.
+                self.report(last_words(cut, self.timeout_seconds), *([str(self.given_up)] if self.given_up else []))
             self.flush()
         except Exception:
             logger.exception("drain: could not end in order")
@@ -101,7 +104,7 @@ class Drain:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(Exception):
                     stream.flush()
-            self.end(int(Exit.OK))
+            self.end(int(self.given_up.code if self.given_up else Exit.OK))
 
 
 def hand_back_held(consumer: Any) -> int:

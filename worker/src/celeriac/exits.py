@@ -15,8 +15,8 @@ import re
 from collections.abc import Iterable
 from urllib.parse import unquote, urlsplit
 
-SENTENCE_LIMIT_BYTES = 2048
-"""Kubernetes keeps 4096 bytes of a termination message."""
+SENTENCE_LIMIT_BYTES = 2047
+"""Kubernetes keeps 4096 bytes of a termination message: two lines of this."""
 
 _USERINFO = re.compile(r"(?<=://)[^\s/]*@")
 
@@ -54,13 +54,13 @@ def scrub(text: str, urls: Iterable[str | None] = ()) -> str:
     return _USERINFO.sub("**@", text)
 
 
-def write_termination_message(path: str, sentence: str) -> None:
-    """Leave `sentence` where Kubernetes looks for it; without such a file nothing is made and nothing is said."""
+def write_termination_message(path: str, *sentences: str) -> None:
+    """Leave one or two sentences, a line each, where Kubernetes looks; without such a file nothing is made or said."""
     with contextlib.suppress(OSError):
         # No O_CREAT: the kubelet makes the file, and outside Kubernetes none must appear in /dev.
         descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
         with os.fdopen(descriptor, "wb") as log:
-            log.write(sentence.encode(errors="replace")[:SENTENCE_LIMIT_BYTES])
+            log.write(b"\n".join(it.encode(errors="replace")[:SENTENCE_LIMIT_BYTES] for it in sentences))
 
 
 def _secrets(url: str | None) -> list[str]:

@@ -154,15 +154,16 @@ def _unsampled(base: Any) -> Any:
             raise AttributeError(name)
 
         def _fill(self) -> None:
-            trace = self._scope._propagation_context
+            trace = self._scope._propagation_context  # a dictionary in the first releases of SDK 2
+            part = trace.get if isinstance(trace, dict) else functools.partial(getattr, trace)
             super().__init__(
                 name=self.name,
                 source=self.source,
                 op=OPERATION,
                 sampled=False,
-                trace_id=trace.trace_id,
-                parent_span_id=trace.parent_span_id,
-                parent_sampled=trace.parent_sampled,
+                trace_id=part("trace_id"),
+                parent_span_id=part("parent_span_id"),
+                parent_sampled=part("parent_sampled"),
                 same_process_as_parent=False,
             )
 
