@@ -19,8 +19,7 @@ from redis.crc import key_slot
 from redis.exceptions import LockError, LockNotOwnedError
 from tests.integration.worker.processes import RedisServer, eventually
 
-from celeriac import keys, lock_scripts
-from celeriac import lock as module
+from celeriac import keys, lock_inbox, lock_scripts
 from celeriac.lock import Lock, LockLostError
 
 
@@ -344,7 +343,7 @@ def test_a_lock_that_went_to_another_before_its_answer_was_read_is_not_taken_for
 def test_a_hand_over_that_ran_out_before_it_was_read_is_not_taken_for_held(
     client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pop = module._pop
+    pop = lock_inbox.pop
 
     def late(*arguments: Any) -> Any:
         handed = pop(*arguments)
@@ -353,7 +352,7 @@ def test_a_hand_over_that_ran_out_before_it_was_read_is_not_taken_for_held(
 
     owner = Lock(client, "x")
     assert owner.acquire()
-    monkeypatch.setattr(module, "_pop", late)
+    monkeypatch.setattr(lock_inbox, "pop", late)
     waiter = Lock(client, "x", timeout=0.3, thread_local=False)
     thread = in_thread(waiter.acquire)
     eventually(lambda: waiting(client, "x") == 1, what="the other one waits")

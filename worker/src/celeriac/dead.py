@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TextIO
 
-from celeriac import keys, outcomes, scripts
-from celeriac.holdings import read_message, write_message
+from celeriac import keys, messages, outcomes, scripts
 
 DESCRIPTION = """\
 Messages that were delivered too often, or cannot be read, wait in a dead-letter queue for a person to decide."""
@@ -50,7 +49,7 @@ class Entry:
 
     def payload(self) -> dict[str, Any] | None:
         """The message, if it can be read."""
-        return read_message(self.message)
+        return messages.read(self.message)
 
     def summary(self) -> dict[str, Any]:
         """What `list --json` prints."""
@@ -121,7 +120,7 @@ class DeadLetters:
         if payload is None:
             raise ValueError(f"entry {entry.entry} is no message that a worker could read; it can only be dropped")
         properties = {name: value for name, value in payload["properties"].items() if name != "celeriac"}
-        text = write_message({**payload, "properties": properties})
+        text = messages.write({**payload, "properties": properties})
         names = [self._key(entry.queue), self._prefix + entry.queue]
         return bool(scripts.REVIVE.run(self._client, names, [entry.entry, text]))
 

@@ -20,7 +20,6 @@ the same name is never taken for its predecessor.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import threading
 import time
@@ -33,7 +32,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from celeriac import counts, keys, outcomes, scripts, taking
+from celeriac import counts, keys, messages, outcomes, scripts, taking
 from celeriac.outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -227,14 +226,14 @@ class Holdings:
     def _put_back(
         self, queue: str, delivery: str, value: bytes, outcome: Outcome, why: str, script: scripts.Script
     ) -> bool:
-        name, message = split_value(value)
-        payload = read_message(message)
+        name, message = messages.split(value)
+        payload = messages.read(message)
         if payload is None:
             return self.bury(delivery, queue, message, f"unreadable message ({why})")
         payload = outcomes.given_back(payload, outcome, now=time.time(), where=self.where, why=why)
         pair = self._pairs([queue])
         side = "front" if outcome.goes_to_front else "back"
-        return bool(script.run(self.client, [*pair, name], [delivery, side, write_message(payload)]))
+        return bool(script.run(self.client, [*pair, name], [delivery, side, messages.write(payload)]))
 
     def give_back_later(self, delivery: str, seconds: float, outcome: Outcome, why: str) -> None:
         """Go on holding a message, and give it back after a delay (or at once when the worker leaves)."""
@@ -244,7 +243,7 @@ class Holdings:
     def bury(self, delivery: str, queue: str, message: bytes, why: str) -> bool:
         """Move a held message to the dead-letter queue; whether it was still held."""
         self.forget(delivery)
-        payload = read_message(message)
+        payload = messages.read(message)
         headers = (payload or {}).get("headers") or {}
         entry = {
             "queue": queue,
@@ -388,30 +387,6 @@ class Holdings:
             for queue in queues
             for key in (keys.held(queue, prefix=self.prefix), keys.leases(queue, prefix=self.prefix))
         ]
-
-
-def split_value(value: bytes) -> tuple[str, bytes]:
-    """Read a held value: the list that the message came from, and the message."""
-    length, _, rest = value.partition(b":")
-    size = int(length)
-    return rest[:size].decode(), rest[size:]
-
-
-def read_message(message: bytes) -> dict[str, Any] | None:
-    """Read a message as the transport stores it; `None` when it is none.
-
-    Plain JSON: kombu's own reader would turn tagged values into dates and the like, which need not survive a round.
-    """
-    try:
-        payload = json.loads(message)
-        return payload if isinstance(payload["properties"], dict) else None
-    except (ValueError, TypeError, KeyError):
-        return None
-
-
-def write_message(payload: dict[str, Any]) -> str:
-    """Write a message as the transport stores it."""
-    return json.dumps(payload)
 
 
 def _text(value: bytes | str) -> str:

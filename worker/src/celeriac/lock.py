@@ -33,16 +33,12 @@ import uuid
 from types import SimpleNamespace, TracebackType
 from typing import Any, Final, Literal
 
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import LockError, LockNotOwnedError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from celeriac import counts, keys, lock_scripts
+from celeriac import counts, keys, lock_inbox, lock_scripts
 
 logger = logging.getLogger(__name__)
 
-ANSWER_SECONDS: Final = 2.0
-"""How much longer than asked a blocking command may take before its connection counts as broken."""
 LONGEST_WAIT_SECONDS: Final = 30.0
 """A waiter looks at the lock itself at least this often, in case its owner or the waiter before it has died."""
 
@@ -278,7 +274,7 @@ class Lock:
                 seconds = LONGEST_WAIT_SECONDS if left is None else min(LONGEST_WAIT_SECONDS, left)
                 if answer:
                     seconds = min(seconds, -answer / 1000 + 0.005)
-                handed = _pop(self.redis, inbox, max(seconds, 0.001))
+                handed = lock_inbox.pop(self.redis, inbox, max(seconds, 0.001))
                 if handed is not None:
                     return _text(handed).partition(":")[0]
         except BaseException:
@@ -362,41 +358,6 @@ class _Renewal:
             counts.LOCKS_LOST.add()
             logger.error("lost lock %s: %s", self._lock.name, why)
             self._lock.lost.set()
-
-
-def _pop(client: Any, inbox: str, seconds: float) -> Any:
-    """Sleep in Redis until something is in the inbox; `None` when time is up or the connection breaks.
-
-    redis-py applies a client's `socket_timeout` (5 s unless set) to blocking commands too, so the wait is done on a
-    connection from its pool, and bounded here. After a break the caller asks the lock itself, which knows best.
-    """
-    pool = getattr(client, "connection_pool", None)
-    if pool is None:  # Cluster's client picks the node; it has no timeout unless one is set
-        handed = client.blpop([inbox], timeout=seconds)
-        return None if handed is None else handed[1]
-    connection = _connection(pool)
-    try:
-        connection.send_command("BLPOP", inbox, seconds)
-        if not connection.can_read(timeout=seconds + ANSWER_SECONDS):
-            connection.disconnect()
-            return None
-        answer = connection.read_response()
-    except (RedisConnectionError, RedisTimeoutError, OSError):
-        connection.disconnect()
-        return None
-    except BaseException:
-        connection.disconnect()  # the answer is still due: nobody else must read it
-        raise
-    finally:
-        pool.release(connection)
-    return None if answer is None else answer[1]
-
-
-def _connection(pool: Any) -> Any:
-    try:
-        return pool.get_connection()
-    except TypeError:  # redis-py before 5.3 wants a name that it does not use
-        return pool.get_connection("_")
 
 
 def _named(error: LockError, name: str) -> LockError:
