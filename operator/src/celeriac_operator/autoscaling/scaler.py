@@ -18,25 +18,18 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
 
 from pydantic import ValidationError
 
 from celeriac_operator import status
-from celeriac_operator.autoscaling import asked, broker, policy
+from celeriac_operator.autoscaling import asked, policy
 from celeriac_operator.autoscaling.asked import Asked
-from celeriac_operator.autoscaling.broker import (
-    AuthenticationFailed,
-    Broker,
-    BrokerError,
-    Reading,
-    UnusableURL,
-    Watched,
-)
+from celeriac_operator.autoscaling.broker import AuthenticationFailed, Broker, BrokerError, Reading, Watched
 from celeriac_operator.autoscaling.brokers import urls
 from celeriac_operator.autoscaling.contest import TIMES, WITHIN_SECONDS, Contest
 from celeriac_operator.autoscaling.credentials import Credentials, Missing
-from celeriac_operator.autoscaling.line import Line, Readings
+from celeriac_operator.autoscaling.line import Readings
+from celeriac_operator.autoscaling.lines import Address, Lines, Pools
 from celeriac_operator.caches import Caches, Key
 from celeriac_operator.cluster import Cluster
 from celeriac_operator.exceptions import ApiError
@@ -63,18 +56,6 @@ CONTESTED = (
 )
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where a broker is read.
-
-    Attributes:
-        management: RabbitMQ's management API; empty: where the broker is.
-    """
-
-    url: str = field(repr=False)
-    management: str
-
-
 @dataclass(kw_only=True)
 class _Pool:
     """One pool that scales by itself."""
@@ -89,15 +70,6 @@ class _Pool:
     state: ScalingState | None = None
     told: tuple[Activity, Mapping[str, int] | None] | None = None
     told_at: float = 0.0
-
-
-@dataclass(kw_only=True)
-class _Connection:
-    """One broker: its line's task, or why there is none."""
-
-    pools: dict[str, Watched]
-    task: asyncio.Task[None] | None = None
-    error: str = ""
 
 
 class Scaler:
@@ -119,11 +91,10 @@ class Scaler:
         self._queue = queue
         self._metrics = metrics
         self._now = now
-        self._connect = connect or _connect
         self._clock = clock
         self._credentials = Credentials(cluster, caches, clock=clock)
         self._pools: dict[Key, _Pool] = {}
-        self._connections: dict[Address, _Connection] = {}
+        self._lines = Lines(self._take, connect=connect, clock=clock)
         self._writes: WorkQueue[Key] = WorkQueue()
         metrics.follow_scaling(self._figures)
 
@@ -154,8 +125,7 @@ class Scaler:
 
     async def close(self) -> None:
         """Close all connections and forget all; a second call changes nothing."""
-        for address in list(self._connections):
-            await self._hang_up(self._connections.pop(address))
+        await self._lines.close()
         self._pools.clear()
         self._writes.restart(())
 
@@ -174,14 +144,9 @@ class Scaler:
         for pool in self._pools.values():
             if pool.address:
                 wanted.setdefault(pool.address, {})[pool.asked.watched.pool] = pool.asked.watched
-        for address in self._connections.keys() - wanted.keys():
-            await self._hang_up(self._connections.pop(address))
-        for address, pools in wanted.items():
-            connection = self._connections.get(address) or self._open(address)
-            connection.pools = pools
-            if connection.error:
-                for name in pools:
-                    self._hold(_key(name), Activity.UNUSABLE_URL, connection.error)
+        await self._lines.follow(wanted)
+        for name, why in self._lines.unusable():
+            self._hold(_key(name), Activity.UNUSABLE_URL, why)
         self._notice_silence()
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -232,32 +197,9 @@ class Scaler:
             *(find(key, pool) for key, pool in list(self._pools.items())), return_exceptions=True
         )
 
-    def _open(self, address: Address) -> _Connection:
-        connection = self._connections[address] = _Connection(pools={})
-        try:
-            found = self._connect(address)
-        except UnusableURL as error:
-            connection.error = str(error)
-            return connection
-        line = Line(
-            found,
-            lambda: tuple(connection.pools.values()),
-            partial(self._take, address, connection),
-            clock=self._clock,
-        )
-        connection.task = asyncio.create_task(line.run(), name="celeriac-broker")
-        return connection
-
-    async def _hang_up(self, connection: _Connection) -> None:
-        if connection.task is not None:
-            connection.task.cancel()
-            await asyncio.gather(connection.task, return_exceptions=True)
-
     # --- deciding
 
-    def _take(
-        self, address: Address, connection: _Connection, readings: Readings, at: float, only: frozenset[str] | None
-    ) -> None:
+    def _take(self, address: Address, pools: Pools, readings: Readings, at: float, only: frozenset[str] | None) -> None:
         """What one round found: of all pools, or only of these."""
         self._metrics.scaling_round_seconds.observe(self._clock() - at)
         if isinstance(readings, BrokerError):
@@ -266,10 +208,10 @@ class Scaler:
             self._metrics.scaling_failures.labels(activity).inc()
             if refused:
                 self._credentials.doubt(address.url)
-            for name in connection.pools:
+            for name in pools:
                 self._hold(_key(name), activity, str(readings))
             return
-        for name in connection.pools:
+        for name in pools:
             reading = readings.get(name)
             if reading is not None:
                 self._decide(_key(name), reading)
@@ -399,10 +341,6 @@ class Scaler:
             for key, pool in list(self._pools.items())
             if pool.reading is not None
         ]
-
-
-def _connect(address: Address) -> Broker:
-    return broker.connect(address.url, management=address.management or None)
 
 
 def _key(pool: str) -> Key:

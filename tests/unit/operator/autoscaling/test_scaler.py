@@ -20,8 +20,9 @@ from celeriac_operator.autoscaling.broker import (
     Watched,
 )
 from celeriac_operator.autoscaling.line import Line
+from celeriac_operator.autoscaling.lines import Address
 from celeriac_operator.autoscaling.policy import Figures
-from celeriac_operator.autoscaling.scaler import Address, Scaler
+from celeriac_operator.autoscaling.scaler import Scaler
 from celeriac_operator.caches import Caches, Key
 from celeriac_operator.cluster import Cluster
 from celeriac_operator.exceptions import ApiError
