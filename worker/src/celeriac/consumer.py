@@ -21,11 +21,12 @@ from celery.exceptions import WorkerShutdown
 from celery.worker.state import maybe_shutdown
 from vine import ppartial
 
-from celeriac import broker, reports, results
+from celeriac import broker, reports, results, threads
 from celeriac.backoff import Retry
 from celeriac.exits import GivingUpError
 from celeriac.health.vitals import Vitals
 from celeriac.reports import Reporter
+from celeriac.threads import Endings
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,9 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         super().__init__(*args, **kwargs)
         self._acknowledging = threading.Lock()
         self._deferred: set[Deferred] = set()
+        self._endings = Endings()
         results.guard(self.pool)
+        threads.spare(self.pool, self._endings)
         window = self.parts.prefetch_window(self)
         if window is not None:
             self.initial_prefetch_count = window
@@ -100,6 +103,7 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         super().register_with_event_loop(hub)
         # Celery takes this timer away with the connection and registers it again with the next one.
         hub.timer.call_repeatedly(TICK_SECONDS, self.parts.vitals.tick)
+        self._endings.follow(hub)
 
     def perform_pending_operations(self) -> None:
         self.parts.vitals.tick()
@@ -135,6 +139,7 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         super().on_connection_error_before_connected(exc)
 
     def on_connection_error_after_connected(self, exc: BaseException) -> None:
+        self._endings.pause()
         self.parts.vitals.broker_failed()
         semaphore = getattr(self.controller, "semaphore", None)
         if semaphore is not None:
@@ -163,6 +168,7 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         self._leaving = True
         self.parts.begin_drain()  # without a signal too: a remote shutdown, a broker that was given up
         # What the loop was to do in its next turn, which does not come.
+        self._endings.pause()
         for deferred in list(self._deferred):
             self._try("acknowledge", deferred)
         if self.task_consumer is not None and self.connection is not None:

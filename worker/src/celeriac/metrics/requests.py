@@ -25,6 +25,7 @@ from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded, WorkerLo
 
 from celeriac import counts, requests
 from celeriac.published import published_at
+from celeriac.threads import note_end
 
 if TYPE_CHECKING:
     _Request = Any  # a Celery request class: celery.worker.request.Request or what a task names
@@ -68,7 +69,7 @@ class CountedRequest(_Request):  # type: ignore[misc]  # a class of Celery's, ch
             counts.QUEUE_WAIT.observe(waited, queue_of(self.delivery_info))
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
-        self._tell_channel()
+        note_end(self)
         result = super().on_failure(exc_info, *args, **kwargs)
         if not getattr(self, "given_back", False):
             had_succeeded = getattr(self, "_had_succeeded", False)
@@ -83,12 +84,6 @@ class CountedRequest(_Request):  # type: ignore[misc]  # a class of Celery's, ch
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         self._end("expired" if expired else "revoked")
         super()._announce_revoked(reason, terminated, signum, expired)
-
-    def _tell_channel(self) -> None:
-        """Before Celery takes the task out of its books: whoever closes the channel then knows that it has ended."""
-        note_end = getattr(self.message.channel, "note_end", None)
-        if note_end is not None:
-            note_end(self.message.delivery_tag)
 
     def _end(self, state: str) -> None:
         if self._has_ended:
@@ -107,7 +102,7 @@ def _counted(on_success: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(on_success)
     def callback(self: Any, failed__retval__runtime: Any, **options: Any) -> Any:
-        self._tell_channel()
+        note_end(self)
         failed, _, self._runtime = failed__retval__runtime
         if not failed:
             self._end("succeeded")

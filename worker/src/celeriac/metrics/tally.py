@@ -1,14 +1,17 @@
 """(pure) How much of everything has been counted so far?
 
-Called for each count of the worker's parent process and read at each scrape, from several threads; one lock, held for
-the change of a number. Names of tasks and queues come from messages, so they are bounded: of each the first hundred
-are kept apart and the rest are added up as `other`, so that no producer can make the page grow without end.
+Called for each count of the worker's parent process and read at each scrape, from several threads. A count is only put
+down when it comes, for the thread that counts has a task to run; many are added up together, under one lock. Names of
+tasks and queues come from messages, so they are bounded: of each the first hundred are kept apart and the rest are
+added up as `other`, so that no producer can make the page grow without end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from bisect import bisect_left
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,6 +21,8 @@ NAMES_KEPT_APART: Final = 100
 BOUNDED_LABELS: Final = frozenset({"name", "queue"})
 """Labels whose values come from messages."""
 OTHER: Final = "other"
+ADDED_UP_TOGETHER: Final = 500
+"""Counts that are put down before they are added up, which takes less than a millisecond then."""
 
 Labels = tuple[str, ...]
 
@@ -45,32 +50,22 @@ class Tally:
     def __init__(self, *, names: int = NAMES_KEPT_APART) -> None:
         self.names = names
         self._lock = threading.Lock()
+        self._new: deque[tuple[Count | Timing, float, Labels]] = deque()
         self._known: dict[str, set[str]] = {}
         self._counts: dict[str, dict[Labels, float]] = {}
         self._timings: dict[str, dict[Labels, Distribution]] = {}
 
     def receive(self, what: Count | Timing, value: float, labels: Labels) -> None:
-        """Add one count."""
-        if len(labels) != len(what.labels):
-            return  # of a child whose code is of another version
-        with self._lock:
-            if isinstance(what, Count):
-                rows = self._counts.setdefault(what.name, {})
-                if labels not in rows:  # what has a row is within bounds
-                    labels = self._bounded(what, labels)
-                rows[labels] = rows.get(labels, 0.0) + value
-                return
-            distributions = self._timings.setdefault(what.name, {})
-            found = distributions.get(labels)
-            if found is None:
-                labels = self._bounded(what, labels)
-                found = distributions.setdefault(labels, Distribution([0] * (len(what.bounds) + 1)))
-            found.buckets[bisect_left(what.bounds, value)] += 1
-            found.sum_seconds += value
+        """Put one count down."""
+        self._new.append((what, value, labels))
+        if len(self._new) >= ADDED_UP_TOGETHER:
+            with self._lock:
+                self._add_up()
 
     def snapshot(self) -> Snapshot:
         """A copy of all sums."""
         with self._lock:
+            self._add_up()
             return Snapshot(
                 {name: dict(rows) for name, rows in self._counts.items()},
                 {
@@ -78,6 +73,28 @@ class Tally:
                     for name, rows in self._timings.items()
                 },
             )
+
+    def _add_up(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                self._add(*self._new.popleft())
+
+    def _add(self, what: Count | Timing, value: float, labels: Labels) -> None:
+        if len(labels) != len(what.labels):
+            return  # of a child whose code is of another version
+        if isinstance(what, Count):
+            rows = self._counts.setdefault(what.name, {})
+            if labels not in rows:  # what has a row is within bounds
+                labels = self._bounded(what, labels)
+            rows[labels] = rows.get(labels, 0.0) + value
+            return
+        distributions = self._timings.setdefault(what.name, {})
+        found = distributions.get(labels)
+        if found is None:
+            labels = self._bounded(what, labels)
+            found = distributions.setdefault(labels, Distribution([0] * (len(what.bounds) + 1)))
+        found.buckets[bisect_left(what.bounds, value)] += 1
+        found.sum_seconds += value
 
     def _bounded(self, what: Count | Timing, labels: Labels) -> Labels:
         if BOUNDED_LABELS.isdisjoint(what.labels):
