@@ -51,6 +51,22 @@ def test_a_task_that_runs_through_an_outage_publishes_another_finishes_and_its_r
     eventually((worker.directory / "notes").exists, what="the task that was published in the outage runs")
 
 
+def test_a_threads_task_that_ends_in_an_outage_counts_as_running_no_more(
+    start_worker: StartWorker, producer: Celery, redis_server: RedisServer
+) -> None:
+    """Its end is booked by the loop, which does not turn while the broker is away."""
+    worker = start_worker(worker={"pool": "threads", "concurrency": 2}, broker=QUICK).until_ready()
+    producer.send_task("basic.hold", ("released",), ignore_result=True)
+    worker.until(worker.status, lambda it: it["busy"] == 1, what="the task runs")
+    redis_server.kill()
+    assert "broker is away" in worker.until_not_ready().body
+    (worker.directory / "released").touch()
+    worker.until(worker.status, lambda it: it["busy"] == 0, what="its end is booked")
+    redis_server.start()
+    worker.until_ready()
+    assert producer.send_task("basic.add", (1, 1)).get(timeout=20) == 2
+
+
 def test_a_broker_that_is_away_at_the_start_is_waited_for(
     start_worker: StartWorker, producer: Celery, redis_server: RedisServer
 ) -> None:

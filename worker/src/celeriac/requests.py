@@ -29,3 +29,13 @@ def error_of(exc_info: Any) -> BaseException:
     """The exception itself of what `on_failure` is told; from another process it comes wrapped."""
     error: BaseException = exc_info.exception
     return error.exc if isinstance(error, ExceptionWithTraceback) else error
+
+
+def note_end(request: Any) -> None:
+    """Tell the channel that a request's message came by that its task has ended.
+
+    Before Celery takes the task out of its books: whoever closes the channel then knows, and does not give it back.
+    """
+    note = getattr(request.message.channel, "note_end", None)
+    if note is not None:
+        note(request.message.delivery_tag)

@@ -27,17 +27,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from celeriac import requests
+
 logger = logging.getLogger(__name__)
-
-
-def note_end(request: Any) -> None:
-    """Tell the channel that a request's message came by that its task has ended.
-
-    Before Celery takes the task out of its books: whoever closes the channel then knows, and does not give it back.
-    """
-    note = getattr(request.message.channel, "note_end", None)
-    if note is not None:
-        note(request.message.delivery_tag)
 
 
 def spare(pool: Any, endings: Endings) -> None:
@@ -53,7 +45,7 @@ def spare(pool: Any, endings: Endings) -> None:
         request = callback.__self__
 
         def ended(outcome: Any) -> None:
-            note_end(request)
+            requests.note_end(request)
             endings.book(partial(callback, outcome))
 
         return apply_async(trace, args=with_arguments_read(args, request), callback=ended, **options)

@@ -25,7 +25,6 @@ from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded, WorkerLo
 
 from celeriac import counts, requests
 from celeriac.published import published_at
-from celeriac.threads import note_end
 
 if TYPE_CHECKING:
     _Request = Any  # a Celery request class: celery.worker.request.Request or what a task names
@@ -69,7 +68,7 @@ class CountedRequest(_Request):  # type: ignore[misc]  # a class of Celery's, ch
             counts.QUEUE_WAIT.observe(waited, queue_of(self.delivery_info))
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
-        note_end(self)
+        requests.note_end(self)
         result = super().on_failure(exc_info, *args, **kwargs)
         if not getattr(self, "given_back", False):
             had_succeeded = getattr(self, "_had_succeeded", False)
@@ -102,7 +101,7 @@ def _counted(on_success: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(on_success)
     def callback(self: Any, failed__retval__runtime: Any, **options: Any) -> Any:
-        note_end(self)
+        requests.note_end(self)
         failed, _, self._runtime = failed__retval__runtime
         if not failed:
             self._end("succeeded")
