@@ -34,8 +34,11 @@ class Poller(kombu_redis.MultiChannelPoller):  # type: ignore[misc]  # Any, see 
 
     def on_poll_start(self) -> None:
         """Before each sleep: ask, settle and look after every channel."""
-        self.thread = threading.get_ident()
         super().on_poll_start()
+        self._give_turns()
+
+    def _give_turns(self) -> None:
+        self.thread = threading.get_ident()
         for channel in list(self._channels):
             channel.take_turn()
 
@@ -46,6 +49,7 @@ class Poller(kombu_redis.MultiChannelPoller):  # type: ignore[misc]  # Any, see 
             for fd in self._wake_fds:
                 os.set_blocking(fd, False)
             self.poller.register(self._wake_fds[0], self.eventflags)
+        self._give_turns()  # kombu before 5.6 has no `on_poll_start` in its own; a second turn finds nothing to do
         now = time.monotonic()
         due = min((channel.pace.seconds_to_turn(now) for channel in self._channels), default=pace.LONGEST_POLL_SECONDS)
         return super().get(callback, timeout=due if timeout is None else min(timeout, due))
