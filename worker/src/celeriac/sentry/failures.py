@@ -75,11 +75,12 @@ class Sentry:
         if self._sdk is None:
             return
         from sentry_sdk.integrations.logging import ignore_logger
+        from sentry_sdk.scope import Scope
 
         for name in _REPEATERS:
             ignore_logger(name)
         self._app_options = _options_of_the_application(self._sdk)
-        scope = self._sdk.get_global_scope()
+        scope = Scope.get_global_scope()  # which the first releases of SDK 2 do not offer on top
         for name, value in self.tags.items():
             scope.set_tag(name, value)
         scope.add_event_processor(_add_task)
