@@ -9,25 +9,20 @@ what the loop has read.
 the thread only notes that the task has ended, and the loop books it in its next turn, as it does for the processes of a
 prefork pool.
 
-**Waking the loop** must not cost the thread Python's lock. Python lets go of it for each write to a socket or a pipe;
-then the loop has it for a whole turn, and the thread's next task cannot begin. A write to a pipe that is never full
-does not wait, so it is called with the lock held.
-
 **Limit.** While no loop turns (the broker is away, or the worker leaves) an end is booked in its thread, Celery's way.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
-import os
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from celeriac import requests
+from celeriac.waking import Waker
 
 logger = logging.getLogger(__name__)
 
@@ -104,26 +99,3 @@ class Endings:
                     booking()
                 except (Exception, SystemExit, KeyboardInterrupt):  # the task's, which must not end the loop
                     logger.exception("the end of a task could not be booked")
-
-
-class Waker:
-    """Ends the sleep of a loop that watches `fd`. Any thread may wake it, without letting go of Python's lock."""
-
-    def __init__(self) -> None:
-        self.fd, self._end = os.pipe()
-        for fd in (self.fd, self._end):
-            os.set_blocking(fd, False)
-        self._write = ctypes.PyDLL(None).write
-        self._is_waking = False
-
-    def wake(self) -> None:
-        """Let the loop turn; one byte is enough however many want it."""
-        if not self._is_waking:
-            self._is_waking = True
-            self._write(self._end, b"\0", ctypes.c_size_t(1))
-
-    def woken(self) -> None:
-        """The loop is awake, and looks now at what there is to do."""
-        with contextlib.suppress(BlockingIOError):
-            os.read(self.fd, 64)
-        self._is_waking = False

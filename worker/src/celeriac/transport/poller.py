@@ -7,7 +7,6 @@ kombu's poller reads the channels' sockets, in an event loop (prefork, threads, 
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from queue import Empty
@@ -16,6 +15,7 @@ from typing import Any
 import kombu.transport.redis
 
 from celeriac.transport import pace
+from celeriac.waking import Waker
 
 # The published stubs know little of this module's classes.
 kombu_redis: Any = kombu.transport.redis
@@ -26,8 +26,7 @@ class Poller(kombu_redis.MultiChannelPoller):  # type: ignore[misc]  # Any, see 
 
     def __init__(self) -> None:
         super().__init__()
-        self._wake_fds: tuple[int, int] | None = None
-        self._woken = False
+        self._waker: Waker | None = None
         self.thread: int | None = None
         self.loop: Any = None
         """kombu's event loop, where the worker has one."""
@@ -44,11 +43,9 @@ class Poller(kombu_redis.MultiChannelPoller):  # type: ignore[misc]  # Any, see 
 
     def get(self, callback: Any, timeout: float | None = None) -> Any:
         """Wait for something without an event loop (gevent, eventlet, `drain_events`)."""
-        if self._wake_fds is None:
-            self._wake_fds = os.pipe()
-            for fd in self._wake_fds:
-                os.set_blocking(fd, False)
-            self.poller.register(self._wake_fds[0], self.eventflags)
+        if self._waker is None:
+            self._waker = Waker()
+            self.poller.register(self._waker.fd, self.eventflags)
         self._give_turns()  # kombu before 5.6 has no `on_poll_start` in its own; a second turn finds nothing to do
         now = time.monotonic()
         due = min((channel.pace.seconds_to_turn(now) for channel in self._channels), default=pace.LONGEST_POLL_SECONDS)
@@ -64,10 +61,8 @@ class Poller(kombu_redis.MultiChannelPoller):  # type: ignore[misc]  # Any, see 
 
     def handle_event(self, fileno: int, event: int) -> Any:
         """Read one event; a wake-up ends the wait like any other."""
-        if self._wake_fds is not None and fileno == self._wake_fds[0]:
-            with contextlib.suppress(BlockingIOError):
-                os.read(fileno, 64)
-            self._woken = False
+        if self._waker is not None and fileno == self._waker.fd:
+            self._waker.woken()
             return (None, self)
         return super().handle_event(fileno, event)
 
@@ -78,21 +73,17 @@ class Poller(kombu_redis.MultiChannelPoller):  # type: ignore[misc]  # Any, see 
 
     def wake(self) -> None:
         """End a wait of the consumer's thread; harmless from that thread and with an event loop."""
-        if self._wake_fds is not None and not self._woken and threading.get_ident() != self.thread:
-            self._woken = True
-            with contextlib.suppress(BlockingIOError, OSError):
-                os.write(self._wake_fds[1], b"\0")
+        if self._waker is not None and threading.get_ident() != self.thread:
+            self._waker.wake()
 
     def close(self) -> None:
         """Close the wake-up pipe as well."""
         super().close()
-        if self._wake_fds is not None:
-            read, write = self._wake_fds
-            self._wake_fds = None
+        waker, self._waker = self._waker, None
+        if waker is not None:
             with contextlib.suppress(KeyError, ValueError, OSError):
-                self.poller.unregister(read)
-            os.close(read)
-            os.close(write)
+                self.poller.unregister(waker.fd)
+            waker.close()
 
 
 def _nothing() -> None:
