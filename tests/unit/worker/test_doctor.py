@@ -117,8 +117,8 @@ def above(name: str, *arguments: str, catches_sigterm: bool = False) -> tuple[An
         pytest.param(facts(held_beyond_running=None), ["prefetch-hoards"], id="messages held without limit"),
         # what is left off
         pytest.param(facts(broker="filesystem", has_leases=False), ["leases-off"], id="a transport without leases"),
-        pytest.param(facts(versions={"celery": (5, 5)}), ["older-versions"], id="an old Celery"),
-        pytest.param(facts(versions={"celery": (5, 6)}), [], id="a Celery that has everything"),
+        pytest.param(facts(versions={"celery": (5, 3)}), ["older-versions"], id="a Celery that is too old"),
+        pytest.param(facts(versions=rules.OLDEST), [], id="the oldest releases that are tested"),
     ],
 )
 def test_what_is_found(given: Facts, codes: list[str]) -> None:

@@ -177,17 +177,20 @@ def start_reporting(config: Config, environment: Environment, who: Mapping[str, 
     from celeriac.reports import Reporters
 
     reporters: list[Any] = []
+    apart: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
     if config.sentry is not None:
         from celeriac.sentry.failures import Sentry
 
         sentry = Sentry(config.sentry, who)
         sentry.start()
         reporters.append(sentry)
+        apart = sentry.apart
     if config.notifications.slack is not None:
         from celeriac.notifications.grouping import Origin
         from celeriac.notifications.slack import Slack
 
-        slack = Slack(config.notifications.slack.webhook_file, Origin(**who), secrets=environment.urls())
+        file = config.notifications.slack.webhook_file
+        slack = Slack(file, Origin(**who), secrets=environment.urls(), apart=apart)
         slack.start()
         reporters.append(slack)
     return Reporters(reporters)

@@ -21,7 +21,7 @@ from celery.exceptions import WorkerShutdown
 from celery.worker.state import maybe_shutdown
 from vine import ppartial
 
-from celeriac import broker, reports, results, threads
+from celeriac import broker, prefork, reports, results, threads
 from celeriac.backoff import Retry
 from celeriac.exits import GivingUpError
 from celeriac.health.vitals import Vitals
@@ -150,6 +150,10 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
             # Celery announces at each lost connection that a default will change in its next major version.
             warnings.simplefilter("ignore", PendingDeprecationWarning)
             super().on_connection_error_after_connected(exc)
+
+    def on_close(self) -> None:
+        with prefork.remembering(self.pool):
+            super().on_close()
 
     # --- messages that no task can take
 

@@ -129,8 +129,7 @@ def hand_back_held(consumer: Any) -> int:
 def _waiting(consumer: Any) -> list[Any]:
     """Requests that have not begun, each of them kept from beginning."""
     waiting = []
-    for request in vital_signs.snapshot(getattr(state, "scheduled_requests", ())):
-        entry = getattr(request, "_eta_timer_entry", None)
+    for request, entry in vital_signs.scheduled(consumer).items():
         if entry is not None:
             consumer.timer.cancel(entry)
         waiting.append(request)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from celeriac import counts, keys
-from celeriac.health.vitals import snapshot
+from celeriac.health.vitals import scheduled, snapshot
 from celeriac.metrics.tally import Snapshot
 
 RECENT: Final = 20
@@ -111,8 +111,7 @@ def observe(worker: Any) -> tuple[int, int, int, int]:
     slots = (getattr(pool, "num_processes", None) or getattr(worker, "concurrency", None) or 0) if pool else 0
     active = set(snapshot(state.active_requests))
     waiting = sum(request not in active for request in snapshot(state.reserved_requests))
-    # Celery keeps this set since 5.6.
-    return slots, len(active), waiting, len(snapshot(getattr(state, "scheduled_requests", ())))
+    return slots, len(active), waiting, len(scheduled(getattr(worker, "consumer", None)))
 
 
 def layout_record(options: Mapping[str, Any]) -> str:

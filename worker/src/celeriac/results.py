@@ -19,6 +19,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from billiard.einfo import ExceptionInfo
+from celery.backends.base import Backend
+from celery.backends.redis import RedisBackend
 from celery.concurrency.prefork import TaskPool as Prefork
 from celery.exceptions import BackendStoreError
 from celery.worker import state
@@ -33,6 +35,16 @@ if TYPE_CHECKING:
     _Request = Any  # a Celery request class: celery.worker.request.Request or what a task names
 else:
     _Request = object
+
+
+def tell_what_to_retry() -> None:
+    """Let storing in Redis be tried again where Celery knows that of other backends only (5.4)."""
+    if RedisBackend.exception_safe_to_retry is Backend.exception_safe_to_retry:
+        setattr(RedisBackend, "exception_safe_to_retry", _is_lost_connection)  # noqa: B010 - which mypy takes for a mistake
+
+
+def _is_lost_connection(backend: Any, error: BaseException) -> bool:
+    return isinstance(error, backend.connection_errors)
 
 
 class Escaped(ExceptionInfo):
@@ -111,4 +123,5 @@ class ResultsGivenUp:
 
     def install(self) -> None:
         """Listen to the requests of every task."""
+        tell_what_to_retry()
         requests.put_before(self.app, StoringRequest, given_up=staticmethod(self))

@@ -50,7 +50,7 @@ def read_facts(app: Any, config: Config, own: Own, ancestors: tuple[Ancestor, ..
         drain_seconds=config.drain.timeout_seconds,
         tasks=tuple(_task(app, task) for task in _own_tasks(app)),
         ancestors=ancestors,
-        versions=_versions(name for name, _, _ in rules.LEFT_OFF),
+        versions=_versions(rules.OLDEST),
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from celery.worker import state
+from celery.worker.request import Request
 
 from celeriac.health.rules import Observed, Running
 
@@ -184,9 +185,26 @@ def _requests(worker: Any) -> dict[str, Any]:
         if request.time_start is not None
     )
     reserved = len(set(snapshot(state.reserved_requests)) - set(active))
-    # Celery keeps this set since 5.6.
-    scheduled = len(snapshot(getattr(state, "scheduled_requests", ())))
-    return {"running": running, "prefetched": reserved, "scheduled": scheduled}
+    waiting = scheduled(getattr(worker, "consumer", None))
+    return {"running": running, "prefetched": reserved, "scheduled": len(waiting)}
+
+
+def scheduled(consumer: Any) -> dict[Any, Any]:
+    """Each request that waits for its time (ETA, countdown), with the entry of the consumer's timer that begins it.
+
+    Celery keeps a set of them since 5.6. Before, the timer alone knows them, which is where `inspect scheduled` looks.
+    """
+    kept = getattr(state, "scheduled_requests", None)
+    if kept is not None:
+        return {request: request._eta_timer_entry for request in snapshot(kept)}
+    timer = getattr(consumer, "timer", None)
+    found = {}
+    for waiting in snapshot(timer.schedule.queue) if timer else ():
+        first = next(iter(waiting.entry.args), None)
+        if isinstance(first, Request) and not waiting.entry.canceled:
+            # The timer of a green pool wants the greenlet to cancel it, the others the entry.
+            found[first] = waiting if hasattr(waiting, "cancel") else waiting.entry
+    return found
 
 
 def _age(now: float, since: float | None) -> float | None:

@@ -26,7 +26,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -64,6 +65,7 @@ class Slack:
         origin: stands at the head of each message.
         secrets: URLs whose passwords must not be shown, should an exception quote them.
         pace: how often it may speak.
+        apart: entered by its thread, to be seen by nobody who watches what this process does: the webhook is a secret.
     """
 
     def __init__(
@@ -73,11 +75,13 @@ class Slack:
         *,
         secrets: Iterable[str | None] = (),
         pace: Pace = Pace(),  # noqa: B008 - frozen
+        apart: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
         self.webhook_file = webhook_file
         self.origin = origin
         self.secrets = tuple(secrets)
         self.pace = pace
+        self.apart = apart
         self._changed = threading.Condition()
         # All below belong to whoever holds the condition.
         self._waiting: Digest | None = None
@@ -146,8 +150,9 @@ class Slack:
         return True
 
     def _send_for_ever(self) -> None:
-        while True:
-            self.run_once()
+        with self.apart():
+            while True:
+                self.run_once()
 
     def _next(self) -> Digest:
         with self._changed:

@@ -47,9 +47,13 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]  # Any, see kombu_
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         """Let an event loop read this transport's sockets."""
-        if isinstance(self.cycle, Poller):
-            self.cycle.loop = loop
+        if not isinstance(self.cycle, Poller):
+            super().register_with_event_loop(connection, loop)
+            return
+        self.cycle.loop = loop
+        others = set(loop.on_tick)
         super().register_with_event_loop(connection, loop)
+        self.cycle.keep_turning(loop.on_tick, loop.on_tick - others)
 
 
 class SentinelChannel(Channel, kombu_redis.SentinelChannel):  # type: ignore[misc]  # Any, see kombu_redis

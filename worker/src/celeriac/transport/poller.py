@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Callable
 from queue import Empty
 from typing import Any
 
@@ -65,6 +66,20 @@ class Poller(kombu_redis.MultiChannelPoller):  # type: ignore[misc]  # Any, see 
             self._waker.woken()
             return (None, self)
         return super().handle_event(fileno, event)
+
+    def keep_turning(self, turns: set[Any], own: set[Any]) -> None:
+        """Stay among what the event loop calls in each turn until the last channel has closed.
+
+        kombu 5.3 takes itself out when any connection ends, and then reads nothing more (celery #7276).
+        """
+        ended: Callable[[Any], object] = self._on_connection_disconnect  # type: ignore[has-type]  # kombu's
+
+        def on_end(connection: Any) -> None:
+            ended(connection)
+            if self._channels:
+                turns.update(own)
+
+        self._on_connection_disconnect = on_end
 
     def tick_in(self, seconds: float) -> None:
         """Have `on_poll_start` called after so long; without an event loop `get` sees to that."""
