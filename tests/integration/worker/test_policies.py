@@ -16,6 +16,7 @@ import pytest
 import redis
 from celery import chain, chord, group
 from tests.integration.worker.conftest import StartWorker
+from tests.integration.worker.polling import BACKEND
 from tests.integration.worker.processes import APPS, RedisServer, WorkerProcess, eventually
 
 
@@ -37,11 +38,8 @@ def client(redis_server: RedisServer) -> Iterator[Any]:
 
 
 @pytest.fixture
-def with_results(policed: ModuleType, redis_server: RedisServer) -> Iterator[None]:
-    policed.app.conf.result_backend = redis_server.url
-    yield
-    # Handles unsubscribe when they are collected, perhaps after their server has gone.
-    policed.app.backend.remove_pending_result = lambda result: result
+def with_results(policed: ModuleType, redis_server: RedisServer) -> None:
+    policed.app.conf.result_backend = f"{BACKEND}+{redis_server.url}"
 
 
 Backlog = Callable[[], int]
@@ -151,6 +149,8 @@ def test_a_broker_other_than_redis_decides_in_the_result_backend(
     policed: ModuleType, redis_server: RedisServer
 ) -> None:
     policed.app.conf.update(broker_url="memory://", result_backend=redis_server.url)
+    # Handles unsubscribe when they are collected, perhaps after their server has gone.
+    policed.app.backend.remove_pending_result = lambda result: result
     first, second = policed.notify.delay("ann"), policed.notify.delay("ann")
     assert first.id == second.id
 
@@ -183,7 +183,7 @@ def test_a_shared_task_is_throttled_and_has_a_logger(
 ) -> None:
     monkeypatch.syspath_prepend(str(APPS))
     shared = importlib.import_module("shared")
-    shared.app.conf.update(broker_url=redis_server.url, result_backend=redis_server.url)
+    shared.app.conf.update(broker_url=redis_server.url, result_backend=f"{BACKEND}+{redis_server.url}")
     greet = shared.app.tasks["shared.greet"]
     worker = start_worker("shared:app")
     first, second = greet.delay("ann"), greet.delay("ann")

@@ -9,6 +9,7 @@ reads the environment.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import importlib.metadata
 import logging
@@ -99,6 +100,7 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
         lambda: reports.install_requests(app, reporter),
         lambda: counted_requests.install(app),
         lambda: examination.warn(app, config, environment, own),
+        keep_out_of_garbage_collection,
     )
     application.select_queues(app, config)
     health.start()
@@ -257,6 +259,16 @@ def once_set_up(*actions: Callable[[], object]) -> None:
             action()
 
     signals.celeryd_after_setup.connect(act, weak=False, dispatch_uid="celeriac-set-up")
+
+
+def keep_out_of_garbage_collection() -> None:
+    """Have Python look for garbage only among what comes from now on: what has been imported stays.
+
+    A full collection over all of it halts every thread for 30 to 50 ms (60,000 objects, Python 3.11), and writes into
+    the pages that the children of a prefork pool share with their parent.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def run_celery(app: Any, arguments: list[str]) -> int:
