@@ -59,6 +59,10 @@ def eventually(
         time.sleep(every)
 
 
+SERVER = os.environ.get("TEST_REDIS_SERVER", "redis-server")
+"""The program; `make test-matrix` names others."""
+
+
 class RedisServer:
     """One redis-server on a port of its own, with every write on disk before it is answered.
 
@@ -84,7 +88,7 @@ class RedisServer:
     def start(self) -> RedisServer:
         assert self._process is None, "redis-server runs already"
         command = [
-            os.environ.get("TEST_REDIS_SERVER", "redis-server"),
+            SERVER,
             "--bind",
             "127.0.0.1",
             "--port",

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import redis
-from tests.integration.worker.processes import RedisServer, eventually, free_port
+from tests.integration.worker.processes import SERVER, RedisServer, eventually, free_port
 
 MASTER = "shop"
 
@@ -51,7 +51,7 @@ class Sentinel:
             f"sentinel down-after-milliseconds {MASTER} 1000\nsentinel failover-timeout {MASTER} 5000\n"
         )
         with (directory / "sentinel.log").open("ab") as log:
-            self.process = subprocess.Popen(["redis-server", str(config), "--sentinel"], stdout=log, stderr=log)
+            self.process = subprocess.Popen([SERVER, str(config), "--sentinel"], stdout=log, stderr=log)
         eventually(self.replicas, what="the sentinel answers")
 
     def replicas(self) -> bool:
@@ -70,6 +70,7 @@ class Sentinel:
 def start_replica(directory: Path, master: RedisServer) -> RedisServer:
     """A redis-server that has everything that its master has."""
     directory.mkdir()
-    replica = RedisServer(directory, replicaof=f"127.0.0.1 {master.port}").start()
+    replica = RedisServer(directory).start()
+    replica.client.replicaof("127.0.0.1", master.port)
     eventually(lambda: replica.client.info("replication")["master_link_status"], lambda it: it == "up", timeout=30)
     return replica

@@ -206,7 +206,7 @@ def test_a_server_that_refuses_tracking_is_polled(
         keys=["*"],
         channels=["*"],
         categories=["+@all"],
-        commands=["-client|tracking"],
+        commands=["-client"],  # before Redis 7 no part of a command can be refused
     )
     url = redis_server.url.replace("redis://", "redis://worker:x@")
     worker = start_worker("deadly:app", environment={"CELERIAC_BROKER_URL": url})

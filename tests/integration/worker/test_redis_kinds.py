@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +36,13 @@ def nothing_is_left(server: RedisServer) -> bool:
 
 @pytest.fixture
 def tls_server(tmp_path: Path) -> Iterator[tuple[RedisServer, str]]:
-    server, url = start_tls_server(tmp_path / "tls", make_authority(tmp_path / "authority"))
+    try:
+        server, url = start_tls_server(tmp_path / "tls", make_authority(tmp_path / "authority"))
+    except AssertionError as error:
+        # What Redis 6 and Valkey 9 say before they end. The machine's own server must know TLS.
+        if "TEST_REDIS_SERVER" in os.environ and re.search("Bad directive|Failed finding TLS support", str(error)):
+            pytest.skip("this server was built without TLS")
+        raise
     yield server, url
     server.kill()
 
