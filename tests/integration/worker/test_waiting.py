@@ -158,3 +158,28 @@ def test_two_hundred_idle_workers_take_turns(redis_server: RedisServer, client: 
             consumer.thread.join(30)
             transport.unregister(consumer.holdings)
             consumer.holdings.stop()
+
+
+@pytest.mark.parametrize("task", ["hoarding.pass_by", "hoarding.pass_slowly"])
+@pytest.mark.parametrize("countdown", [None, 0.5], ids=["at once", "later"])
+def test_no_request_is_left_for_the_garbage_collector(
+    task: str, countdown: float | None, start_worker: StartWorker, producer: Celery
+) -> None:
+    """What only a full collection can find piles up until it halts a worker for a tenth of a second."""
+    start_worker("hoarding:app", worker={"pool": "threads", "prefetch": 100})
+    results = [producer.send_task(task, countdown=countdown) for _ in range(50)]
+    for result in results:
+        result.get(timeout=30)
+    # Those that end or run at this moment, and what names of the loop still hold.
+    assert producer.send_task("hoarding.count_requests").get(timeout=30) < 10
+
+
+def test_a_rate_limit_is_reached_by_many_that_wait(start_worker: StartWorker, producer: Celery) -> None:
+    """kombu's loop would sleep for a second after each tenth timer."""
+    results = [producer.send_task("hoarding.pass_slowly") for _ in range(50)]
+    start_worker("hoarding:app", worker={"pool": "threads", "prefetch": 100})
+    results[0].get(timeout=30)
+    began = time.monotonic()
+    for result in results:
+        result.get(timeout=30)
+    assert time.monotonic() - began < 10
