@@ -119,7 +119,7 @@ def test(corner: Corner, *, short: bool) -> bool:
     tests = [folder / name for name in SHORT] if short else [folder]
     flags = ["-q", "-p", "no:cacheprovider", "--timeout=180"]
     units = subprocess.run([made, "-m", "pytest", *flags, "tests/unit/worker"], cwd=ROOT, env=environment, check=False)
-    command = [made, "-m", "pytest", *flags, "-n", "3", *tests]
+    command = [made, "-m", "pytest", *flags, "-n", "5", *tests]
     whole = subprocess.run([str(it) for it in command], cwd=ROOT, env=environment, check=False)
     return units.returncode == whole.returncode == 0
 
