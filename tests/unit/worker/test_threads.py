@@ -156,6 +156,6 @@ def test_arguments_that_were_read_by_celery_stay_as_they_are(endings: Endings, l
 
 def test_a_pool_that_runs_tasks_in_the_loops_own_thread_is_left_alone(endings: Endings) -> None:
     pool, request = Solo(limit=1), Request()
-    threads.spare(pool, endings)
+    assert not threads.spare(pool, endings)
     run(pool, request, content_type="application/json")
     assert request.said == [("a", "1", {}, "[[1], {}, {}]", "application/json", "utf-8")]

@@ -87,7 +87,7 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         self._deferred: set[Deferred] = set()
         self._endings = Endings()
         results.guard(self.pool)
-        threads.spare(self.pool, self._endings)
+        self._books_ends = threads.spare(self.pool, self._endings)
         window = self.parts.prefetch_window(self)
         if window is not None:
             self.initial_prefetch_count = window
@@ -103,7 +103,8 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         super().register_with_event_loop(hub)
         # Celery takes this timer away with the connection and registers it again with the next one.
         hub.timer.call_repeatedly(TICK_SECONDS, self.parts.vitals.tick)
-        self._endings.follow(hub)
+        if self._books_ends:
+            self._endings.follow(hub)
         timers.stay_awake(hub)
 
     def perform_pending_operations(self) -> None:

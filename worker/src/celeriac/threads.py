@@ -27,12 +27,12 @@ from celeriac.waking import Waker
 logger = logging.getLogger(__name__)
 
 
-def spare(pool: Any, endings: Endings) -> None:
-    """Spare the threads of a threads pool what the loop can do; other pools stay as they are."""
+def spare(pool: Any, endings: Endings) -> bool:
+    """Spare the threads of a threads pool what the loop can do; other pools stay as they are. Is it one?"""
     from celery.concurrency.thread import TaskPool
 
     if not isinstance(pool, TaskPool):
-        return
+        return False
     its: Any = pool
     apply_async = its.apply_async
 
@@ -46,6 +46,7 @@ def spare(pool: Any, endings: Endings) -> None:
         return apply_async(trace, args=with_arguments_read(args, request), callback=ended, **options)
 
     its.apply_async = sparing
+    return True
 
 
 def with_arguments_read(args: Any, request: Any) -> Any:
