@@ -68,6 +68,7 @@ def test_an_idle_worker_sends_at_most_two_commands_a_second(
     worker = start_worker("deadly:app", worker={"pool": "threads"}, queues=["x", "y"])
     send(producer, "first", queue="x")
     worker.until(lambda: notes(worker) and nothing_is_left(client, "x") and waits(client))
+    worker.until(lambda: client.keys("celeriac:workers:*"))  # its first renewal, and so its last new connection
     before = Counter(commands(client))
     time.sleep(IDLE_SECONDS)  # the time itself is tested
     sent = Counter(commands(client)) - before
