@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import importlib.metadata
 import logging
 import os
 import signal
@@ -24,6 +23,7 @@ from typing import Any
 from celeriac import application, contract, settings
 from celeriac.contract import Config, Environment
 from celeriac.exits import Exit, GivingUpError, scrub, write_termination_message
+from celeriac.installed import version
 from celeriac.settings import Own, Setting
 
 logger = logging.getLogger(__name__)
@@ -312,11 +312,3 @@ def leave_words(environment: Environment, *sentences: str) -> list[str]:
     words = [scrub(it, environment.urls()) for it in sentences]
     write_termination_message(environment.termination_log, *words)
     return words
-
-
-def version(distribution: str = "celeriac") -> str:
-    """The installed version of a distribution, or `unknown`."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

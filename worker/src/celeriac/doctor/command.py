@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from celeriac import application, bootstrap, contract, standalone
+from celeriac import application, contract, standalone
 from celeriac.doctor import ancestry, examination, rules
 from celeriac.doctor.effective import Effective
 from celeriac.doctor.rules import Finding
 from celeriac.exits import Exit, GivingUpError
+from celeriac.installed import version
 
 
 def main(environ: Mapping[str, str], flags: Mapping[str, Any], *, as_json: bool) -> int:
@@ -57,7 +58,7 @@ def build_json(found: Sequence[Finding], held: Sequence[Effective]) -> str:
     """One object: versions, settings, findings."""
     return json.dumps(
         {
-            "versions": {name: bootstrap.version(name) for name in ("celeriac", "celery", "kombu", "redis")},
+            "versions": {name: version(name) for name in ("celeriac", "celery", "kombu", "redis")},
             "settings": [{**asdict(it), "source": it.source.value} for it in held],
             "findings": [asdict(it) for it in found],
         },

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import os
-import re
-from collections.abc import Iterable
 from typing import Any, Final
 
-from celeriac import application, delivery, settings
+from celeriac import application, delivery, installed, settings
 from celeriac.contract import POOLS, Config, Environment
 from celeriac.doctor import ancestry, effective, rules
 from celeriac.doctor.effective import Delivering, Effective
@@ -50,7 +47,7 @@ def read_facts(app: Any, config: Config, own: Own, ancestors: tuple[Ancestor, ..
         drain_seconds=config.drain.timeout_seconds,
         tasks=tuple(_task(app, task) for task in _own_tasks(app)),
         ancestors=ancestors,
-        versions=_versions(rules.OLDEST),
+        versions=installed.releases(rules.OLDEST),
     )
 
 
@@ -140,14 +137,3 @@ def _scheme(app: Any) -> str:
     said = app.conf.broker_transport or app.conf.broker_read_url or app.conf.broker_url or "amqp"
     first = said if isinstance(said, str) else next(iter(said), "")
     return first.split("://", 1)[0].split("+", 1)[0]
-
-
-def _versions(names: Iterable[str]) -> dict[str, tuple[int, ...]]:
-    found = {}
-    for name in names:
-        try:
-            text = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        found[name] = tuple(int(number) for number in re.findall(r"\d+", text)[:2])
-    return found

@@ -1,0 +1,25 @@
+"""Which releases are installed here?"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Iterable
+
+
+def version(distribution: str = "celeriac") -> str:
+    """The version of a distribution, or `unknown`."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def releases(distributions: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Major and minor number of each of these that is installed."""
+    found = {}
+    for name in distributions:
+        numbers = re.findall(r"\d+", version(name))[:2]
+        if numbers:
+            found[name] = tuple(map(int, numbers))
+    return found
