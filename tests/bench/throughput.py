@@ -56,7 +56,7 @@ def measure(url: str, client: redis.Redis, case: Case, *, ours: bool) -> tuple[f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--case", action="append", choices=CASES)
     flags = parser.parse_args()
     memory: dict[str, float] = {}
