@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from typing import Any
 
@@ -56,8 +55,9 @@ def test_an_unknown_key_costs_one_warning(start_worker: StartWorker) -> None:
 
 def test_arguments_that_celery_does_not_know_are_quoted(start_worker: StartWorker) -> None:
     worker = start_worker(worker={"extraArgs": ["--no-such-flag"]})
-    # In the words of click before 8.2, or in those since.
-    assert re.search("No such option:? '?--no-such-flag", sentence(worker, Exit.USAGE))
+    said = sentence(worker, Exit.USAGE)
+    # In today's words of click, or in those of 8.1.
+    assert "(No such option '--no-such-flag'" in said or "(No such option: --no-such-flag)" in said
 
 
 def test_a_port_that_is_taken_is_named(start_worker: StartWorker) -> None:
