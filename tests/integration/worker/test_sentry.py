@@ -150,6 +150,19 @@ def test_a_failure_that_only_some_process_sees_is_reported_once(
     assert event["tags"]["pool"] == "plain"
 
 
+@pytest.mark.parametrize("task", ["failing.hard", "failing.dies"])
+def test_the_arguments_of_a_failure_that_only_the_parent_sees_are_kept_back(
+    task: str, start_worker: StartWorker, producer: Celery, sentry: Sentry
+) -> None:
+    worker = start_worker("failing:app", worker={"pool": "prefork"}, sentry=sentry.settings()).until_ready()
+    result = producer.send_task(task, kwargs={"secret": "hunter2"})
+    with pytest.raises(Exception, match=r"(?s).*"):
+        result.get(timeout=15)
+    (event,) = events_in_the_end(worker, producer, sentry)
+    assert event["extra"]["celery-job"]["kwargs"] == "[Filtered]"
+    assert "hunter2" not in str(event)
+
+
 @pytest.fixture
 def little_memory(tmp_path: Path) -> Iterator[str]:
     """A file that a process writes itself into to live with 192 MiB, as in a container with that limit."""
@@ -276,6 +289,8 @@ def test_arguments_are_shown_and_traces_taken_when_the_pool_says_so(
     events = events_in_the_end(worker, producer, sentry)
     shown = [event["extra"]["celery-job"] for event in sorted(events, key=lambda it: str(it["transaction"]))]
     assert len(shown) == 2
+    assert [it["args"] for it in shown if it["task_name"] == "failing.hard"] == [["shown too"]]
+    assert [it["kwargs"] for it in shown if it["task_name"] == "failing.plain"] == [{"secret": "shown"}]
     assert {"failing.plain", "failing.fine"} <= {it["transaction"] for it in sentry.transactions}
 
 

@@ -38,12 +38,12 @@ def soft() -> None:
 
 
 @app.task(time_limit=1)
-def hard() -> None:
+def hard(secret: str = "") -> None:
     time.sleep(15)
 
 
 @app.task(acks_late=True, reject_on_worker_lost=False)
-def dies() -> None:
+def dies(secret: str = "") -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 

