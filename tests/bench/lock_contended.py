@@ -15,7 +15,7 @@ import redis
 from harness import Comparison, a_redis, alternate, eventually, report
 from redis.lock import Lock as RedisLock
 
-from celeriac.lock import Lock
+from celeriac.locks.lock import Lock
 
 CLASSES: dict[bool, Any] = {True: Lock, False: RedisLock}
 

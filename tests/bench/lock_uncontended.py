@@ -10,7 +10,7 @@ import redis
 from harness import Comparison, a_redis, alternate, report
 from redis.lock import Lock as RedisLock
 
-from celeriac.lock import Lock
+from celeriac.locks.lock import Lock
 
 
 def measure(client: Any, kind: Any, count: int) -> float:

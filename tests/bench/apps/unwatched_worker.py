@@ -10,7 +10,8 @@ import sys
 from celeriac import counts, logs
 from celeriac.__main__ import main
 from celeriac.health import backlog, server
-from celeriac.metrics import requests, worker
+from celeriac.hooks import counting
+from celeriac.metrics import worker
 
 
 def nothing(*_: object, **__: object) -> None:
@@ -19,7 +20,7 @@ def nothing(*_: object, **__: object) -> None:
 
 counts.receive_by(None)
 worker.count_here = lambda: nothing  # type: ignore[assignment,return-value]
-requests.install = nothing
+counting.install = nothing
 logs.install = nothing
 server.HealthServer.start = nothing  # type: ignore[method-assign]
 backlog.BacklogWatch.start = nothing  # type: ignore[method-assign]

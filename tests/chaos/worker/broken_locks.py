@@ -8,8 +8,9 @@ from typing import Any
 
 from redis.exceptions import LockNotOwnedError
 
-from celeriac import keys, lock_scripts
-from celeriac.lock import Lock
+from celeriac.locks import scripts
+from celeriac.locks.lock import Lock
+from celeriac.store import keys
 
 
 class ReleasesAnybodys(Lock):
@@ -20,7 +21,7 @@ class ReleasesAnybodys(Lock):
         if owner is not None:
             text = owner if isinstance(owner, str) else owner.decode()
             names = [self.name, keys.fence(self.name), keys.waiters(self.name)]
-            lock_scripts.RELEASE.run(self.redis, names, [text, keys.inbox_prefix(self.name)])
+            scripts.RELEASE.run(self.redis, names, [text, keys.inbox_prefix(self.name)])
         self.local.token = self.local.fence = None
 
 

@@ -13,7 +13,7 @@ from tests.chaos.worker import journal
 from tests.chaos.worker.broken_locks import KINDS
 from tests.chaos.worker.fenced_store import FencedStore
 
-from celeriac.lock import Lock
+from celeriac.locks.lock import Lock
 
 NAME = "contended"
 TIMEOUT_SECONDS = 1.0

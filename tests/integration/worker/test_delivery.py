@@ -16,7 +16,8 @@ from celery import Celery
 from tests.integration.worker.conftest import StartWorker
 from tests.integration.worker.processes import APPS, RedisServer, WorkerProcess
 
-from celeriac import dead, keys
+from celeriac.delivery import dead
+from celeriac.store import keys
 
 POOLS = ["prefork", "threads", "solo", "gevent", "eventlet"]
 LEASE = {"leaseSeconds": 5}

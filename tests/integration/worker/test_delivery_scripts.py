@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.integration.worker.processes import RedisServer, eventually
 
-from celeriac import keys, scripts, taking
-from celeriac.holdings import Holdings
-from celeriac.outcomes import Outcome
+from celeriac.delivery import scripts, taking
+from celeriac.delivery.holdings import Holdings
+from celeriac.delivery.outcomes import Outcome
+from celeriac.store import keys
 
 QUEUES = ["x", "y"]
 PRIORITIES = ["", "\x06\x163"]

@@ -20,8 +20,8 @@ from celery import Celery
 from tests.integration.worker.conftest import StartWorker
 from tests.integration.worker.processes import RedisServer, WorkerProcess, eventually
 
-from celeriac import keys
 from celeriac.exits import Exit
+from celeriac.store import keys
 
 POOLS = ("prefork", "threads", "solo", "gevent", "eventlet")
 

@@ -19,8 +19,9 @@ from redis.crc import key_slot
 from redis.exceptions import LockError, LockNotOwnedError
 from tests.integration.worker.processes import RedisServer, eventually
 
-from celeriac import keys, lock_inbox, lock_scripts
-from celeriac.lock import Lock, LockLostError
+from celeriac.locks import inbox, scripts
+from celeriac.locks.lock import Lock, LockLostError
+from celeriac.store import keys
 
 
 @pytest.fixture
@@ -307,7 +308,7 @@ def test_a_lock_that_ran_out_before_its_answer_was_read_is_not_taken_for_held(
     client: Any, monkeypatch: pytest.MonkeyPatch, blocking: bool
 ) -> None:
     """As when the process is stopped in the middle of the question."""
-    ask, slow = lock_scripts.ACQUIRE.run, iter((True,))
+    ask, slow = scripts.ACQUIRE.run, iter((True,))
 
     def run(*arguments: Any) -> Any:
         answer = ask(*arguments)
@@ -315,7 +316,7 @@ def test_a_lock_that_ran_out_before_its_answer_was_read_is_not_taken_for_held(
             eventually(lambda: not client.exists("x"), what="it has run out")
         return answer
 
-    monkeypatch.setattr(lock_scripts, "ACQUIRE", SimpleNamespace(run=run))
+    monkeypatch.setattr(scripts, "ACQUIRE", SimpleNamespace(run=run))
     lock = Lock(client, "x", timeout=0.3)
     assert lock.acquire(blocking=blocking)
     assert lock.owned()
@@ -326,7 +327,7 @@ def test_a_lock_that_went_to_another_before_its_answer_was_read_is_not_taken_for
     client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Lock(client, "x")
-    ask, slow = lock_scripts.ACQUIRE.run, iter((True,))
+    ask, slow = scripts.ACQUIRE.run, iter((True,))
 
     def run(*arguments: Any) -> Any:
         answer = ask(*arguments)
@@ -335,7 +336,7 @@ def test_a_lock_that_went_to_another_before_its_answer_was_read_is_not_taken_for
             assert other.acquire(blocking=False)
         return answer
 
-    monkeypatch.setattr(lock_scripts, "ACQUIRE", SimpleNamespace(run=run))
+    monkeypatch.setattr(scripts, "ACQUIRE", SimpleNamespace(run=run))
     assert not Lock(client, "x", timeout=0.3).acquire(blocking=False)
     assert other.owned()
 
@@ -343,7 +344,7 @@ def test_a_lock_that_went_to_another_before_its_answer_was_read_is_not_taken_for
 def test_a_hand_over_that_ran_out_before_it_was_read_is_not_taken_for_held(
     client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pop = lock_inbox.pop
+    pop = inbox.pop
 
     def late(*arguments: Any) -> Any:
         handed = pop(*arguments)
@@ -352,7 +353,7 @@ def test_a_hand_over_that_ran_out_before_it_was_read_is_not_taken_for_held(
 
     owner = Lock(client, "x")
     assert owner.acquire()
-    monkeypatch.setattr(lock_inbox, "pop", late)
+    monkeypatch.setattr(inbox, "pop", late)
     waiter = Lock(client, "x", timeout=0.3, thread_local=False)
     thread = in_thread(waiter.acquire)
     eventually(lambda: waiting(client, "x") == 1, what="the other one waits")

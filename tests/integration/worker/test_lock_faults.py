@@ -17,8 +17,9 @@ from redis.exceptions import LockError, LockNotOwnedError, RedisError
 from tests.integration.worker.conftest import StartWorker
 from tests.integration.worker.processes import RedisServer, eventually, free_port
 
-from celeriac import keys, lock_scripts
-from celeriac.lock import Lock
+from celeriac.locks import scripts
+from celeriac.locks.lock import Lock
+from celeriac.store import keys
 
 
 @pytest.fixture
@@ -69,12 +70,12 @@ def test_asking_again_after_a_lost_answer_takes_one_place_in_the_line(client: An
     owner.acquire()
     names = ["x", keys.fence("x"), keys.waiters("x")]
     for _ in range(2):  # as redis-py does by itself when a connection breaks after the command was sent
-        lock_scripts.ACQUIRE.run(client, names, ["me", 5000, "wait", 0, keys.inbox_prefix("x"), ""])
+        scripts.ACQUIRE.run(client, names, ["me", 5000, "wait", 0, keys.inbox_prefix("x"), ""])
     assert client.llen(keys.waiters("x")) == 1
     owner.release()
     assert client.get("x") == b"me"
     handed = client.lpop(keys.inbox_prefix("x") + "me").decode().partition(":")[0]
-    answer = lock_scripts.ACQUIRE.run(client, names, ["me", 5000, "wait", 0, keys.inbox_prefix("x"), ""])
+    answer = scripts.ACQUIRE.run(client, names, ["me", 5000, "wait", 0, keys.inbox_prefix("x"), ""])
     assert answer.decode() == handed
     assert client.llen(keys.waiters("x")) == 0
 

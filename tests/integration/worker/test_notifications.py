@@ -21,9 +21,9 @@ from tests.integration.worker.rows import row
 from tests.receivers.sentry_receiver import Receiver
 from tests.receivers.slack_receiver import Refusal, SlackReceiver
 
-from celeriac.notifications.grouping import Origin, Pace
-from celeriac.notifications.slack import POST_SECONDS, Slack, is_webhook
-from celeriac.reports import Failure
+from celeriac.failures.notifications.grouping import Origin, Pace
+from celeriac.failures.notifications.slack import POST_SECONDS, Slack, is_webhook
+from celeriac.failures.reporter import Failure
 
 POOLS = ("prefork", "gevent")
 """Tasks in other processes, and in this one with its threads replaced; what holds in both holds in the others."""
@@ -240,7 +240,7 @@ def sender(webhook_file: Path) -> Slack:
 def test_a_message_that_is_not_taken_is_kept_and_joined_by_what_comes_meanwhile(
     refusal: Refusal, said: str, sender: Slack, slack: SlackReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "celeriac.notifications")
+    caplog.set_level(logging.INFO, "celeriac.failures.notifications")
     slack.refusals.append(refusal)
     fail(sender)
     eventually(lambda: slack.attempts, what="the attempt that is refused")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import celeriac
 from celeriac import testing
-from celeriac.dedupe import keeping
+from celeriac.policies import keeping
 
 QUIET, BOUND = 2.0, 5.0
 OPTIONS: dict[str, celeriac.Throttle | celeriac.Unique | celeriac.Debounce | celeriac.Coalesce] = {

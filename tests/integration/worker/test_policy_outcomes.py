@@ -20,9 +20,12 @@ from tests.integration.worker.policy_cells import POLICIES, covers
 from tests.integration.worker.processes import RedisServer, eventually
 
 import celeriac
-from celeriac import connections, keys, lock_scripts, policy_scripts, testing
-from celeriac.dedupe import coalesce, debounce, keeping, settling
-from celeriac.policies import Coalesce, Debounce, Exclusive, Throttle, Unique
+from celeriac import testing
+from celeriac.locks import scripts as lock_scripts
+from celeriac.policies import coalesce, debounce, keeping, settling
+from celeriac.policies import scripts as policy_scripts
+from celeriac.policies.values import Coalesce, Debounce, Exclusive, Throttle, Unique
+from celeriac.store import connections, keys
 
 QUIET = 0.2
 """Debounce's quiet time here, seconds."""

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from tests.integration.worker.processes import RedisServer
 
-from celeriac import lock_scripts, policy_scripts
-from celeriac.scripts import Script
+from celeriac.locks import scripts as lock_scripts
+from celeriac.policies import scripts as policy_scripts
+from celeriac.store.script import Script
 from celeriac.testing.clock import Clock
 from celeriac.testing.model import ModelRedis
 

@@ -98,7 +98,8 @@ def test_a_killed_producers_last_call_runs_with_its_arguments(
         "import os, sys, policed\n"
         f"policed.app.conf.broker_url = {redis_server.url!r}\n"
         "for value in range(3): policed.debounced.delay('ann', value)\n"
-        "heavy = {'celeriac.bootstrap', 'celeriac.transport', 'celeriac.consumer', 'sentry_sdk', 'prometheus_client'}\n"
+        "heavy = {'celeriac.bootstrap', 'celeriac.delivery.transport', 'celeriac.hooks.consumer',"
+        " 'sentry_sdk', 'prometheus_client'}\n"
         "print(sorted(heavy & set(sys.modules)), flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
     )

@@ -13,7 +13,7 @@ from tests.integration.worker.conftest import StartWorker
 from tests.integration.worker.processes import RedisServer, WorkerProcess, eventually
 from tests.integration.worker.servers import MASTER, Sentinel, make_authority, start_replica, start_tls_server
 
-from celeriac import keys
+from celeriac.store import keys
 
 
 def notes(worker: WorkerProcess) -> list[str]:

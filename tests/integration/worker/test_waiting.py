@@ -17,8 +17,9 @@ from kombu import Connection, Queue
 from tests.integration.worker.conftest import StartWorker
 from tests.integration.worker.processes import RedisServer, WorkerProcess, eventually
 
-from celeriac import keys, transport
-from celeriac.holdings import Holdings
+from celeriac.delivery import transport
+from celeriac.delivery.holdings import Holdings
+from celeriac.store import keys
 
 IDLE_SECONDS = 10
 CROWD = 200
@@ -109,7 +110,7 @@ class Consumer:
         self.holdings = Holdings(lambda: redis.Redis.from_url(url), lease_seconds=60)
         transport.register(self.holdings)
         options = {transport.OPTION: self.holdings.identity}
-        self.connection = Connection(url, transport="celeriac.transport:Transport", transport_options=options)
+        self.connection = Connection(url, transport="celeriac.delivery.transport:Transport", transport_options=options)
         self.got: list[str] = []
         self.is_ending = False
         self.thread = threading.Thread(target=self.run, daemon=True)

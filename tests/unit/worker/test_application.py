@@ -7,7 +7,7 @@ import celery
 import pytest
 from celery import Celery
 
-from celeriac import application, contract
+from celeriac.config import application, contract
 from celeriac.logs import TaskLogger
 
 MINIMAL = (Path(__file__).parents[2] / "golden" / "contract" / "minimal.json").read_text()

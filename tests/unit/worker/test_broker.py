@@ -6,9 +6,9 @@ import pytest
 from kombu.exceptions import OperationalError
 from redis.exceptions import AuthenticationError
 
-from celeriac import broker
 from celeriac.backoff import Retry
 from celeriac.exits import Exit, GivingUpError
+from celeriac.hooks import broker
 
 
 class FakeConnection:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from celeriac import contract
+from celeriac.config import contract
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "contract"
 

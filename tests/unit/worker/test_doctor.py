@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from celeriac import contract, delivery, settings
+from celeriac.config import contract, settings
+from celeriac.config.settings import Setting, Source
+from celeriac.delivery import install
 from celeriac.doctor import ancestry, command, effective, examination, rules
 from celeriac.doctor.effective import Delivering, Effective
 from celeriac.doctor.facts import Ancestor, Facts, TaskFacts
-from celeriac.settings import Setting, Source
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "doctor.md"
 
@@ -291,7 +292,7 @@ def test_what_the_broker_does(conf: dict[str, Any], expected: tuple[str, bool, f
 
 
 def test_leases_are_where_the_delivery_puts_them() -> None:
-    assert set(delivery._TRANSPORTS) == examination.LEASED
+    assert set(install._TRANSPORTS) == examination.LEASED
 
 
 # --- processes

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from celery import VERSION, Celery
 
-from celeriac.events import OFFLINE_SECONDS, Dispatcher
+from celeriac.hooks.events import OFFLINE_SECONDS, Dispatcher
 
 
 class Silent:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from kombu.transport.redis import Channel
 
-from celeriac import keys
-from celeriac.figures import KOMBUS_SEPARATOR, KOMBUS_STEPS, Figures, Recent, layout_record
+from celeriac.delivery.autoscaling_report import KOMBUS_SEPARATOR, KOMBUS_STEPS, Figures, Recent, layout_record
 from celeriac.metrics.tally import Snapshot
+from celeriac.store import keys
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "figures.json").read_text())
 OPTIONS = {"prefix": "global_keyprefix", "prioritySteps": "priority_steps", "separator": "sep"}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from celeriac import keys
+from celeriac.store import keys
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="{}"), min_size=1, max_size=50)
 

@@ -11,7 +11,8 @@ from celery import Celery
 from celery.utils.log import get_task_logger
 from tests.integration.worker import test_logs as test_real_logs
 
-from celeriac import contract, logs
+from celeriac import logs
+from celeriac.config import contract
 
 ALWAYS = {"pool": "emails", "namespace": "shop", "pod": "pod-1"}
 

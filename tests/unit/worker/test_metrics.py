@@ -14,7 +14,7 @@ from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded, WorkerLo
 from celeriac import counts, published
 from celeriac.counts import Count, Timing
 from celeriac.health.rules import Observed, Running
-from celeriac.metrics import requests
+from celeriac.hooks import counting
 from celeriac.metrics.children import ChildCounts
 from celeriac.metrics.exposition import COUNTERS, GAUGES, WorkerMetrics
 from celeriac.metrics.tally import Snapshot, Tally
@@ -119,7 +119,7 @@ def test_the_reference_says_what_the_page_says() -> None:
     text = REFERENCE.read_text()
     for metric in (*GAUGES, *COUNTERS, *counts.definitions()):
         assert f" | {metric.meaning} |" in text, metric.name
-    for state in requests.STATES:
+    for state in counting.STATES:
         assert f"`{state}`" in text
 
 
@@ -206,8 +206,8 @@ def test_what_another_version_counts_is_left_out() -> None:
     ],
 )
 def test_a_run_that_ended_with(error: BaseException, state: str) -> None:
-    assert requests.state_of(error) == state
-    assert state in requests.STATES
+    assert counting.state_of(error) == state
+    assert state in counting.STATES
 
 
 class FakeRequest:
@@ -238,7 +238,7 @@ TERMINATED = {"reason": "terminated", "terminated": True, "signum": 15, "expired
 EXPIRED = {"reason": "expired", "terminated": False, "signum": None, "expired": True}
 
 
-class Counted(requests.CountedRequest, FakeRequest):  # type: ignore[misc]
+class Counted(counting.CountedRequest, FakeRequest):  # type: ignore[misc]
     """As Celery makes them, with a callback that does not call its base's."""
 
     def on_success(self, failed__retval__runtime: Any) -> None:
@@ -307,7 +307,7 @@ def test_an_exception_from_another_process_is_looked_into(tally: Tally) -> None:
 )
 def test_a_message_has_waited(headers: Any, eta: float | None, waited: float | None) -> None:
     due = None if eta is None else datetime.fromtimestamp(eta, timezone.utc)
-    assert requests.waited_seconds(headers, due, 100.0) == waited
+    assert counting.waited_seconds(headers, due, 100.0) == waited
 
 
 def test_a_message_is_stamped_anew_each_time_it_is_published() -> None:

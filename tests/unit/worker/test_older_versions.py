@@ -9,8 +9,8 @@ import pytest
 import sentry_sdk.consts
 from redis.connection import Connection
 
-from celeriac.sentry import failures
-from celeriac.transport import tracking
+from celeriac.delivery.transport import tracking
+from celeriac.failures.sentry import client
 
 
 class ConnectionOfRedis4:
@@ -50,7 +50,7 @@ def test_failures_are_not_reported_with_sentry_sdk_1_and_that_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sentry_sdk.consts, "VERSION", "1.45.0")
-    assert failures._load_sdk() is None
+    assert client._load_sdk() is None
     assert caplog.messages == [
         "sentry: the image has sentry-sdk 1.45.0, failures are not reported; 2 or later is needed"
     ]
@@ -65,11 +65,11 @@ def test_a_tasks_arguments_are_kept_out_of_events_that_show_them_in_any_case() -
 
     event = {"extra": {"celery-job": {"task_name": "shop.order", "args": ["4111"], "kwargs": {"code": "123"}}}}
     expected = {"task_name": "shop.order", "args": "[Filtered]", "kwargs": "[Filtered]"}
-    kept_back = failures._without_arguments(of_the_application)(event, {"a": "hint"})
+    kept_back = client._without_arguments(of_the_application)(event, {"a": "hint"})
     assert kept_back["extra"] == {"celery-job": expected}
     assert seen == [(event, {"a": "hint"})], "what the application has given comes after"
 
 
 @pytest.mark.parametrize("event", [{}, {"extra": None}, {"extra": {}}], ids=str)
 def test_an_event_of_no_task_stays_as_it_is(event: dict[str, Any]) -> None:
-    assert failures._without_arguments(None)(dict(event), {}) == event
+    assert client._without_arguments(None)(dict(event), {}) == event

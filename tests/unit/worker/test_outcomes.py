@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celeriac import outcomes
-from celeriac.outcomes import Outcome
+from celeriac.delivery import outcomes
+from celeriac.delivery.outcomes import Outcome
 
 NOW = 1_700_000_000.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from celeriac.transport.pace import (
+from celeriac.delivery.transport.pace import (
     LONGEST_LINE_SECONDS,
     LONGEST_POLL_SECONDS,
     OVERDUE_SECONDS,

@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import celeriac
-from celeriac import policies
-from celeriac.policies import Coalesce, Debounce, Exclusive, Throttle, Unique, carries_more, delay_seconds
+from celeriac.policies import values
+from celeriac.policies.values import Coalesce, Debounce, Exclusive, Throttle, Unique, carries_more, delay_seconds
 
 
 def run(user: Any, kind: str = "mail", *rest: Any, **extra: Any) -> None:
     """A task's function."""
 
 
-def key_of(key: policies.Key, *args: Any, **kwargs: Any) -> str:
+def key_of(key: values.Key, *args: Any, **kwargs: Any) -> str:
     return Throttle(key, seconds=1).key_of(run, args, kwargs)
 
 
@@ -38,7 +38,7 @@ def key_of(key: policies.Key, *args: Any, **kwargs: Any) -> str:
     ],
     ids=["none", "a parameter", "a default", "one of **kwargs", "a template", "a format", "a callable", "a number"],
 )
-def test_a_key_is_made_of_the_calls_arguments(key: policies.Key, expected: str) -> None:
+def test_a_key_is_made_of_the_calls_arguments(key: values.Key, expected: str) -> None:
     assert key_of(key, 42, extra_one="yes") == expected
 
 
@@ -55,7 +55,7 @@ def test_templates_reach_into_arguments() -> None:
     [("{user.name}", "cannot be filled"), ("{nobody}", "cannot be filled"), (lambda *_, **__: None, "returned None")],
     ids=["an attribute that is not there", "an argument that is not there", "a callable without an answer"],
 )
-def test_a_key_that_cannot_be_made_is_an_error(key: policies.Key, message: str) -> None:
+def test_a_key_that_cannot_be_made_is_an_error(key: values.Key, message: str) -> None:
     with pytest.raises(celeriac.PolicyError, match=message):
         key_of(key, 42)
 
@@ -193,8 +193,8 @@ def test_delays_double() -> None:
         ({"chord": "sig"}, True),
         ({"group_id": "g"}, True),
         ({"retries": 1}, True),
-        ({"headers": {policies.CONFLICTS_HEADER: 1}}, True),
-        ({"headers": {policies.CALL_HEADER: "guard:1"}}, True),
+        ({"headers": {values.CONFLICTS_HEADER: 1}}, True),
+        ({"headers": {values.CALL_HEADER: "guard:1"}}, True),
         ({"headers": {"other": 1}}, False),
     ],
     ids=[

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from celeriac import prefork
+from celeriac.hooks import prefork
 
 
 class Job:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from celeriac.reaper import INLINE_PATIENCE_SECONDS, PATIENCE_SECONDS, Reaper, choose, zombies_of
+from celeriac.hooks.reaper import INLINE_PATIENCE_SECONDS, PATIENCE_SECONDS, Reaper, choose, zombies_of
 
 
 @pytest.mark.parametrize(

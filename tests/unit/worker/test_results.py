@@ -9,7 +9,7 @@ import pytest
 from billiard.einfo import ExceptionInfo
 from celery.exceptions import BackendStoreError
 
-from celeriac import results
+from celeriac.hooks import results
 
 
 class Base:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sentry_sdk.integrations.logging import LoggingIntegration
 
-from celeriac.sentry import records
+from celeriac.failures.sentry import records
 
 
 def a_client(**options: Any) -> Any:

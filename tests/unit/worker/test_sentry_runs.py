@@ -14,7 +14,7 @@ from sentry_sdk.integrations.celery import CeleryIntegration
 from sentry_sdk.scope import Scope
 from sentry_sdk.tracing import Transaction
 
-from celeriac.sentry import runs
+from celeriac.failures.sentry import runs
 
 TRACE_ID, PARENT_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 HEADERS = {"sentry-trace": f"{TRACE_ID}-{PARENT_ID}"}

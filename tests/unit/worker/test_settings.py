@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from celeriac import contract, settings
 from celeriac.backoff import Retry
-from celeriac.settings import Setting, Source
+from celeriac.config import contract, settings
+from celeriac.config.settings import Setting, Source
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "contract"
 NOBODY = contract.Environment(pod_name="pod-1")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from celeriac import contract, standalone
+from celeriac.config import contract, standalone
 
 
 def test_the_document_of_a_pool_is_passed_on_as_it_is() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from celeriac import keys, taking
+from celeriac.delivery import taking
+from celeriac.store import keys
 
 
 def test_a_queue_that_is_only_settled_in_comes_after_those_that_are_consumed() -> None:

@@ -12,8 +12,8 @@ import pytest
 from celery.concurrency.solo import TaskPool as Solo
 from celery.concurrency.thread import TaskPool as Threads
 
-from celeriac import threads
-from celeriac.threads import Endings
+from celeriac.hooks import threads
+from celeriac.hooks.threads import Endings
 
 
 class Loop:

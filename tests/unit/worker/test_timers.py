@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from kombu.asynchronous import Hub
 
-from celeriac import timers
+from celeriac.hooks import timers
 
 
 @pytest.fixture

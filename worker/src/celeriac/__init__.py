@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from celeriac.exceptions import CeleriacError, PolicyError
-    from celeriac.lock import Lock, LockLostError
-    from celeriac.policies import Coalesce, Debounce, Exclusive, Throttle, Unique
+    from celeriac.locks.lock import Lock, LockLostError
+    from celeriac.policies.values import Coalesce, Debounce, Exclusive, Throttle, Unique
     from celeriac.task import Task
 
 __all__ = [
@@ -29,15 +29,15 @@ __all__ = [
 
 _HOMES = {
     "CeleriacError": "exceptions",
-    "Coalesce": "policies",
-    "Debounce": "policies",
-    "Exclusive": "policies",
-    "Lock": "lock",
-    "LockLostError": "lock",
+    "Coalesce": "policies.values",
+    "Debounce": "policies.values",
+    "Exclusive": "policies.values",
+    "Lock": "locks.lock",
+    "LockLostError": "locks.lock",
     "PolicyError": "exceptions",
     "Task": "task",
-    "Throttle": "policies",
-    "Unique": "policies",
+    "Throttle": "policies.values",
+    "Unique": "policies.values",
 }
 
 

@@ -71,8 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _worker(flags: argparse.Namespace, for_celery: list[str]) -> int:
-    from celeriac import bootstrap, standalone
-    from celeriac.contract import ContractError
+    from celeriac import bootstrap
+    from celeriac.config import standalone
+    from celeriac.config.contract import ContractError
     from celeriac.exits import Exit
 
     try:
@@ -114,7 +115,8 @@ def _doctor(flags: argparse.Namespace) -> int:
 def _dead(flags: argparse.Namespace) -> int:
     import socket
 
-    from celeriac import application, contract, dead, standalone
+    from celeriac.config import application, contract, standalone
+    from celeriac.delivery import dead
     from celeriac.exits import Exit, GivingUpError
 
     try:
@@ -183,7 +185,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     dead = commands.add_parser("dead", help="messages that were given up: list, show, requeue, drop")
     if "dead" in given:
         # Only now: it imports redis-py, which a worker must not do before gevent has patched the standard library.
-        from celeriac.dead import add_arguments
+        from celeriac.delivery.dead import add_arguments
 
         add_arguments(dead)
     return parser

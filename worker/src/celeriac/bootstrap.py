@@ -20,11 +20,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from celeriac import application, contract, settings
-from celeriac.contract import Config, Environment
+from celeriac.config import application, contract, settings
+from celeriac.config.contract import Config, Environment
+from celeriac.config.settings import Own, Setting
 from celeriac.exits import Exit, GivingUpError, scrub, write_termination_message
 from celeriac.installed import version
-from celeriac.settings import Own, Setting
 
 logger = logging.getLogger(__name__)
 
@@ -53,22 +53,24 @@ def run(document: str, environ: Mapping[str, str]) -> int:
 
 def work(app: Any, config: Config, environment: Environment, own: Own, laid: list[Setting]) -> int:
     """Add the parts to the application and run Celery's worker command; its exit code."""
-    from celeriac import consumer, delivery, logs, published, reports, results
+    from celeriac import logs, published
+    from celeriac.delivery import install
     from celeriac.doctor import examination
-    from celeriac.drain import Drain, hand_back_held
+    from celeriac.failures.reporter import buried
     from celeriac.health.backlog import BacklogWatch
     from celeriac.health.vitals import Vitals, pool_processes
-    from celeriac.metrics import requests as counted_requests
-    from celeriac.reaper import Reaper
+    from celeriac.hooks import consumer, counting, failures, results
+    from celeriac.hooks.drain import Drain, hand_back_held
+    from celeriac.hooks.reaper import Reaper
 
     who = {"pool": config.pool.name, "namespace": config.pool.namespace, "pod": environment.pod_name}
     formatter = logs.build_formatter(config.logging, always=who, own=own, color=sys.stderr.isatty())
     logs.install(formatter, config.logging)
     warn_once_logging_stands(config, laid)
     reporter = start_reporting(config, environment, who)
-    delivered = delivery.install(app, config, pod=environment.pod_name)
+    delivered = install.install(app, config, pod=environment.pod_name)
     if delivered is not None:
-        delivered.holdings.on_buried = reports.buried(reporter)
+        delivered.holdings.on_buried = buried(reporter)
     vitals = Vitals(stalled_seconds=config.liveness.stalled_seconds, drain_timeout_seconds=config.drain.timeout_seconds)
     health = answering(config, environment, who, vitals, delivered)
     report = partial(leave_words, environment)
@@ -91,14 +93,14 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
     results_given_up = results.ResultsGivenUp(app, partial(say_last, results.logger), drain.begin)
     install_events(app)
     app.conf.worker_consumer = consumer.consumer_class(stock_class(app.conf.worker_consumer), parts)
-    reports.install_unknown_tasks(reporter)
+    failures.install_unknown_tasks(reporter)
     once_built(lambda worker: setattr(vitals, "worker", worker))
     published.install()
     once_set_up(
         lambda: application.install_task_loggers(app),
         results_given_up.install,
-        lambda: reports.install_requests(app, reporter),
-        lambda: counted_requests.install(app),
+        lambda: failures.install_requests(app, reporter),
+        lambda: counting.install(app),
         lambda: examination.warn(app, config, environment, own),
         keep_out_of_garbage_collection,
     )
@@ -176,20 +178,20 @@ def warn_once_logging_stands(config: Config, laid: list[Setting]) -> None:
 
 def start_reporting(config: Config, environment: Environment, who: Mapping[str, str]) -> Any:
     """Whoever is to hear of failures: Sentry, a channel in Slack, both or nobody, as the pool says."""
-    from celeriac.reports import Reporters
+    from celeriac.failures.reporter import Reporters
 
     reporters: list[Any] = []
     apart: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
     if config.sentry is not None:
-        from celeriac.sentry.failures import Sentry
+        from celeriac.failures.sentry.client import Sentry
 
         sentry = Sentry(config.sentry, who)
         sentry.start()
         reporters.append(sentry)
         apart = sentry.apart
     if config.notifications.slack is not None:
-        from celeriac.notifications.grouping import Origin
-        from celeriac.notifications.slack import Slack
+        from celeriac.failures.notifications.grouping import Origin
+        from celeriac.failures.notifications.slack import Slack
 
         file = config.notifications.slack.webhook_file
         slack = Slack(file, Origin(**who), secrets=environment.urls(), apart=apart)
@@ -233,7 +235,7 @@ def install_events(app: Any) -> None:
     from celery.app.events import Events
 
     if app.events.dispatcher_cls == Events.dispatcher_cls:
-        app.events.dispatcher_cls = "celeriac.events:Dispatcher"
+        app.events.dispatcher_cls = "celeriac.hooks.events:Dispatcher"
 
 
 def stock_class(name: Any) -> Any:

@@ -25,8 +25,8 @@ from celery import signals
 from celery._state import get_current_task  # what Celery's own TaskFormatter asks
 from celery.utils.log import ColorFormatter, get_multiprocessing_logger
 
-from celeriac.contract import ContractError, Logging
-from celeriac.settings import TASK_FORMAT, WORKER_FORMAT
+from celeriac.config.contract import ContractError, Logging
+from celeriac.config.settings import TASK_FORMAT, WORKER_FORMAT
 
 NO_TASK: Final = "-"
 TASK_LOGGER: Final = "celery.task"

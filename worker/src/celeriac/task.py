@@ -22,7 +22,7 @@ from celery.exceptions import Ignore
 
 from celeriac import published
 from celeriac.exceptions import PolicyError
-from celeriac.policies import CallPolicy, Debounce, Exclusive, Policy, carries_more
+from celeriac.policies.values import CallPolicy, Debounce, Exclusive, Policy, carries_more
 
 if TYPE_CHECKING:
     from celeriac.logs import TaskLogger
@@ -71,7 +71,7 @@ class Task(celery.Task):  # type: ignore[type-arg]  # generic only in the stubs
         super().on_bound(app)
         published.install()
         if isinstance(cls._resolve().calling, Debounce):
-            from celeriac.dedupe import debounce
+            from celeriac.policies import debounce
 
             debounce.register(app)
 
@@ -100,10 +100,10 @@ class Task(celery.Task):  # type: ignore[type-arg]  # generic only in the stubs
         if given:
             from celery import signals
 
-            from celeriac import dedupe
+            from celeriac.policies import dispatch
 
-            signals.task_postrun.connect(dedupe.leave, weak=False, dispatch_uid="celeriac-leave")
-            signals.task_revoked.connect(dedupe.revoked, weak=False, dispatch_uid="celeriac-revoked")
+            signals.task_postrun.connect(dispatch.leave, weak=False, dispatch_uid="celeriac-leave")
+            signals.task_revoked.connect(dispatch.revoked, weak=False, dispatch_uid="celeriac-revoked")
         cls._policies = policies
         return policies
 
@@ -119,23 +119,23 @@ class Task(celery.Task):  # type: ignore[type-arg]  # generic only in the stubs
         policy = self._resolve().calling
         if policy is None or self.app.conf.task_always_eager:
             return super().apply_async(args, kwargs, task_id, producer, **options)
-        from celeriac import dedupe
+        from celeriac.policies import dispatch
 
         if carries_more(options):
-            dedupe.hold(self, policy, args, kwargs, task_id=task_id, **options)
+            dispatch.hold(self, policy, args, kwargs, task_id=task_id, **options)
             return super().apply_async(args, kwargs, task_id, producer, **options)
         publish_now = super().apply_async
-        return dedupe.publish(self, policy, publish_now, args, kwargs, task_id=task_id, producer=producer, **options)
+        return dispatch.publish(self, policy, publish_now, args, kwargs, task_id=task_id, producer=producer, **options)
 
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
         """Celery calls this before each run."""
         super().before_start(task_id, args, kwargs)
         policies = self._resolve()
         if (policies.calling is not None or policies.running is not None) and not self.request.is_eager:
-            from celeriac import dedupe
+            from celeriac.policies import dispatch
 
             try:
-                dedupe.enter(self, policies.calling, policies.running, args, kwargs)
+                dispatch.enter(self, policies.calling, policies.running, args, kwargs)
             except Ignore as ended:
                 # Celery formats the traceback of each, twice: two frames take a third of the time of six.
                 raise ended.with_traceback(None) from None

@@ -7,7 +7,7 @@ import subprocess
 
 from celery import Celery
 
-from celeriac import reaper
+from celeriac.hooks import reaper
 
 reaper.SCAN_SECONDS = 0.5  # type: ignore[misc]
 reaper.PATIENCE_SECONDS = float(os.environ["ORPHANS_PATIENCE_SECONDS"])  # type: ignore[misc]

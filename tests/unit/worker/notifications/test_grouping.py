@@ -6,8 +6,8 @@ import functools
 
 import pytest
 
-from celeriac.notifications import grouping
-from celeriac.notifications.grouping import Digest, Group, Origin, Pace
+from celeriac.failures.notifications import grouping
+from celeriac.failures.notifications.grouping import Digest, Group, Origin, Pace
 
 ORIGIN = Origin(namespace="shop", pool="emails", pod="emails-7d9-x2")
 HEAD = "*shop/emails* on emails-7d9-x2"

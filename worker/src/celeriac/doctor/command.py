@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from celeriac import application, contract, standalone
+from celeriac.config import application, contract, standalone
 from celeriac.doctor import ancestry, examination, rules
 from celeriac.doctor.effective import Effective
 from celeriac.doctor.rules import Finding

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from celeriac import settings
-from celeriac.contract import Config
+from celeriac.config import settings
+from celeriac.config.contract import Config
+from celeriac.config.settings import Own, Setting, Source
 from celeriac.exits import scrub
-from celeriac.settings import Own, Setting, Source
 
 CELERYS: Final = (
     "broker_url",

@@ -6,12 +6,14 @@ import logging
 import os
 from typing import Any, Final
 
-from celeriac import application, delivery, installed, settings
-from celeriac.contract import POOLS, Config, Environment
+from celeriac import installed
+from celeriac.config import application, settings
+from celeriac.config.contract import POOLS, Config, Environment
+from celeriac.config.settings import Own, Setting, Source
+from celeriac.delivery import install
 from celeriac.doctor import ancestry, effective, rules
 from celeriac.doctor.effective import Delivering, Effective
 from celeriac.doctor.facts import Ancestor, Facts, TaskFacts
-from celeriac.settings import Own, Setting, Source
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +64,8 @@ def read_settings(app: Any, config: Config, own: Own, laid: list[Setting]) -> li
     )
     delivering = Delivering(
         has_leases=_scheme(app) in LEASED,
-        default_lease_seconds=delivery.DEFAULT_LEASE_SECONDS,
-        default_max_deliveries=delivery.DEFAULT_MAX_DELIVERIES,
+        default_lease_seconds=install.DEFAULT_LEASE_SECONDS,
+        default_max_deliveries=install.DEFAULT_MAX_DELIVERIES,
         held_at_most=window,
     )
     values = {name: app.conf.get(name) for name in effective.CELERYS}

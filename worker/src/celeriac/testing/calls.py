@@ -20,10 +20,11 @@ from kombu.transport import memory, virtual
 from kombu.utils.json import dumps
 from kombu.utils.uuid import uuid
 
-from celeriac import connections
-from celeriac import policies as policy_values
-from celeriac.dedupe import call_dropped, exclusive
-from celeriac.dedupe.settling import Errand
+from celeriac.policies import exclusive
+from celeriac.policies import values as policy_values
+from celeriac.policies.dispatch import call_dropped
+from celeriac.policies.settling import Errand
+from celeriac.store import connections
 from celeriac.testing.clock import Clock, RealClock
 from celeriac.testing.model import ModelRedis
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from celeriac import lock_scripts, policy_scripts
-from celeriac.keys import BURST_SECONDS, COVERED_SECONDS
+from celeriac.locks import scripts as lock_scripts
+from celeriac.policies import scripts as policy_scripts
+from celeriac.store.keys import BURST_SECONDS, COVERED_SECONDS
 from celeriac.testing.clock import Clock
 
 Arguments = list[str]

@@ -1,0 +1,170 @@
+"""What does a worker do with the user's Celery application?
+
+Import it as `celery -A` does, lay the pool's configuration over its own, and give its tasks their logger. Everything
+here works on any application, whether or not it knows this library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from celeriac.config import settings
+from celeriac.config.contract import Config, Environment
+from celeriac.config.settings import Setting
+from celeriac.exits import Exit, GivingUpError, scrub
+
+
+def import_celery() -> None:
+    """Make sure that the image has Celery.
+
+    Raises:
+        GivingUpError: it has not, or one that cannot be imported.
+    """
+    try:
+        import celery.app  # noqa: F401
+    except ImportError as error:
+        raise GivingUpError(
+            f"Celery cannot be imported in this image with {sys.executable} ({error}): Celeriac runs the Celery that "
+            "the application has installed; worker.python may have to name another interpreter",
+            Exit.CONFIGURATION,
+        ) from None
+
+
+def load(name: str, environment: Environment) -> Any:
+    """Find the application as `celery -A name` does.
+
+    Raises:
+        GivingUpError: it cannot be imported, or what is found is no Celery application.
+    """
+    import_celery()
+    from celery import Celery
+    from celery.app.utils import find_app
+
+    try:
+        app = find_app(name)
+    except Exception as error:
+        traceback.print_exc()
+        cause: BaseException = error
+        if (
+            isinstance(error, ModuleNotFoundError)
+            and error.name == name
+            and isinstance(error.__context__, AttributeError)
+        ):
+            cause = error.__context__  # what Celery tried last is not what is wrong with `package.module:variable`
+        said = scrub(" ".join(f"{type(cause).__name__}: {cause}".split()), environment.urls())
+        raise GivingUpError(f"The application {name!r} (app) cannot be imported: {said}", Exit.CONFIGURATION) from None
+    if not isinstance(app, Celery):
+        raise GivingUpError(
+            f"{name!r} (app) is a {type(app).__name__} and no Celery application: name one as package.module:variable",
+            Exit.CONFIGURATION,
+        )
+    return app
+
+
+def read_own(app: Any, environment: Environment) -> dict[str, Any]:
+    """What the application itself says: every Celery setting that it sets, under Celery's present name for it.
+
+    Raises:
+        GivingUpError: its configuration cannot be read; doing so runs the application's code (Django's settings).
+    """
+    from celery.app.defaults import DEFAULTS
+    from celery.app.utils import Settings
+
+    try:
+        conf = app.conf
+        conf.finalize()
+        # All maps but the last, which holds Celery's defaults.
+        said = Settings({}, list(conf.maps[:-1]), conf._keys, conf.prefix)
+        own = {name: value for name in DEFAULTS if (value := said.get(name)) is not None}
+    except Exception as error:
+        traceback.print_exc()
+        reason = scrub(" ".join(f"{type(error).__name__}: {error}".split()), environment.urls())
+        sentence = f"The application's Celery configuration cannot be read: {reason}"
+        raise GivingUpError(sentence, Exit.CONFIGURATION) from None
+    variable = os.environ.get("CELERY_BROKER_URL")  # which Celery prefers to any configuration
+    return {**own, "broker_url": variable} if variable else own
+
+
+def lay_settings(app: Any, config: Config, environment: Environment, own: Mapping[str, Any]) -> list[Setting]:
+    """Lay the pool's word and Celeriac's defaults over the application's configuration; what was laid."""
+    # Celery prefers these variables to any configuration; the pool's URLs come first.
+    if environment.broker_url:
+        for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
+            os.environ.pop(name, None)
+    if environment.result_backend_url:
+        os.environ.pop("CELERY_RESULT_BACKEND", None)
+    laid = settings.compute(config, environment, own)
+    before = {setting.name: app.conf.get(setting.name) for setting in laid}
+    app.conf.update({setting.name: setting.value for setting in laid})
+    if environment.broker_url:
+        app.conf.update({"broker_read_url": environment.broker_url, "broker_write_url": environment.broker_url})
+    if environment.result_backend_url:
+        forget_result_backend(app)
+    rebind_early_tasks(app, laid, before)
+    return laid
+
+
+def forget_result_backend(app: Any) -> None:
+    """A backend that was made while the application was imported is that of its old URL."""
+    app._backend_cache = None
+    with contextlib.suppress(AttributeError):
+        del app._local.backend
+
+
+def rebind_early_tasks(app: Any, laid: list[Setting], before: Mapping[str, Any]) -> None:
+    """Let tasks that were used while the application was imported have the new settings too.
+
+    Celery copies settings onto a task when it is first used, usually after this. A task that was used before (by a
+    signature in the beat schedule, say) has a copy of the old ones, unless it declares its own.
+    """
+    new = {setting.name: setting.value for setting in laid}
+    for task in list(app._tasks.values()):
+        kind = type(task)
+        for attribute, name in kind.from_config:
+            if name in new and getattr(task, attribute, None) == before[name] and not declares(kind, attribute):
+                setattr(kind, attribute, new[name])
+
+
+def declares(kind: type, attribute: str) -> bool:
+    """Does a task class, or one of its bases, declare this attribute itself?
+
+    A class keeps its attributes in the order in which they were set: what comes before `__bound__`, which Celery sets
+    first when it binds a task, was declared; what comes after was copied from the settings.
+    """
+    for cls in kind.__mro__:
+        names = list(cls.__dict__)
+        copied_from = names.index("__bound__") if "__bound__" in names else len(names)
+        if attribute in names[:copied_from] and cls.__dict__[attribute] is not None:
+            return True
+    return False
+
+
+def install_task_loggers(app: Any) -> None:
+    """`self.logger` on every task that has not something of that name itself."""
+    from celeriac.logs import task_logger
+
+    for name, task in app.tasks.items():
+        if not hasattr(task, "logger"):
+            task.logger = task_logger(name)
+
+
+def select_queues(app: Any, config: Config) -> None:
+    """Consume from the pool's queues. Not by `-Q`, whose list is split at commas, which a name may contain.
+
+    Raises:
+        GivingUpError: the application allows only queues that it knows, and one of these is not.
+    """
+    if config.queues is None:
+        return
+    try:
+        app.amqp.queues.select(list(config.queues))
+    except KeyError as error:
+        raise GivingUpError(
+            f"The application has no queue {error} (queues), and its task_create_missing_queues is off",
+            Exit.CONFIGURATION,
+        ) from None

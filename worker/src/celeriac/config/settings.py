@@ -1,0 +1,197 @@
+"""(pure) Which Celery setting gets which value, and who said so?
+
+The nearest word wins: what a task declares on itself (Celery sees to that), then the pool's document, then the
+application's own Celery configuration, then Celeriac's default. `compute` turns a document into a list of settings
+to lay over the application's; what it leaves out stays as the application has it.
+"""
+
+from __future__ import annotations
+
+import enum
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from celeriac.backoff import DEFAULT_INITIAL_SECONDS, DEFAULT_MAX_RETRIES, DEFAULT_MAX_SECONDS, Retry
+from celeriac.config.contract import Config, Environment
+
+DEFAULT_PREFETCH = 1
+"""Messages held beyond the running ones: enough to hide a round trip, few enough to leave work to others."""
+DEFAULT_LOG_LEVEL = "INFO"
+WORKER_FORMAT = "[%(asctime)s:%(levelname)s] [%(task_name)s] %(message)s"
+TASK_FORMAT = "[%(asctime)s:%(levelname)s] Task %(task_name)s[%(task_id)s]: %(message)s"
+LONGEST_SOCKET_TIMEOUT_SECONDS = 5.0
+SHORTEST_SOCKET_TIMEOUT_SECONDS = 2.0
+"""A broker that takes connections and answers nothing counts as lost after a time between these two: a part of the time
+in which the consumer loop has to come round, since it is that loop which waits."""
+
+
+class Source(enum.Enum):
+    """Whose word a setting is."""
+
+    TASK = "task"
+    """A task's own attribute."""
+    POOL = "pool"
+    """The CeleryWorkerPool."""
+    APP = "app"
+    """The application's Celery configuration."""
+    DEFAULT = "celeriac"
+    """Nobody's: what Celeriac thinks best."""
+    CELERY = "celery"
+    """Nobody's: what Celery does then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One Celery setting to lay over the application's configuration."""
+
+    name: str
+    value: Any
+    source: Source
+
+
+Own = Mapping[str, Any]
+"""What the application itself says, read before anything is laid over it: Celery's settings, only those it sets."""
+
+
+def compute(config: Config, environment: Environment, own: Own) -> list[Setting]:
+    """All settings to lay over the application's configuration, each once."""
+    asked: dict[str, Any] = {
+        "broker_url": environment.broker_url,
+        "result_backend": environment.result_backend_url,
+        "result_expires": config.result_backend.expires_seconds,
+        "task_soft_time_limit": config.time_limits.soft_seconds,
+        "task_time_limit": config.time_limits.hard_seconds,
+        "worker_concurrency": config.worker.concurrency,
+        "worker_max_tasks_per_child": config.worker.max_tasks_per_child,
+        "worker_max_memory_per_child": config.worker.max_memory_per_child_kib,
+        "worker_disable_prefetch": None if config.worker.prefetch is None else config.worker.prefetch == 0,
+        "broker_connection_max_retries": config.broker.max_retries,
+        **_delivery_asked(config.delivery.mode),
+    }
+    defaults: dict[str, Any] = {
+        # Retrying is what a pool is for; how often and how long is decided by the consumer.
+        "broker_connection_retry": True,
+        "broker_connection_retry_on_startup": True,
+        "worker_hijack_root_logger": None if config.logging.format == "App" else False,
+        **_delivery_defaults(config.delivery.mode, asked, own),
+        **_result_retries(retries(config, own)),
+        "task_publish_retry_policy": _publish_retries(retries(config, own), environment.pod_name),
+    }
+    result = [Setting(name, value, Source.POOL) for name, value in asked.items() if value is not None]
+    result += [
+        Setting(name, value, Source.DEFAULT)
+        for name, value in defaults.items()
+        if value is not None and asked.get(name) is None and own.get(name) is None
+    ]
+    return result + _transport_options(config, environment, own)
+
+
+def _delivery_asked(mode: str | None) -> dict[str, Any]:
+    if mode == "AtLeastOnce":
+        return {"task_acks_late": True, "task_reject_on_worker_lost": True}
+    if mode == "AtMostOnce":
+        return {"task_acks_late": False, "task_reject_on_worker_lost": False}
+    return {}
+
+
+def _delivery_defaults(mode: str | None, asked: Mapping[str, Any], own: Own) -> dict[str, Any]:
+    """At-least-once where neither the pool nor the application has decided; `App` is a decision too."""
+    if mode == "App":
+        return {}
+    acks_late = asked.get("task_acks_late", own.get("task_acks_late"))
+    # Giving a lost worker's message back is only possible while it is not acknowledged.
+    return {"task_acks_late": True, "task_reject_on_worker_lost": True if acks_late is not False else None}
+
+
+def _transport_options(config: Config, environment: Environment, own: Own) -> list[Setting]:
+    """Time-outs of the broker's Redis client, under the options that the application sets itself."""
+    if not _is_redis(environment.broker_url or own.get("broker_url")):
+        return []
+    timeout = min(LONGEST_SOCKET_TIMEOUT_SECONDS, config.liveness.stalled_seconds / 8)
+    timeout = max(SHORTEST_SOCKET_TIMEOUT_SECONDS, timeout)
+    ours = {"socket_timeout": timeout, "socket_connect_timeout": min(5.0, timeout), "socket_keepalive": True}
+    name = "broker_transport_options"
+    return [Setting(name, {**ours, **(own.get(name) or {})}, Source.DEFAULT)]
+
+
+def _result_retries(retry: Retry) -> dict[str, Any]:
+    """Store results as patiently as the broker is waited for.
+
+    A result that cannot be stored makes Celery call a finished task failed, so storing one must outlast an outage that
+    the worker itself outlasts. By default Celery tries again only at one of the several steps of it.
+    """
+    return {
+        "result_backend_always_retry": True,
+        "result_backend_max_retries": retry.max_retries,
+        "result_backend_base_sleep_between_retries_ms": int(retry.initial_seconds * 1000),
+        "result_backend_max_sleep_between_retries_ms": int(retry.max_seconds * 1000),
+    }
+
+
+def _publish_retries(retry: Retry, pod_name: str) -> dict[str, Any]:
+    """Publish as patiently as the broker is waited for.
+
+    A task that passes work on would fail within a second of an outage that the worker itself outlasts. Celery's pauses
+    grow by steps and know no chance, so each pod has a pace of its own: a pool whose broker comes back does not fall
+    upon it in one instant.
+    """
+    pace = 1 - zlib.crc32(pod_name.encode()) / 2**33
+    return {
+        "max_retries": retry.max_retries,
+        "interval_start": retry.initial_seconds * pace,
+        "interval_step": retry.initial_seconds * pace,
+        "interval_max": retry.max_seconds * pace,
+    }
+
+
+def _is_redis(url: Any) -> bool:
+    return isinstance(url, str) and url.split(":", 1)[0].split("+")[0] in {"redis", "rediss", "sentinel"}
+
+
+def retries(config: Config, own: Own) -> Retry:
+    """How the broker is retried: the pool's word, else the application's limit, else the defaults."""
+    limit: int | None = config.broker.max_retries
+    if limit is None:
+        said = own.get("broker_connection_max_retries")
+        limit = DEFAULT_MAX_RETRIES if said is None else (said or None)  # Celery reads 0 as "for ever"
+    backoff = config.broker.retry_backoff_seconds
+    return Retry(
+        max_retries=limit,
+        initial_seconds=backoff.initial if backoff else DEFAULT_INITIAL_SECONDS,
+        max_seconds=backoff.max if backoff else DEFAULT_MAX_SECONDS,
+    )
+
+
+def prefetch_window(config: Config, *, slots: int, acks_late: bool, app_multiplier: int | None) -> int:
+    """How many delivered and unacknowledged messages this worker may hold at most.
+
+    A task that is acknowledged late counts while it runs, one that is acknowledged early does not. The window of a
+    worker without prefetch is its slots: Celery then takes a message only when one of them is free.
+    """
+    prefetch = config.worker.prefetch
+    if prefetch is None and app_multiplier is not None:
+        return slots * app_multiplier
+    beyond = DEFAULT_PREFETCH if prefetch is None else prefetch
+    return slots + beyond if acks_late or beyond == 0 else beyond
+
+
+def celery_arguments(config: Config, environment: Environment) -> list[str]:
+    """The command line of Celery's worker; what has a setting is laid over the configuration instead."""
+    arguments = [
+        # Celery's banner is art of several lines: it has no place where each line is a JSON object.
+        *(["--quiet"] if config.logging.format == "JSON" else []),
+        "worker",
+        f"--hostname={node_name(config, environment)}",
+        f"--loglevel={config.logging.level or DEFAULT_LOG_LEVEL}",
+        f"--concurrency={config.worker.concurrency}",
+    ]
+    if config.worker.pool is not None:
+        arguments.append(f"--pool={config.worker.pool}")
+    return [*arguments, *config.worker.extra_args]
+
+
+def node_name(config: Config, environment: Environment) -> str:
+    """`<pool>@<pod>`: what Flower, `celery inspect` and the events show."""
+    return f"{config.pool.name}@{environment.pod_name}"

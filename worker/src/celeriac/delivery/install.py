@@ -1,0 +1,175 @@
+"""How do messages reach this worker's tasks without loss?
+
+`install` is called once by the worker's start-up, after the application was imported and before Celery's worker is
+made. On a Redis broker (also behind TLS or Sentinel) it puts the transport with the atomic fetch in place and returns
+what the rest of the library asks about deliveries. Any other broker has leases and acknowledgements of its own;
+nothing is changed then, and `install` returns `None`.
+
+**Promise.** A message is delivered at least once, whatever is killed, as long as Redis keeps its data. **Limits.** A
+task runs twice when its worker dies, or is cut off for longer than the lease, after the task began and before its end
+reached Redis. A Redis that loses its last second (AOF `everysec`, or no AOF) loses what happened in it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from celeriac.delivery.outcomes import Outcome
+from celeriac.hooks.prefork import remember_sent
+from celeriac.store.connections import broker_client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celeriac.config.contract import Config
+    from celeriac.delivery.holdings import Holdings
+    from celeriac.metrics.tally import Snapshot
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_LEASE_SECONDS: Final = 60
+"""A dead worker's messages come again after about a minute; a node that pauses for less than that costs nothing."""
+DEFAULT_MAX_DELIVERIES: Final = 5
+UNKNOWN_TASK_DELAY_SECONDS: Final = 5.0
+"""A message whose task this worker does not know goes back after this time, doubled with each delivery."""
+LONGEST_UNKNOWN_TASK_DELAY_SECONDS: Final = 60.0
+
+_TRANSPORTS: Final = {
+    "redis": "celeriac.delivery.transport:Transport",
+    "rediss": "celeriac.delivery.transport:Transport",
+    "sentinel": "celeriac.delivery.transport:SentinelTransport",
+}
+
+
+class Delivery:
+    """The deliveries of this process."""
+
+    def __init__(self, app: Any, holdings: Holdings) -> None:
+        self.app = app
+        self.holdings = holdings
+        holdings.keeps = self._runs_on
+        holdings.is_leaving = _is_leaving
+
+    def return_unknown(self, message: Any, name: str) -> bool:
+        """Keep a message whose task this worker does not know, and give it back after a delay.
+
+        A worker with the new code may be the next to get it (a rollout); after `maxDeliveries` it is dead, which
+        is the one time that it is reported. Returns whether the message is taken care of.
+        """
+        from celeriac.delivery import outcomes
+
+        delivery = message.delivery_tag
+        if delivery not in self.holdings:
+            return False
+        past = outcomes.deliveries({"properties": message.properties})
+        delay = min(LONGEST_UNKNOWN_TASK_DELAY_SECONDS, UNKNOWN_TASK_DELAY_SECONDS * 2**past)
+        message.channel.qos._quick_ack(delivery)  # out of the prefetch window, still held
+        logger.warning("no task named %s on this worker: its message goes back in %g s", name, delay)
+        self.holdings.give_back_later(delivery, delay, Outcome.UNKNOWN_TASK, f"no task named {name} on this worker")
+        return True
+
+    def tell_figures(self, pool: str, *, worker: Callable[[], Any], counted: Callable[[], Snapshot]) -> None:
+        """Tell the operator's autoscaler what this worker does; see `Figures` for the arguments."""
+        from celeriac.delivery.autoscaling_report import Figures
+
+        options = self.app.conf.broker_transport_options or {}
+        self.holdings.figures = Figures(pool, options, worker=worker, counted=counted)
+
+    def close(self) -> None:
+        """Stop renewing leases; for tests, since a worker's process ends anyway."""
+        from celeriac.delivery import transport
+
+        self.holdings.stop()
+        transport.unregister(self.holdings)
+
+    def _runs_on(self, delivery: str) -> bool:
+        """Whether a delivery's task goes on when the connection it came by is closed."""
+        from celery.worker import state
+
+        if _is_leaving():
+            return False
+        if any(_delivery_of(request) == delivery for request in list(state.active_requests)):
+            return True
+        waiting = [request for request in list(state.reserved_requests) if _delivery_of(request) == delivery]
+        return any(_is_certain_to_run(request) for request in waiting)
+
+
+def install(app: Any, config: Config, *, pod: str) -> Delivery | None:
+    """Put the atomic, leased transport in place; `None` where the broker is not Redis.
+
+    Args:
+        app: the application, its configuration final.
+        config: the pool's document: `delivery.lease_seconds` and `delivery.max_deliveries`.
+        pod: the pod's name, for the history of messages.
+    """
+    url = app.conf.broker_read_url or app.conf.broker_url or ""
+    scheme = (url if isinstance(url, str) else next(iter(url), "")).split("://", 1)[0]
+    if scheme not in _TRANSPORTS:
+        return None
+    if app.conf.broker_transport not in {None, *_TRANSPORTS}:
+        logger.warning(
+            "broker_transport is %r: the atomic fetch and leases are off, and a killed worker's tasks wait for the "
+            "visibility timeout",
+            app.conf.broker_transport,
+        )
+        return None
+
+    import kombu.transport
+    from kombu.utils.imports import symbol_by_name
+
+    from celeriac.delivery import transport
+    from celeriac.delivery.holdings import Holdings
+
+    options = dict(app.conf.broker_transport_options or {})
+    holdings = Holdings(
+        lambda: broker_client(app),
+        lease_seconds=config.delivery.lease_seconds or DEFAULT_LEASE_SECONDS,
+        prefix=options.get("global_keyprefix") or "",
+        where=f"{config.pool.namespace}/{pod}",
+        max_deliveries=config.delivery.max_deliveries or DEFAULT_MAX_DELIVERIES,
+    )
+    transport.register(holdings)
+    for alias, path in _TRANSPORTS.items():
+        # kombu's own table: the scheme of a URL decides, also after a failover to another URL.
+        kombu.transport.TRANSPORT_ALIASES[alias] = path
+        kombu.transport._transport_cache.pop(alias, None)  # type: ignore[attr-defined]  # not in the stubs
+    app.conf.broker_transport_options = {**options, transport.OPTION: holdings.identity}
+    delivery = Delivery(app, holdings)
+    app.conf.worker_consumer = _consumer_class(symbol_by_name(app.conf.worker_consumer), delivery)
+    return delivery
+
+
+def _consumer_class(base: Any, delivery: Delivery) -> Any:
+    """A consumer that keeps messages whose task it does not know, where Celery's throws them away."""
+
+    class Consumer(base):  # type: ignore[misc]  # a class chosen at run time
+        def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
+            name = (message.headers or {}).get("task")
+            if not delivery.return_unknown(message, str(name)):
+                super().on_unknown_task(body, message, exc)
+
+    return Consumer
+
+
+def _is_leaving() -> bool:
+    from celery.worker import state
+
+    return any(flag is not None and flag is not False for flag in (state.should_stop, state.should_terminate))
+
+
+def _is_certain_to_run(request: Any) -> bool:
+    """Whether a task that has not begun begins though its connection is lost.
+
+    Celery then forgets what waits for a free slot, and its prefork pool what no child has been sent; other pools run
+    all that they were handed.
+    """
+    reference = request._apply_result
+    if reference is None:
+        return False
+    is_prefork = hasattr(reference(), "_write_to")
+    return remember_sent(request) if is_prefork else True
+
+
+def _delivery_of(request: Any) -> str:
+    return str(request.message.delivery_tag)

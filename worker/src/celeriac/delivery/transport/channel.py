@@ -1,0 +1,356 @@
+"""How does a channel take messages, hand them over and settle them?
+
+**Timeline of one connection** (all in the thread that runs the consumer; others only add to `_ended`):
+
+    idle ──take──> asked ──answer: messages──> idle
+                     └─────answer: nothing───> waiting ──notice, an acknowledgement, or time──> idle
+
+kombu's poller calls `_brpop_start` when a channel may consume and `_in_poll` is false, and `_brpop_read` when its
+socket can be read; the names are kombu's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections import deque
+from collections.abc import Iterator
+from queue import Empty
+from typing import Any, Final
+
+import kombu.transport.redis
+from kombu.utils.json import loads
+from redis.exceptions import NoScriptError
+
+from celeriac.delivery import outcomes, scripts, taking
+from celeriac.delivery.outcomes import Outcome
+from celeriac.delivery.transport import registered, tracking
+from celeriac.delivery.transport.pace import OVERDUE_SECONDS, Pace
+from celeriac.delivery.transport.qos import MOST_AT_ONCE, QoS
+
+# The published stubs know little of this module's classes.
+kombu_redis: Any = kombu.transport.redis
+
+OLD_KEYS_EVERY_SECONDS: Final = 60.0
+"""How often messages that a plain worker left behind in kombu's own keys are looked for."""
+
+
+class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redis
+    """A channel that fetches atomically."""
+
+    QoS = QoS
+    is_asked = False
+    """A take was sent and its answer is due."""
+    _takes_no_more = False
+
+    def __init__(self, connection: Any, **kwargs: Any) -> None:
+        self.holdings = registered.find(connection.client)
+        self.pace = Pace()
+        self._ended: deque[tuple[str, str]] = deque()  # (id, queue), to be settled with the next take
+        self._ending: list[tuple[str, str]] = []  # sent with the take that is under way
+        self._no_ack: set[str] = set()
+        self._asked: tuple[int, list[str]] = (0, [])
+        self._prepared: tuple[Any, Any] | None = None
+        self._tracks = False
+        self._old_keys_at = time.monotonic() + random.uniform(0, OLD_KEYS_EVERY_SECONDS)  # noqa: S311 - spreads load
+        super().__init__(connection, **kwargs)
+
+    # --- asking
+
+    def _brpop_start(self, timeout: float | None = None) -> None:  # noqa: ARG002 - kombu's signature
+        if not self.pace.must_wait(time.monotonic()):
+            self._ask(self.qos.window())
+
+    def _ask(self, most: int) -> None:
+        """Send the script: take up to `most` messages, settle what has ended."""
+        active = self.active_queues
+        queues = self._queue_cycle.consume(len(active)) if active else []
+        connection = self.client.connection
+        if self._prepared != (connection, connection._sock) or connection._sock is None:
+            self._tracks = tracking.prepare(connection)
+            self._prepared = connection, connection._sock
+        self._ending = list(self._take_ended())
+        most = min(most, MOST_AT_ONCE)
+        first = self.holdings.numbers(most)
+        figures = self.holdings.figures
+        says = figures.say_of({delivery for delivery, _ in self._ending}) if figures and self._ending else None
+        names, args = taking.Take(
+            queues=queues,
+            lists=self._lists(queues),
+            settle=self._ending,
+            prefix=self.global_keyprefix,
+            most=most,
+            lease_seconds=self.holdings.lease_seconds,
+            identity=self.holdings.identity,
+            first=first,
+            is_fair=self.queue_order_strategy == "round_robin",
+            looks_first=self.pace.expects_nothing,
+            says=says,
+        ).build()
+        self._asked = first, queues
+        self._in_poll = connection
+        self.is_asked = True
+        self.pace.asked(time.monotonic())
+        self._brpop_sent_at = None  # kombu's own check of overdue answers knows only BRPOP
+        try:
+            connection.send_command("EVALSHA", scripts.TAKE.sha, len(names), *names, *args)
+        except self.connection_errors:
+            self._not_answered()
+            raise
+
+    def _lists(self, queues: list[str]) -> list[str]:
+        """The names of the queues' lists, all queues of the first priority first."""
+        return [f"{self.global_keyprefix}{self._q_for_pri(it, step)}" for step in self.priority_steps for it in queues]
+
+    # --- reading
+
+    def _brpop_read(self, **options: Any) -> bool:  # noqa: ARG002 - kombu's signature
+        connection = self.client.connection
+        if not self.is_asked:
+            self.read_announcement()
+            raise Empty
+        try:
+            answer = taking.read(connection.read_response())
+        except NoScriptError:
+            self._not_answered()
+            self._prepared = None  # the server forgot its scripts: a restart behind a proxy, SCRIPT FLUSH
+            raise Empty from None
+        except self.connection_errors:
+            self._not_answered()
+            connection.disconnect()
+            raise
+        return self._receive_answer(connection, answer)
+
+    def read_announcement(self) -> None:
+        """Read what came unasked: an announcement, or the end of the connection."""
+        connection = self.client.connection
+        try:
+            connection.read_response(push_request=True)
+        except self.connection_errors:
+            self._not_answered()
+            connection.disconnect()
+            raise
+        # A list has changed: ask again, when it is this worker's turn.
+        self._in_poll = None
+        seconds = self.pace.announced(time.monotonic())
+        if seconds:
+            self.connection.cycle.tick_in(seconds)
+
+    def _answered(self) -> None:
+        self.is_asked = False
+        self._in_poll = None
+
+    def _not_answered(self) -> None:
+        self._answered()
+        if self.holdings.figures:
+            self.holdings.figures.forget()
+        # What was sent to be settled may have been; settling twice is harmless, not settling is not.
+        self._ended.extend(self._ending)
+        self._ending = []
+
+    def _receive_answer(self, connection: Any, answer: taking.Answer) -> bool:
+        self._answered()
+        self._ending = []
+        if answer.lost:
+            self.holdings.note_lost(answer.lost)
+        # Held first, delivered after: whatever goes wrong with one message, all the others are known.
+        deliveries = self._hold(answer)
+        if answer.place is not None:
+            self._wait(connection, answer.place, found=bool(deliveries))
+        for at, (delivery, queue, message) in enumerate(deliveries):
+            if self.holdings.is_leaving():
+                rest = [it for it, _, _ in deliveries[at:]]
+                self.holdings.give_back(rest, Outcome.RETURNED, "its worker leaves")
+                break
+            self._hand_over(delivery, queue, message)
+        self._flush_reauth()
+        if not deliveries:
+            raise Empty
+        return True
+
+    def _hold(self, answer: taking.Answer) -> list[tuple[str, str, bytes]]:
+        """Note what the script has taken: delivery, queue and message of each."""
+        first, queues = self._asked
+        deliveries = []
+        for number, (queue, message) in enumerate(answer.taken, first):
+            delivery = self.holdings.id_of(number)
+            self.holdings.add(delivery, queues[queue])
+            deliveries.append((delivery, queues[queue], message))
+        return deliveries
+
+    def _flush_reauth(self) -> None:
+        flush = getattr(super(), "_flush_brpop_reauth", None)  # kombu >= 5.6
+        if flush is not None:
+            flush()
+
+    def _hand_over(self, delivery: str, queue: str, message: bytes) -> None:
+        """Give one message to its consumer."""
+        try:
+            payload = loads(message.decode())
+            payload["properties"]["delivery_tag"] = delivery
+        except (ValueError, TypeError, KeyError) as error:
+            self.holdings.bury(delivery, queue, message, f"unreadable message: {error!r}")
+            return
+        if outcomes.must_bury(payload, self.holdings.max_deliveries):
+            count = outcomes.deliveries(payload)
+            self.holdings.bury(delivery, queue, message, f"delivered {count} times without coming to an end")
+            return
+        self._queue_cycle.rotate(queue)
+        self.connection._deliver(payload, queue)
+        if queue in self._no_ack:
+            self.end_delivery(delivery)
+
+    # --- waiting
+
+    def _wait(self, connection: Any, place: int, *, found: bool) -> None:
+        now = time.monotonic()
+        if not self._tracks:
+            self.connection.cycle.tick_in(self.pace.polls(now, found=found))
+            return
+        self._in_poll = connection
+        self.pace.listens(now, place)
+        if connection.can_read(timeout=0):
+            # The announcement came with the answer, and lies where no poller sees it.
+            self.read_announcement()
+
+    def take_turn(self) -> None:
+        """What is due before the poller sleeps: settling, a sign of life, an answer that never came."""
+        client = self.__dict__.get("client")
+        connection = getattr(client, "connection", None)
+        if connection is None or not self._in_use():
+            return
+        now = time.monotonic()
+        if self.is_asked:
+            if self.pace.is_overdue(now) and not connection.can_read(timeout=0):
+                connection.disconnect()
+                self._not_answered()
+                raise ConnectionError(f"Redis has not answered for {OVERDUE_SECONDS:g} s")
+            return
+        if self._ended or (self._in_poll and self.pace.is_quiet_for_long(now)):
+            self._ask(self.qos.window())
+
+    def _in_use(self) -> bool:
+        """Whether the poller reads this channel's socket."""
+        return bool(self.active_queues) and (self, self.client, "BRPOP") in self.connection.cycle._chan_to_sock
+
+    # --- ending deliveries
+
+    def note_end(self, delivery: str) -> None:
+        """A delivery's task has ended; its acknowledgement follows."""
+        self.holdings.mark_ended(delivery)
+
+    def end_delivery(self, delivery: str) -> None:
+        """Settle a delivery: with the next take while this channel consumes, at once when it does not."""
+        queue = self.holdings.forget(delivery)
+        if queue is None:
+            return  # its lease was lost, which has been said
+        self._ended.append((delivery, queue))
+        # Looked at after it was added: this may be another thread than the one that stops consuming meanwhile, and one
+        # of the two finds the other's word.
+        connection = self.connection
+        if connection is None or self._takes_no_more or self.closed or not self.active_queues:
+            self.holdings.settle(self._take_ended())
+        else:
+            connection.cycle.wake()
+
+    def _take_ended(self) -> Iterator[tuple[str, str]]:
+        with contextlib.suppress(IndexError):
+            while True:
+                yield self._ended.popleft()
+
+    def _basic_cancel(self, consumer_tag: str) -> Any:
+        result = super()._basic_cancel(consumer_tag)
+        if not self.active_queues:
+            self._settle_last()
+        return result
+
+    def _settle_last(self) -> None:
+        """Settle what has ended: no take will do it any more."""
+        if self.is_asked:
+            self._read_last_answer()
+        self._in_poll = None
+        self.holdings.settle(self._take_ended())
+
+    # --- kombu's other ways to messages
+
+    def _get(self, queue: str) -> Any:
+        """Take one message now (`basic_get`)."""
+        first = self.holdings.numbers(1)
+        names, args = taking.Take(
+            queues=[queue],
+            lists=self._lists([queue]),
+            prefix=self.global_keyprefix,
+            most=1,
+            lease_seconds=self.holdings.lease_seconds,
+            identity=self.holdings.identity,
+            first=first,
+        ).build()
+        taken = taking.read(scripts.TAKE.run(self.holdings.client, names, args)).taken
+        if not taken:
+            raise Empty
+        delivery = self.holdings.id_of(first)
+        self.holdings.add(delivery, queue)
+        payload = loads(taken[0][1].decode())
+        payload["properties"]["delivery_tag"] = delivery
+        return payload
+
+    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
+        """Take one message now, or `None`."""
+        message = super().basic_get(queue, no_ack=no_ack, **kwargs)
+        if message is not None and no_ack:
+            self.end_delivery(message.delivery_tag)
+        return message
+
+    def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **kwargs: Any) -> Any:
+        """Consume from a queue."""
+        if no_ack:
+            self._no_ack.add(queue)
+        result = super().basic_consume(queue, no_ack, callback, consumer_tag, **kwargs)
+        if not no_ack and queue not in self.active_fanout_queues:
+            self.holdings.watch([queue])
+            self.holdings.start()
+        return result
+
+    def _restore(self, message: Any, leftmost: bool = False) -> None:
+        self.holdings.give_back([message.delivery_tag], Outcome.REQUEUED if leftmost else Outcome.RETURNED, "restored")
+
+    def is_time_for_old_keys(self) -> bool:
+        """Whether to look into kombu's own keys now; at most once a minute for each channel."""
+        now = time.monotonic()
+        if now < self._old_keys_at:
+            return False
+        self._old_keys_at = now + OLD_KEYS_EVERY_SECONDS
+        return True
+
+    def _poll_error(self, type: str, **options: Any) -> None:  # noqa: A002 - kombu's name
+        if type == "LISTEN":
+            super()._poll_error(type, **options)
+        else:
+            self.client.connection.read_response(push_request=True)
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
+        return tracking.parameters(params) if asynchronous else params
+
+    def close(self) -> None:
+        """Settle what has ended, and give back what was taken but did not start."""
+        if not self.closed:
+            self._takes_no_more = True
+            self._settle_last()
+            if self.holdings.is_leaving():
+                with contextlib.suppress(*self.connection_errors):
+                    self.holdings.give_back_delayed(at_once=True)
+        super().close()
+
+    def _read_last_answer(self) -> None:
+        """Read what a take under way brings, only to give it back; without an answer its leases run out."""
+        try:
+            answer = taking.read(self.client.connection.read_response())
+        except (*self.connection_errors, NoScriptError):
+            self._not_answered()
+            return
+        self._answered()
+        self._ending = []
+        ids = [delivery for delivery, _, _ in self._hold(answer)]
+        self.holdings.give_back(ids, Outcome.RETURNED, "its worker left")

@@ -1,0 +1,81 @@
+"""How many messages may a channel hold, and what becomes of those it holds?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import kombu.transport.redis
+import kombu.transport.virtual
+
+from celeriac.delivery.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from celeriac.delivery.transport.channel import Channel
+
+# The published stubs know little of these modules' classes.
+kombu_redis: Any = kombu.transport.redis
+virtual: Any = kombu.transport.virtual
+
+MOST_AT_ONCE: Final = 64
+"""Messages in one answer: bounds its size and the time that the script blocks the server."""
+
+
+class QoS(kombu_redis.QoS):  # type: ignore[misc]  # Any, see kombu_redis
+    """What a channel holds; the record in Redis is the script's, so nothing is written here."""
+
+    channel: Channel
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Count a message against the prefetch window."""
+        virtual.QoS.append(self, message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """Settle a message: at the next round trip of the fetch."""
+        virtual.QoS.ack(self, delivery_tag)
+        self.channel.end_delivery(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Settle a message, or give it back.
+
+        One given back goes to the end of the line, and the delivery counts; from a worker that leaves it goes to the
+        front and costs nothing.
+        """
+        virtual.QoS.ack(self, delivery_tag)
+        holdings = self.channel.holdings
+        if requeue and holdings.is_leaving():
+            holdings.give_back([delivery_tag], Outcome.RETURNED, "its worker left")
+        elif requeue:
+            holdings.give_back([delivery_tag], Outcome.REQUEUED, "its task or its process gave it back")
+        else:
+            self.channel.end_delivery(delivery_tag)
+
+    def window(self) -> int:
+        """How many more messages may be held now.
+
+        None by a worker that leaves: without an event loop (gevent, eventlet) Celery learns only after up to two
+        seconds that it is to stop, and would take what a short drain has just handed back.
+        """
+        if self.channel.holdings.is_leaving():
+            return 0
+        if not self.prefetch_count:
+            return MOST_AT_ONCE
+        return max(0, int(self.prefetch_count) - len(self._delivered) + len(self._dirty))
+
+    def can_consume(self) -> bool:
+        """As kombu's; always true while an answer is due, since what it brings is already taken."""
+        return self.channel.is_asked or (super().can_consume() and not self.channel.holdings.is_leaving())
+
+    def restore_unacked(self, client: Any = None) -> list[Any]:  # noqa: ARG002 - kombu's signature
+        """Give back what this channel holds and nothing runs; called when it closes."""
+        self._flush()
+        holdings = self.channel.holdings
+        # Celery acknowledges in a turn of its loop, which does not turn now.
+        tags = [tag for tag in self._delivered if not holdings.has_ended(tag) and not holdings.keeps(tag)]
+        self._delivered.clear()
+        holdings.give_back(tags, Outcome.RETURNED, "its worker left")
+        return []
+
+    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:  # noqa: ARG002 - kombu's
+        """Put back what plain workers left behind in kombu's own keys, after kombu's own time."""
+        if self.channel.is_time_for_old_keys():
+            super().restore_visible(start, num, interval=1)

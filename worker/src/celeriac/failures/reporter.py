@@ -1,0 +1,90 @@
+"""What is a failure, and who is notified of it? Nothing here knows of Sentry, or of any other reporter."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A failure as the parent process sees it."""
+
+    error: BaseException
+    kind: str
+    """Stable name for grouping: the same kind of failure of the same task is one problem."""
+    task_name: str
+    task_id: str
+    queue: str | None = None
+    args: Any = field(default=None, repr=False)
+    kwargs: Any = field(default=None, repr=False)
+
+
+class Reporter(Protocol):
+    """Whoever wants to know; must not raise."""
+
+    def report(self, failure: Failure) -> None:
+        """Take note of a failure that only the parent process has seen."""
+
+    def raised(self, failure: Failure) -> None:
+        """Take note of what a task has raised, and what its own process may have reported."""
+
+    def flush(self) -> None:
+        """Send what is waiting, within seconds."""
+
+
+class Reporters:
+    """Tells all of them, one after the other; of none, nobody."""
+
+    def __init__(self, reporters: Sequence[Reporter]) -> None:
+        self.reporters = tuple(reporters)
+
+    def report(self, failure: Failure) -> None:
+        """Tell everybody of a failure that only the parent process has seen."""
+        for reporter in self.reporters:
+            reporter.report(failure)
+
+    def raised(self, failure: Failure) -> None:
+        """Tell everybody of what a task has raised."""
+        for reporter in self.reporters:
+            reporter.raised(failure)
+
+    def flush(self) -> None:
+        """Have everybody send what is waiting, within seconds each."""
+        for reporter in self.reporters:
+            reporter.flush()
+
+
+def queue_of(delivery_info: Any) -> str | None:
+    """The queue a message came from, as far as its delivery information says."""
+    info = delivery_info or {}
+    return info.get("routing_key") or info.get("exchange") or None
+
+
+class DeadLetter(Exception):  # noqa: N818 - it is shown by this name
+    """A message has been put into the dead-letter queue."""
+
+
+def buried(reporter: Reporter) -> Callable[[str, dict[str, Any] | None, str], None]:
+    """What to call with queue, payload and reason when a message goes to the dead-letter queue."""
+
+    def report(queue: str, payload: dict[str, Any] | None, why: str) -> None:
+        headers = (payload or {}).get("headers") or {}
+        name, task_id = str(headers.get("task") or "-"), str(headers.get("id") or "-")
+        error = DeadLetter(f"{name} is in the dead-letter queue of {queue}: {why}")
+        reporter.report(Failure(error=error, kind="dead-letter", task_name=name, task_id=task_id, queue=queue))
+
+    return report
+
+
+def report_message(reporter: Reporter, message: Any, error: BaseException, kind: str) -> None:
+    """Tell of a message that no task could take: unknown task, undecodable body."""
+    headers = message.headers if isinstance(message.headers, dict) else {}
+    name, task_id, queue = headers.get("task"), headers.get("id"), None
+    with contextlib.suppress(AttributeError):
+        queue = queue_of(message.delivery_info)
+    reporter.report(
+        Failure(error=error, kind=kind, task_name=str(name or "-"), task_id=str(task_id or "-"), queue=queue)
+    )

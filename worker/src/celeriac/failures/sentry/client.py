@@ -1,0 +1,288 @@
+"""How do failures reach Sentry, each once?
+
+The SDK's own Celery integration reports what a task raises, where it is raised; its Django integration comes along
+where Django is installed. What only the parent process sees is told to `Sentry.report`. Log lines in which Celery
+repeats those failures, or counts its attempts to reach a broker, are no events of their own.
+
+The SDK is set up in the parent before Celery builds its tracers, and again in each child, whose transport must not
+share sockets with the parent's. The DSN is a file (a mounted Secret): each process looks at it every few seconds and
+changes over without a restart. A DSN that is missing or malformed never stops a worker; it costs one warning. What an
+application has given to `sentry_sdk.init` itself (`before_send`, integrations, sampling) stays, except for what the
+pool says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Final
+
+from celery import signals
+from celery._state import get_current_task
+
+from celeriac.config import contract
+from celeriac.failures.reporter import Failure, queue_of
+from celeriac.failures.sentry import records, runs
+
+logger = logging.getLogger(__name__)
+
+WATCH_SECONDS: Final = 5.0
+"""Between two looks at the DSN file; the kubelet itself takes about a minute to renew it."""
+FLUSH_SECONDS: Final = 5.0
+FILTERED: Final = "[Filtered]"
+
+_REPEATERS: Final = (
+    "celery.worker.request",  # hard time limit, lost process: reported by the parent itself
+    "celeriac.delivery.holdings",  # a message that went to the dead-letter queue: likewise
+    "celeriac.hooks.results",  # a result that was given up: its task's failure is reported where it ran
+    "celery.worker.consumer.consumer",  # unknown task, decode error, lost broker: likewise, or no failure of a task
+    "celery.concurrency.asynpool",
+    "celery.pool",
+    "multiprocessing",  # billiard, on a child that was killed
+    "celery.backends.redis",  # one line for each attempt to reach the result backend
+    "celery.backends.base",
+)
+_DERIVED: Final = {"dsn", "data_collection", "project_root", "instrumenter"}
+"""Options that the SDK works out anew for each client."""
+
+
+class Sentry:
+    """Reports to Sentry from this process and its children, whatever happens to the DSN.
+
+    Args:
+        settings: the pool's `sentry` section.
+        tags: put on every event; names and values are strings.
+    """
+
+    def __init__(self, settings: contract.Sentry, tags: Mapping[str, str]) -> None:
+        self.settings = settings
+        self.tags = dict(tags)
+        self.dsn: str | None = None
+        self._pid = os.getpid()
+        self._refused: str | None = None
+        self._app_options: dict[str, Any] = {}
+        self._sdk: Any = None
+
+    def start(self) -> None:
+        """Set the SDK up in this process and keep an eye on the DSN; a child calls it again by itself."""
+        self._sdk = _load_sdk()
+        if self._sdk is None:
+            return
+        from sentry_sdk.integrations.logging import ignore_logger
+        from sentry_sdk.scope import Scope
+
+        for name in _REPEATERS:
+            ignore_logger(name)
+        self._app_options = _options_of_the_application(self._sdk)
+        scope = Scope.get_global_scope()  # which the first releases of SDK 2 do not offer on top
+        for name, value in self.tags.items():
+            scope.set_tag(name, value)
+        scope.add_event_processor(_add_task)
+        self._initialise(self._read_dsn() or "")
+        runs.install()
+        _list_distributions(self._sdk.get_client())
+        self._watch()
+        signals.task_internal_error.connect(self._internal_error, weak=False, dispatch_uid="celeriac-sentry-internal")
+        signals.worker_process_init.connect(self._start_in_child, weak=False, dispatch_uid="celeriac-sentry")
+
+    def run_once(self) -> bool:
+        """Look at the DSN once; was it changed over?"""
+        dsn = self._read_dsn() or ""
+        if dsn in {self.dsn, self._refused}:
+            return False
+        before = self._sdk.get_client()
+        changed = self._initialise(dsn)
+        if changed:
+            logger.info("sentry: the DSN has changed, reporting to the new one")
+            before.close(timeout=FLUSH_SECONDS)
+        return changed
+
+    def report(self, failure: Failure) -> None:
+        """Report what only the parent process has seen."""
+        if self._sdk is None:
+            return
+        try:
+            self._capture(failure)
+        except Exception:  # reporting must never be the reason that a worker fails
+            logger.warning("sentry: could not report %s of %s", failure.kind, failure.task_name, exc_info=True)
+
+    def _internal_error(self, sender: Any, task_id: str, exception: BaseException, request: Any, **_: Any) -> None:
+        """What goes wrong beside the task's own code, where the SDK does not look: its result cannot be stored."""
+        queue = queue_of(getattr(request, "delivery_info", None))
+        self.report(
+            Failure(error=exception, kind="internal-error", task_name=sender.name, task_id=task_id, queue=queue)
+        )
+
+    def raised(self, failure: Failure) -> None:
+        """Nothing: the SDK's integration has reported it in the process that raised it."""
+
+    def flush(self, seconds: float = FLUSH_SECONDS) -> None:
+        """Send what is waiting, for at most so long."""
+        if self._sdk is not None:
+            self._sdk.flush(timeout=seconds)
+
+    def apart(self) -> AbstractContextManager[Any]:
+        """What is done within leaves nothing in anybody's events: no breadcrumb of a request to a secret address."""
+        return contextlib.nullcontext() if self._sdk is None else self._sdk.isolation_scope()
+
+    def _capture(self, failure: Failure) -> None:
+        from sentry_sdk.utils import event_from_exception
+
+        event, hint = event_from_exception(
+            failure.error,
+            client_options=self._sdk.get_client().options,
+            mechanism={"type": "celery", "handled": False},
+        )
+        event["fingerprint"] = ["celeriac", failure.kind, failure.task_name]
+        event["transaction"] = failure.task_name
+        event["tags"] = _task_tags(failure.task_name, failure.task_id, failure.queue)
+        event["extra"] = {
+            "celery-job": {
+                "task_name": failure.task_name,
+                "args": failure.args,  # kept back as the SDK's own are
+                "kwargs": failure.kwargs,
+            }
+        }
+        self._sdk.capture_event(event, hint=hint)
+
+    def _read_dsn(self) -> str | None:
+        try:
+            return Path(self.settings.dsn_file).read_text().strip() or None
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def _initialise(self, dsn: str) -> bool:
+        """Set the SDK up with `dsn`; an empty one sends nothing, but prepares Celery for one that comes later."""
+        from sentry_sdk.utils import BadDsn
+
+        settings = self.settings
+        asked = {
+            "environment": settings.environment,
+            "release": settings.release,
+            "traces_sample_rate": settings.traces_sample_rate,
+            "send_default_pii": settings.send_default_pii,
+        }
+        options = {**self._app_options, **{name: value for name, value in asked.items() if value is not None}}
+        for name in ("before_send", "before_send_transaction"):
+            options[name] = _without_arguments(self._app_options.get(name))
+        try:
+            with warnings.catch_warnings():
+                # The SDK announces a successor of send_default_pii that older versions do not know.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self._sdk.init(dsn=dsn, **options)
+        except BadDsn:
+            self._refused = dsn
+            logger.warning(
+                "sentry: the DSN in %s is malformed, failures are not reported until it is put right", settings.dsn_file
+            )
+            if self.dsn is None:
+                return self._initialise("")
+            return False
+        if not dsn and self._refused is None and self.dsn is None:
+            logger.warning("sentry: there is no DSN in %s, failures are not reported until it comes", settings.dsn_file)
+        self._remember(self._sdk.get_client())
+        self.dsn = dsn
+        self._refused = None if dsn else self._refused
+        return True
+
+    def _remember(self, client: Any) -> None:
+        """Keep what the SDK has found out, so that no child does it again."""
+        # What git or the environment said.
+        self._app_options.setdefault("release", client.options.get("release"))
+        # It looks for some forty libraries, and imports its part for each that is not there again and again.
+        found = list(client.integrations.values())
+        self._app_options.update(integrations=found, default_integrations=False, auto_enabling_integrations=False)
+        records.pass_over(client)
+
+    def _start_in_child(self, **_: Any) -> None:
+        if os.getpid() == self._pid:  # the solo pool sends this signal in the parent
+            return
+        self._pid = os.getpid()
+        self._initialise(self.dsn or "")
+        self._watch()
+
+    def _watch(self) -> None:
+        def look() -> None:
+            while True:
+                time.sleep(WATCH_SECONDS)
+                with contextlib.suppress(Exception):  # a DSN that cannot be taken over now is tried again
+                    self.run_once()
+
+        threading.Thread(target=look, name="celeriac-sentry-dsn", daemon=True).start()
+
+
+def _load_sdk() -> Any:
+    try:
+        import sentry_sdk
+        from sentry_sdk.consts import VERSION
+    except ImportError as error:
+        logger.warning("sentry: sentry-sdk cannot be imported (%s), failures are not reported", error)
+        return None
+    if int(VERSION.partition(".")[0]) < 2:
+        logger.warning("sentry: the image has sentry-sdk %s, failures are not reported; 2 or later is needed", VERSION)
+        return None
+    return sentry_sdk
+
+
+def _list_distributions(client: Any) -> None:
+    """Have the SDK read what is installed, which each event says, now instead of at each child's first failure."""
+    if "modules" not in client.integrations:
+        return
+    # A release without it does as it likes.
+    with contextlib.suppress(ImportError):
+        from sentry_sdk.utils import _get_installed_modules
+
+        _get_installed_modules()
+
+
+def _options_of_the_application(sdk: Any) -> dict[str, Any]:
+    """What the application has given to `sentry_sdk.init` itself, if it has."""
+    from sentry_sdk.consts import DEFAULT_OPTIONS
+
+    client = sdk.get_client()
+    if not client.is_active():
+        return {}
+    return {
+        name: value
+        for name, value in client.options.items()
+        if name in DEFAULT_OPTIONS and name not in _DERIVED and value != DEFAULT_OPTIONS[name]
+    }
+
+
+def _without_arguments(then: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
+    """Keep a task's arguments back unless the pool shows personal data, and go on with what the application has given.
+
+    The first releases of SDK 2 show them in any case.
+    """
+    from sentry_sdk.scope import should_send_default_pii
+
+    def keep_back(event: Any, hint: Any) -> Any:
+        job = (event.get("extra") or {}).get("celery-job")
+        if job and not should_send_default_pii():
+            job.update(args=FILTERED, kwargs=FILTERED)
+        return then(event, hint) if then else event
+
+    return keep_back
+
+
+def _task_tags(name: str, task_id: str, queue: str | None) -> dict[str, str]:
+    tags = {"task": name, "task_id": task_id, "celery_task_id": task_id}
+    return {**tags, "queue": queue} if queue else tags
+
+
+def _add_task(event: Any, _hint: Any) -> Any:
+    """An event processor of the SDK: which task an event belongs to."""
+    task = get_current_task()
+    request = getattr(task, "request", None)
+    if task is not None and request is not None and request.id:
+        tags = event.setdefault("tags", {})
+        for name, value in _task_tags(task.name, request.id, queue_of(request.delivery_info)).items():
+            tags.setdefault(name, value)
+    return event

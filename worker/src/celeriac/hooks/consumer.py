@@ -1,0 +1,230 @@
+"""How does this library take part in Celery's consumer?
+
+Celery lets an application name its consumer class (`worker_consumer`); ours is a thin subclass of whatever class that
+is. It writes down signs of life, connects with our patience instead of Celery's, hands held messages back when the
+worker leaves, and reports messages that no task can take. Nothing of what a task sees changes.
+
+Times at which the hooks run, by Celery's two loops: with an event loop (Redis, AMQP and SQS on prefork, threads and
+solo) a timer ticks once a second; without (gevent, eventlet) `perform_pending_operations` is called in each turn.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from celery.exceptions import WorkerShutdown
+from celery.worker.state import maybe_shutdown
+from vine import ppartial
+
+from celeriac.backoff import Retry
+from celeriac.exits import GivingUpError
+from celeriac.failures import reporter
+from celeriac.failures.reporter import Reporter
+from celeriac.health.vitals import Vitals
+from celeriac.hooks import broker, prefork, results, threads, timers
+from celeriac.hooks.threads import Endings
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+
+
+if TYPE_CHECKING:
+    _Consumer = Any  # a Celery consumer class: celery.worker.consumer.Consumer or what the application names
+else:
+    _Consumer = object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerParts:
+    """What a consumer needs from the rest of this library."""
+
+    vitals: Vitals
+    retry: Retry
+    reporter: Reporter
+    prefetch_window: Callable[[Any], int | None]
+    """The consumer -> how many unacknowledged messages it may hold; `None` leaves Celery's own figure."""
+    on_giving_up: Callable[[GivingUpError], object]
+    """Told the sentence before the worker ends for want of a broker."""
+    begin_drain: Callable[[], object]
+    """Starts the drain's clock, if it does not run yet."""
+    hand_back: Callable[[Any], object]
+    """Gives back what is held and does not run yet; called once consuming has stopped."""
+
+
+class Deferred:
+    """An action that is done once, in the loop's next turn or when there is none any more.
+
+    It is one of `waiting` until then. `lock` keeps actions apart: tasks of a threads pool end in threads of their own.
+    """
+
+    def __init__(self, action: Callable[[], Any], waiting: set[Deferred], lock: threading.Lock) -> None:
+        self._action = action
+        self._waiting = waiting
+        self._lock = lock
+        waiting.add(self)
+
+    def __call__(self) -> None:
+        with self._lock:
+            if self in self._waiting:
+                self._waiting.discard(self)
+                self._action()
+
+
+class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, chosen at run time
+    """This library's hooks, to be put before a Celery consumer class."""
+
+    parts: ConsumerParts
+    _leaving = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._acknowledging = threading.Lock()
+        self._deferred: set[Deferred] = set()
+        self._endings = Endings()
+        results.guard(self.pool)
+        self._books_ends = threads.spare(self.pool, self._endings)
+        window = self.parts.prefetch_window(self)
+        if window is not None:
+            self.initial_prefetch_count = window
+
+    # --- signs of life
+
+    def on_ready(self) -> None:
+        super().on_ready()
+        self.on_task_message.add(self.parts.vitals.take)
+        self.parts.vitals.loop_entered()
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        super().register_with_event_loop(hub)
+        # Celery takes this timer away with the connection and registers it again with the next one.
+        hub.timer.call_repeatedly(TICK_SECONDS, self.parts.vitals.tick)
+        if self._books_ends:
+            self._endings.follow(hub)
+        timers.stay_awake(hub)
+
+    def perform_pending_operations(self) -> None:
+        self.parts.vitals.tick()
+        super().perform_pending_operations()
+
+    # --- the broker
+
+    def ensure_connected(self, conn: Any) -> Any:
+        def failed(attempt: broker.FailedAttempt) -> None:
+            self.parts.vitals.attempt_failed()
+            limit = "" if self.parts.retry.max_retries is None else f"/{self.parts.retry.max_retries}"
+            logger.warning(
+                "broker: cannot connect to %s: %s; next attempt in %.1f s (%d%s)",
+                broker.shown(conn),
+                broker.said(attempt.error),
+                attempt.delay_seconds,
+                attempt.retries + 1,
+                limit,
+            )
+
+        try:
+            connected = broker.connect(conn, self.parts.retry, on_failure=failed, while_waiting=maybe_shutdown)
+        except GivingUpError as giving_up:
+            self.parts.on_giving_up(giving_up)
+            raise WorkerShutdown(int(giving_up.code)) from None
+        self.first_connection_attempt = False
+        self.broker_connection_retry_attempt = 0
+        self.parts.vitals.broker_connected()
+        return connected
+
+    def on_connection_error_before_connected(self, exc: BaseException) -> None:
+        self.parts.vitals.broker_failed()
+        super().on_connection_error_before_connected(exc)
+
+    def on_connection_error_after_connected(self, exc: BaseException) -> None:
+        self._endings.pause()
+        self.parts.vitals.broker_failed()
+        semaphore = getattr(self.controller, "semaphore", None)
+        if semaphore is not None:
+            # Celery does this too, once it has closed the connection, which gives back what waits for a slot: until
+            # then each task that ends would let one of them begin.
+            semaphore.clear()
+        with warnings.catch_warnings():
+            # Celery announces at each lost connection that a default will change in its next major version.
+            warnings.simplefilter("ignore", PendingDeprecationWarning)
+            super().on_connection_error_after_connected(exc)
+
+    def on_close(self) -> None:
+        with prefork.remembering(self.pool):
+            super().on_close()
+
+    # --- messages that wait for their time
+
+    def apply_eta_task(self, task: Any) -> None:
+        self._forget_timer(task)
+        super().apply_eta_task(task)
+
+    def _limit_post_eta(self, request: Any, bucket: Any, tokens: int) -> Any:
+        self._forget_timer(request)
+        return super()._limit_post_eta(request, bucket, tokens)
+
+    def _forget_timer(self, request: Any) -> None:
+        """A request and the timer's entry that begins it point at each other since Celery 5.6.
+
+        Once that has happened, the request, its message and all that hangs on them (forty objects) could only be
+        found by a full garbage collection, which halts every thread: for a tenth of a second at three hundred messages
+        a second.
+        """
+        request._eta_timer_entry = None
+
+    # --- messages that no task can take
+
+    def on_decode_error(self, message: Any, exc: BaseException) -> None:
+        super().on_decode_error(message, exc)
+        reporter.report_message(self.parts.reporter, message, exc, "decode-error")
+
+    def on_invalid_task(self, body: Any, message: Any, exc: BaseException) -> None:
+        super().on_invalid_task(body, message, exc)
+        reporter.report_message(self.parts.reporter, message, exc, "invalid-message")
+
+    # --- leaving
+
+    def stop(self) -> None:
+        """The first thing that Celery does when it shuts down, in the main thread."""
+        self._leaving = True
+        self.parts.begin_drain()  # without a signal too: a remote shutdown, a broker that was given up
+        # What the loop was to do in its next turn, which does not come.
+        self._endings.pause()
+        for deferred in list(self._deferred):
+            self._try("acknowledge", deferred)
+        if self.task_consumer is not None and self.connection is not None:
+            # Not consuming any more comes first: what is handed back must not come here again.
+            self._try("stop consuming", self.task_consumer.cancel)
+            self._try("hand messages back", lambda: self.parts.hand_back(self))
+        super().stop()
+
+    def call_soon(self, p: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._soon(super().call_soon, ppartial(p, *args, **kwargs))
+
+    def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._soon(super().call_soon_ack, ppartial(p, *args, **kwargs))
+
+    def _soon(self, schedule: Callable[[Any], Any], action: Callable[[], Any]) -> Any:
+        """Acknowledge in the loop's next turn; now, while the pool finishes its tasks and no loop turns."""
+        deferred = Deferred(action, self._deferred, self._acknowledging)
+        scheduled = None if self._leaving else schedule(deferred)
+        # Again, after it was added: it may have come too late for those that the main thread looked through.
+        if self._leaving:
+            self._try("acknowledge", deferred)
+        return scheduled or deferred
+
+    def _try(self, what: str, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except Exception:  # the way out must be walked to its end
+            logger.warning("drain: could not %s", what, exc_info=True)
+
+
+def consumer_class(base: Any, parts: ConsumerParts) -> Any:
+    """A subclass of a Celery consumer class with this library's hooks."""
+    return type("Consumer", (ConsumerHooks, base), {"parts": parts, "__module__": __name__})

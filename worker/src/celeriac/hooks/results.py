@@ -1,0 +1,127 @@
+"""What when the result of a finished task cannot be stored?
+
+Celery tries as long as the settings say, and then gives the result up: a prefork worker settles the message, and the
+result is lost; in a pool of threads the error gets lost instead, and the message is held for ever by a task that seems
+to run. Every task that follows would fare the same. Here the message goes back to its queue, which counts a delivery,
+and the worker ends with one sentence: what waits is safe in the queue, and Kubernetes starts the next worker with
+growing pauses.
+
+Promise: a task that is acknowledged late runs again until its result is stored, or until it has used its deliveries up
+and is a dead letter. One that was acknowledged early has no message any more, and its result is lost. A value that the
+backend refuses (too large) while it is there is a failure of its task alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from billiard.einfo import ExceptionInfo
+from celery.backends.base import Backend
+from celery.backends.redis import RedisBackend
+from celery.concurrency.prefork import TaskPool as Prefork
+from celery.exceptions import BackendStoreError
+from celery.worker import state
+
+from celeriac.exits import Exit, GivingUpError
+from celeriac.hooks import requests
+
+logger = logging.getLogger(__name__)
+"""Says the sentence; Sentry has the failure of the task already."""
+
+if TYPE_CHECKING:
+    _Request = Any  # a Celery request class: celery.worker.request.Request or what a task names
+else:
+    _Request = object
+
+
+def tell_what_to_retry() -> None:
+    """Let storing in Redis be tried again where Celery knows that of other backends only (5.4)."""
+    if RedisBackend.exception_safe_to_retry is Backend.exception_safe_to_retry:
+        setattr(RedisBackend, "exception_safe_to_retry", _is_lost_connection)  # noqa: B010 - which mypy takes for a mistake
+
+
+def _is_lost_connection(backend: Any, error: BaseException) -> bool:
+    return isinstance(error, backend.connection_errors)
+
+
+class Escaped(ExceptionInfo):
+    """What came out of a run beside its result: storing it failed, and so did storing that failure."""
+
+
+def guard(pool: Any) -> None:
+    """Let a pool that runs tasks in this process tell what came out of a run, as billiard does for its children."""
+    if isinstance(pool, Prefork):
+        return
+    apply_async = pool.apply_async
+
+    def guarded(target: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        def run(*its_args: Any, **its_kwargs: Any) -> Any:
+            try:
+                return target(*its_args, **its_kwargs)
+            except MemoryError:
+                raise
+            except Exception:  # whatever it is, the request must hear of it, or its message is held for ever
+                return 1, Escaped(), 0.0
+
+        return apply_async(run, *args, **options)
+
+    pool.apply_async = guarded
+
+
+class StoringRequest(_Request):  # type: ignore[misc]  # a class of Celery's, chosen at run time
+    """Gives the message back when the result was given up, to be put before a Celery request class."""
+
+    given_up: Callable[[str, str], object]
+    given_back = False
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        # What a child could not hand over as the outcome of a run comes without `return_ok`.
+        has_escaped = isinstance(exc_info, Escaped) or not return_ok
+        if not (has_escaped and isinstance(requests.error_of(exc_info), BackendStoreError)):
+            return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+        state.task_ready(self)
+        self.given_back = True
+        self.reject(requeue=True)
+        self.given_up(self.name, self.id)
+        return None
+
+
+class ResultsGivenUp:
+    """Ends the worker, once.
+
+    Args:
+        app: the application, which knows where results go and how often that is tried.
+        say: told the sentence, once.
+        begin_drain: starts the drain's clock: tasks that still run fare the same, and their time is bounded.
+    """
+
+    def __init__(self, app: Any, say: Callable[[GivingUpError], object], begin_drain: Callable[[], object]) -> None:
+        self.app = app
+        self.say = say
+        self.begin_drain = begin_drain
+        self._lock = threading.Lock()
+        self._has_said = False
+
+    def __call__(self, name: str, task_id: str) -> None:
+        """The result of this task was given up."""
+        with self._lock:
+            if self._has_said:
+                return
+            self._has_said = True
+        giving_up = GivingUpError(
+            f"The result of {name}[{task_id}] could not be stored in {self.app.backend.as_uri()} after "
+            f"{self.app.conf.result_backend_max_retries} retries, giving up; the task runs again",
+            Exit.RESULT_BACKEND,
+        )
+        self.say(giving_up)
+        self.begin_drain()
+        # The consumer's loop ends with it in its next turn.
+        state.should_stop = int(giving_up.code)  # type: ignore[assignment]  # the stubs know only its first value
+
+    def install(self) -> None:
+        """Listen to the requests of every task."""
+        tell_what_to_retry()
+        requests.put_before(self.app, StoringRequest, given_up=staticmethod(self))

@@ -1,0 +1,174 @@
+"""The Lua scripts of the locks: keys, arguments, and the meaning of each return value.
+
+The rules are those of all scripts: server time, nobody else's token is touched.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from celeriac.store.keys import FENCE_SECONDS, WAITERS_SECONDS
+from celeriac.store.script import Script
+
+GRACE_MILLISECONDS: Final = 2_000
+"""A waiter that has not fetched its hand-over by then is taken for dead."""
+
+_LOCKS: Final = f"""
+-- The server's time, asked for only where it is needed: a free lock is taken without.
+local function milliseconds()
+  local clock = redis.call('TIME')
+  return clock[1] * 1000 + math.floor(clock[2] / 1000)
+end
+-- Fences grow with every acquisition. A counter begins at the server's clock in microseconds, so that they grow also
+-- when it has expired or was lost: nobody acquires a lock a million times a second.
+local function next_fence(key)
+  local fence = redis.call('INCR', key)
+  if fence > 1 then return string.format('%.0f', fence) end
+  local clock = redis.call('TIME')
+  redis.call('SET', key, clock[1] .. string.rep('0', 6 - #clock[2]) .. clock[2], 'EX', {FENCE_SECONDS})
+  return redis.call('GET', key)
+end
+local function set_owner(key, token, timeout)
+  if timeout == '0' then redis.call('SET', key, token) else redis.call('SET', key, token, 'PX', timeout) end
+end
+-- Whether a token stands in the line, and its entry: `<timeout ms>:<gives up at, ms, or 0>:<token>`.
+local function entry_of(waiters, token)
+  for _, entry in ipairs(redis.call('LRANGE', waiters, 0, -1)) do
+    if string.match(entry, '^%d+:%d+:(.*)$') == token then return entry end
+  end
+end
+-- Give the lock to the first in the line. The waiter sleeps in BLPOP on its inbox and finds its fence there: no second
+-- round trip. As long as it lies there the waiter has not woken up, which is how others learn that it is dead.
+local function hand_over(name, fence, waiters, inboxes)
+  while true do
+    local entry = redis.call('LPOP', waiters)
+    if not entry then
+      redis.call('DEL', name)
+      return
+    end
+    local timeout, give_up, token = string.match(entry, '^(%d+):(%d+):(.*)$')
+    local now = milliseconds()
+    if give_up == '0' or tonumber(give_up) > now then
+      set_owner(name, token, timeout)
+      redis.call('RPUSH', inboxes .. token, next_fence(fence) .. ':' .. string.format('%.0f', now))
+      if timeout == '0' then
+        redis.call('EXPIRE', inboxes .. token, {FENCE_SECONDS})
+      else
+        redis.call('PEXPIRE', inboxes .. token, timeout)
+      end
+      return
+    end
+  end
+end
+"""
+
+ACQUIRE: Final = Script(
+    "acquire",
+    _LOCKS
+    + f"""
+-- Take a lock if it is free, else stand in its line. Asking again with the same token, as a client does whose
+-- connection broke, changes nothing.
+--
+-- A lock counts as free when it has no owner; when its owner is a waiter that was handed the lock and has not fetched
+-- the hand-over from its inbox for a while: that waiter is dead; and when its owner is a task whose delivery was given
+-- back: its worker is dead, and the task runs again.
+--
+-- KEYS  lock, fence, waiters
+-- ARGV  token; timeout in ms (0: none); 'try' to leave at once, or 'wait' in the line; give up so many ms from now
+--       (0: never); what inboxes begin with; what the keys of deliveries that are over begin with ('': do not look)
+-- ->    fence (string) when taken or already this token's; else -(ms until it is worth asking again: the lock runs out,
+--       or its new owner counts as dead), 0 when only a hand-over can change anything
+local token, timeout, how, inboxes = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
+local is_free
+if timeout == '0' then
+  is_free = redis.call('SET', KEYS[1], token, 'NX')
+else
+  is_free = redis.call('SET', KEYS[1], token, 'NX', 'PX', timeout)
+end
+local wait
+if not is_free then
+  local owner = redis.call('GET', KEYS[1])
+  if owner == token then
+    local handed = redis.call('LPOP', inboxes .. token)
+    return handed and string.match(handed, '^(%d+):') or redis.call('GET', KEYS[2])
+  end
+  local handed = redis.call('LINDEX', inboxes .. owner, 0)
+  if handed then
+    wait = tonumber(string.match(handed, ':(%d+)$')) + {GRACE_MILLISECONDS} - milliseconds()
+  end
+  local delivery = ARGV[6] ~= '' and string.match(owner, '@(%x+:%d+)$')
+  if (wait and wait <= 0) or (delivery and redis.call('EXISTS', ARGV[6] .. delivery) == 1) then
+    redis.call('DEL', inboxes .. owner)
+    set_owner(KEYS[1], token, timeout)
+    is_free = true
+  end
+end
+local entry = how == 'wait' and entry_of(KEYS[3], token)
+if is_free then
+  if entry then redis.call('LREM', KEYS[3], 1, entry) end
+  return next_fence(KEYS[2])
+end
+if how == 'try' then return 0 end
+if not entry then
+  local give_up = ARGV[4] == '0' and '0' or string.format('%.0f', milliseconds() + tonumber(ARGV[4]))
+  redis.call('RPUSH', KEYS[3], timeout .. ':' .. give_up .. ':' .. token)
+end
+redis.call('EXPIRE', KEYS[3], {WAITERS_SECONDS})
+local left = redis.call('PTTL', KEYS[1])
+if wait and (left < 0 or wait < left) then left = wait end
+if left < 0 then return 0 end
+return -math.max(left, 1)
+""",
+)
+
+RELEASE: Final = Script(
+    "release",
+    _LOCKS
+    + """
+-- Let go of a lock and hand it to the first in the line.
+--
+-- KEYS  lock, fence, waiters
+-- ARGV  token; what inboxes begin with
+-- ->    1, or 0 when the lock is not this token's (nothing is changed then)
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+hand_over(KEYS[1], KEYS[2], KEYS[3], ARGV[2])
+return 1
+""",
+)
+
+LEAVE: Final = Script(
+    "leave",
+    _LOCKS
+    + """
+-- Leave the line; a lock that was handed over in the same moment goes to the next in it.
+--
+-- KEYS  lock, fence, waiters
+-- ARGV  token; what inboxes begin with
+-- ->    1 when it stood in the line, 0 when not
+local entry = entry_of(KEYS[3], ARGV[1])
+if entry then redis.call('LREM', KEYS[3], 1, entry) end
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  redis.call('DEL', ARGV[2] .. ARGV[1])
+  hand_over(KEYS[1], KEYS[2], KEYS[3], ARGV[2])
+end
+return entry and 1 or 0
+""",
+)
+
+EXTEND: Final = Script(
+    "extend",
+    """
+-- Give a lock more time.
+--
+-- KEYS  lock
+-- ARGV  token; ms; 'add' to what is left, or 'set'
+-- ->    1, or 0 when the lock is not this token's or has no end
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local left = redis.call('PTTL', KEYS[1])
+if left < 0 then return 0 end
+local milliseconds = tonumber(ARGV[2])
+if ARGV[3] == 'add' then milliseconds = milliseconds + left end
+redis.call('PEXPIRE', KEYS[1], string.format('%.0f', milliseconds))
+return 1
+""",
+)

@@ -1,0 +1,148 @@
+"""`Coalesce`: at most one call runs and one waits, with the newest arguments.
+
+**How.** The call that waits is written down in Redis with its newest message, and a ticket is on its way through the
+broker: the first message itself when nothing runs, or a guard (a message with an ETA) while something does. Whoever
+takes a ticket whose message was replaced publishes the newest one, at the head of its queue. A run that ends publishes
+what waits for it at once, in the same step as it ends, and the guard finds nothing to do later.
+
+    call 1      call 2             call 3            run 1 ends                  guard comes up
+    │ published │ waits            │ replaces 2      │ 3 published, runs next    │ nothing to do
+    │ run 1 ────│ + guard          │                 │
+
+**Promise.** The newest call runs, after every run that began before it was made: its message, or the ticket that leads
+to it, is in the broker or held under a lease from the moment that `apply_async` has returned. If the worker of run 1 is
+killed, run 1 is delivered again and call 3 waits for it; if that never ends (it was not acknowledged late), the guard
+publishes call 3 within `RUN_SECONDS` of the death and its own ETA.
+
+**Limits.** A run that lost its claim (its process paused for longer than `RUN_SECONDS`, Redis restarted empty) goes on
+and a second may begin. A waiting message that was lost from outside (a purged queue) is published anew by the first
+call after `claim_seconds`. Messages published past the policy (in a group, by name) are not counted.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from kombu.utils.uuid import uuid
+
+from celeriac.policies import scripts, settling
+from celeriac.policies.debounce import must_be_broker
+from celeriac.policies.keeping import RUN_SECONDS, keeper
+from celeriac.policies.publishing import ATTEMPTS, FAILURES, Call, made, milliseconds, text
+from celeriac.policies.values import CALL_HEADER, Coalesce
+from celeriac.store import connections, keys
+
+MARK: Final = "coalesce:"
+"""What the header of a call begins with; its token follows."""
+GUARD: Final = "guard:"
+"""What the header of a guard begins with; its token follows."""
+
+
+def publish(call: Call, policy: Coalesce) -> Any:
+    """Publish a call, or make it the one that waits; the result handle of the call that stands for it.
+
+    Raises:
+        PolicyError: the broker is not Redis.
+        kombu.exceptions.OperationalError: the broker cannot be reached, as without a policy.
+    """
+    try:
+        store = connections.store(call.task.app)
+        must_be_broker(store, policy, call.task)
+        waiting = keys.coalesce(call.task.name, call.key, prefix=store.prefix)
+        found = store.client.hget(waiting, "id")
+        with call.task.app.producer_or_acquire(call.options.get("producer")) as producer:
+            own = call.task_id if found is None else text(found)
+            return _written(call, policy, store, waiting, own, producer)
+    except FAILURES as error:
+        return call.publish_undecided(error)
+
+
+def _written(call: Call, policy: Coalesce, store: Any, waiting: str, waiter: str, producer: Any) -> Any:
+    mark, guard_mark, guard = MARK + uuid(), GUARD + uuid(), ""
+    needs_guard = False
+    patience = policy.claim_seconds + call.delay_seconds()
+    for _ in range(ATTEMPTS):
+        result, messages = made(call, store.prefix, producer, task_id=waiter, headers=call.headers(mark))
+        if len(messages) != 1:
+            break
+        newest = messages[0]
+        if needs_guard:
+            headers = call.headers(guard_mark)
+            changes = {"countdown": RUN_SECONDS, "eta": None, "expires": None, "headers": headers}
+            _, [message] = made(call, store.prefix, producer, task_id=waiter, **changes)
+            guard = message.text
+        arguments = [waiter, mark, newest.text, milliseconds(patience), guard_mark, guard]
+        arguments.append(milliseconds(policy.claim_seconds + RUN_SECONDS))
+        names = [waiting, keys.running(waiting), newest.list]
+        answer = scripts.COALESCE.run(store.client, names, arguments)
+        if answer == 1:
+            return result if waiter == call.task_id else call.dropped(policy, waiter)
+        what, _, other = text(answer).partition(" ")
+        needs_guard, guard, waiter = what == "guard", "", other or waiter
+    else:
+        return call.publish_undecided(f"it was overtaken {ATTEMPTS} times")
+    if messages:
+        return call.publish_undecided("it goes to several queues")
+    return result  # a fanout exchange: it is published already
+
+
+def hold(call: Call, policy: Coalesce) -> None:
+    """A run that is published again under its own id still counts as running."""
+    running = keys.running(_waiting(call.task, call.key))
+    _keep_running(call.task, running, call.task_id, policy.claim_seconds + call.delay_seconds())
+
+
+def start(task: Any, key: str, mark: str) -> None:
+    """Begin a run, or do what this message is for.
+
+    Raises:
+        celery.exceptions.Ignore: this message runs nothing, or not now.
+        celery.exceptions.Reject: Redis has not answered for a long time.
+    """
+    if not mark.startswith((MARK, GUARD)):
+        return
+    # The message may stand for a newer call that only Redis knows: it cannot run without asking.
+    answer = settling.insist(task, lambda: _asked(task, key, mark))
+    if not isinstance(answer, int):
+        # The run that it waits for publishes it; this message comes up again only in case it cannot.
+        what, _, left = text(answer).partition(" ")
+        again = {CALL_HEADER: GUARD + mark.partition(":")[2] if what == "guard" else mark}
+        settling.insist(task, lambda: settling.publish_again(task, int(left) / 1000, again))
+    if answer != 0:
+        settling.drop("another message runs in its place")
+    store = connections.store(task.app)
+    keeper.keep(store.client, keys.running(_waiting(task, key)), task.request.id)
+
+
+def _asked(task: Any, key: str, mark: str) -> Any:
+    store, waiting = connections.store(task.app), _waiting(task, key)
+    arguments = [task.request.id, mark, milliseconds(RUN_SECONDS)]
+    return scripts.COALESCE_START.run(store.client, [waiting, keys.running(waiting)], arguments)
+
+
+def end(task: Any, policy: Coalesce, key: str, *, is_over: bool) -> None:
+    """End a run and publish what waits for it; not if its own message comes back."""
+    waiting = _waiting(task, key)
+    running, task_id = keys.running(waiting), task.request.id
+    keeper.drop(running, task_id)
+    if is_over:
+        scripts.COALESCE_END.run(connections.store(task.app).client, [waiting, running], [task_id])
+    else:
+        _keep_running(task, running, task_id, policy.claim_seconds)
+
+
+def abandon(task: Any, key: str, task_id: str) -> None:
+    """Forget the waiting call whose message was revoked, or end the run that was."""
+    store, waiting = connections.store(task.app), _waiting(task, key)
+    scripts.ABANDON.run(store.client, [waiting], [task_id])
+    scripts.COALESCE_END.run(store.client, [waiting, keys.running(waiting)], [task_id])
+
+
+def _keep_running(task: Any, running: str, task_id: str, seconds: float) -> None:
+    keeper.drop(running, task_id)
+    client = connections.store(task.app).client
+    scripts.HOLD.run(client, [running], [task_id, milliseconds(seconds), task_id])
+
+
+def _waiting(task: Any, key: str) -> str:
+    return keys.coalesce(task.name, key, prefix=connections.store(task.app).prefix)

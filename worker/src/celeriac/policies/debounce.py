@@ -1,0 +1,144 @@
+"""`Debounce`: the last call of a burst runs, with its arguments, after a quiet time.
+
+**Who fires?** A message, the waker: it is published with the burst's first call, in the same step as the burst is
+written down, into the same queue, with an ETA one quiet time away. It is a call of a small task of this library that
+every application with a debounced task has. Later calls only replace the burst's newest message in Redis. When the
+waker comes up, a worker asks Redis: if the burst is due, its newest message goes to the head of its queue, in the same
+step as the burst is forgotten; if not, the waker is published again for the rest of the time.
+
+    call 1        call 2            waker comes up     waker comes up again
+    0 s           0.8 s             1 s                1.8 s
+    │ burst       │ burst's message │ due in 0.8 s:    │ due: message 2 → queue, burst forgotten
+    │ + waker     │ replaced        │ published again  │ → runs with the arguments of call 2
+
+**Promise.** From the moment that `apply_async` has returned, the last call's arguments are in Redis, and a message that
+leads to them is in the broker or held under a lease: whichever process dies at any moment, the last call runs. It never
+runs early. A worker that dies at the wrong moment may cause it to be published twice: in doubt twice rather than never.
+
+**Limits.** The waker is a message like any other. It is late by what the queue is behind, by up to the lease when the
+worker that held it was killed, and by the difference of the producer's and the worker's clocks (the decision itself is
+by Redis' clock). If it was lost from outside (a purged queue), the next call of the key that comes `LATE_SECONDS` after
+it was due sends another one. The runs of two bursts may overlap; `Exclusive` on the same task prevents that.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from typing import Any, Final
+
+import celery
+from kombu.utils.uuid import uuid
+
+from celeriac.exceptions import PolicyError
+from celeriac.policies import scripts, settling
+from celeriac.policies.publishing import ATTEMPTS, FAILURES, Call, Message, captured, made, milliseconds, text
+from celeriac.policies.values import WAKER, Debounce
+from celeriac.store import connections, keys
+
+LATE_SECONDS: Final = 10.0
+"""A waker that is later than this counts as lost when the next call comes."""
+SHORTEST_SECONDS: Final = 0.02
+"""A waker that is early by less than this waits in its slot: a trip through the queue would take as long."""
+
+_registered: weakref.WeakSet[Any] = weakref.WeakSet()
+_registering = threading.Lock()
+
+
+def publish(call: Call, policy: Debounce) -> Any:
+    """Make a call the newest of its burst; the burst's result handle.
+
+    Raises:
+        PolicyError: the broker is not Redis.
+        kombu.exceptions.OperationalError: the broker cannot be reached, as without a policy.
+    """
+    try:
+        store = connections.store(call.task.app)
+        must_be_broker(store, policy, call.task)
+        name = keys.debounce(call.task.name, call.key, prefix=store.prefix)
+        found = store.client.hget(name, "id")
+        with call.task.app.producer_or_acquire(call.options.get("producer")) as producer:
+            burst = call.task_id if found is None else text(found)
+            return _written(call, policy, store, name, burst, producer)
+    except FAILURES as error:
+        return call.publish_undecided(error)
+
+
+def _written(call: Call, policy: Debounce, store: Any, name: str, burst: str, producer: Any) -> Any:
+    longest = 0 if policy.max_wait is None else milliseconds(policy.max_wait)
+    token, waker = uuid(), ""
+    needs_waker = burst == call.task_id
+    for _ in range(ATTEMPTS):
+        result, messages = made(call, store.prefix, producer, task_id=burst)
+        if len(messages) != 1:
+            break
+        newest = messages[0]
+        if needs_waker:
+            waker = _waker(call.task.app, producer, newest, name, token, policy.seconds)
+        arguments = [burst, milliseconds(policy.seconds), longest, newest.list, newest.text]
+        arguments += [token, waker, milliseconds(LATE_SECONDS)]
+        answer = scripts.DEBOUNCE.run(store.client, [name, newest.list], arguments)
+        if answer == 1:
+            return result if burst == call.task_id else call.dropped(policy, burst)
+        what, _, other = text(answer).partition(" ")
+        needs_waker, waker, burst = what == "waker", "", other or burst
+    else:
+        return call.publish_undecided(f"it was overtaken {ATTEMPTS} times")
+    if messages:
+        return call.publish_undecided("it goes to several queues")
+    return result  # a fanout exchange: it is published already
+
+
+def _waker(app: Any, producer: Any, newest: Message, burst: str, token: str, seconds: float) -> str:
+    """Make a waker for the queue that a burst's message goes to."""
+    register(app)
+    options: dict[str, Any] = {"priority": newest.priority} if newest.priority else {}
+    with captured(producer) as messages:
+        app.tasks[WAKER].apply_async(
+            (burst, token), task_id=token, countdown=seconds, queue=newest.queue, producer=producer, **options
+        )
+    return messages[0].text
+
+
+def register(app: Any) -> None:
+    """Give an application the task that wakers are calls of."""
+    with _registering:
+        if app in _registered:
+            return
+        _registered.add(app)
+    # Acknowledged late whatever the application sets: until it has done its work, the burst depends on it.
+    options = {"acks_late": True, "reject_on_worker_lost": True, "ignore_result": True}
+    app.task(base=celery.Task, bind=True, name=WAKER, shared=False, **options)(wake)
+
+
+def wake(self: Any, burst: str, token: str) -> None:
+    """Publish a burst that is due, or come again; the body of the waker's task.
+
+    Raises:
+        celery.exceptions.Reject: Redis has not answered for a long time; the waker is given back.
+    """
+    left = settling.insist(self, lambda: _milliseconds_left(self.app, burst, token)) / 1000
+    if 0 < left < SHORTEST_SECONDS:
+        time.sleep(left)
+        left = settling.insist(self, lambda: _milliseconds_left(self.app, burst, token)) / 1000
+    if left > 0:
+        settling.insist(self, lambda: settling.publish_again(self, left, {}))
+
+
+def _milliseconds_left(app: Any, burst: str, token: str) -> int:
+    """Publish a burst if it is due; else how long until it is. Not positive when its waker is done."""
+    return int(scripts.FIRE.run(connections.store(app).client, [burst], [token, milliseconds(LATE_SECONDS)]))
+
+
+def must_be_broker(store: connections.Store, policy: object, task: Any) -> None:
+    """Refuse a policy whose messages and decisions are not in the same Redis.
+
+    Raises:
+        PolicyError: they are not.
+    """
+    if not store.is_broker:
+        raise PolicyError(
+            f"{type(policy).__name__} of task {task.name} needs Redis as the broker: what waits and its message are "
+            "written in one step. Throttle, Unique and Exclusive work with any broker"
+        )

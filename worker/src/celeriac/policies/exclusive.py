@@ -1,0 +1,73 @@
+"""`Exclusive`: one run at a time for each key.
+
+A lock that is taken when a run is about to start, renewed while it runs, and released when it has ended.
+
+**Promise.** Of the runs that compare fences, one at a time. **Limits.** A run whose lock is lost goes on, and says so.
+A dead worker's lock is free `lock_seconds` later at most.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from kombu.utils.uuid import uuid
+from redis.exceptions import LockError
+
+from celeriac import counts
+from celeriac.locks.lock import Lock, delivery_mark
+from celeriac.policies import settling
+from celeriac.policies.publishing import FAILURES, text
+from celeriac.policies.values import Exclusive
+from celeriac.store import connections, keys
+
+logger = logging.getLogger(__name__)
+
+
+def start(task: Any, policy: Exclusive, key: str) -> None:
+    """Take the lock of a run, or see to it that the call runs later.
+
+    Raises:
+        celery.exceptions.Ignore: the call was put back or skipped.
+    """
+    request = task.request
+    store = connections.store(task.app)
+    lock = Lock(
+        store.client,
+        keys.exclusive(task.name, key, prefix=store.prefix),
+        timeout=policy.lock_seconds,
+        thread_local=False,
+        renew=True,
+        max_hold=policy.max_hold_seconds,
+    )
+    # The owner's token begins with the task's id, so that a second delivery can tell itself from others.
+    token = f"{request.id}:{uuid()}{delivery_mark()}"
+    if lock.acquire(blocking=policy.on_conflict == "wait", blocking_timeout=policy.wait_seconds, token=token):
+        request.celeriac_lock = lock
+        counts.POLICY_OUTCOMES.add("Exclusive", "ran")
+        return
+    if policy.on_conflict == "skip" and not _is_own(lock, request.id):
+        counts.POLICY_OUTCOMES.add("Exclusive", "skipped")
+        settling.skip(task, f"another run of {task.name} with key {key!r} was under way")
+    counts.POLICY_OUTCOMES.add("Exclusive", "put_back")
+    settling.put_back(task, f"another run with key {key!r} is under way", policy.backoff_seconds)
+
+
+def end(task: Any) -> None:
+    """Let go of the lock of a run that has ended."""
+    lock = getattr(task.request, "celeriac_lock", None)
+    if lock is None:
+        return
+    task.request.celeriac_lock = None
+    try:
+        lock.release()
+    except LockError as error:
+        logger.warning("the lock of task %s was lost before its end: %s", task.name, error)
+    except FAILURES as error:
+        logger.warning("cannot release the lock of task %s, it will expire: %s", task.name, error)
+
+
+def _is_own(lock: Lock, task_id: str) -> bool:
+    """Whether the lock is that of an earlier delivery of this very call, whose worker has died."""
+    owner = lock.redis.get(lock.name)
+    return owner is not None and text(owner).startswith(f"{task_id}:")

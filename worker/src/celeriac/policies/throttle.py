@@ -1,0 +1,23 @@
+"""`Throttle`: the first call in a window wins.
+
+The claim is the window. It starts with the first call and nothing prolongs or ends it, whatever becomes of the task.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celeriac.policies import claims
+from celeriac.policies.publishing import FAILURES, Call
+from celeriac.policies.values import Throttle
+from celeriac.store import connections, keys
+
+
+def publish(call: Call, policy: Throttle) -> Any:
+    """Publish a call if it is the first of its window; the result handle of the call that is."""
+    try:
+        prefix = connections.store(call.task.app).prefix
+    except FAILURES as error:
+        return call.publish_undecided(error)
+    name = keys.throttle(call.task.name, call.key, prefix=prefix)
+    return claims.publish(call, policy, name, call.task_id, policy.seconds)

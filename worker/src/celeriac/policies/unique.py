@@ -1,0 +1,96 @@
+"""`Unique`: one call in the queue or running.
+
+**Promise.** While a call's claim stands, no other call of its key is published. A call never loses its claim to one
+that is published later: in a queue that is longer than `claim_seconds` a second message may be published, but of the
+two one runs. A run's claim is renewed until the run has ended, however long it takes.
+
+**How a claim ends.** With its run (`until="done"`: success, failure, `Ignore`, `Reject`; not a retry) or at its start
+(`until="start"`); when a worker drops the message as revoked or expired; `RUN_SECONDS` after its worker was killed
+(its message is delivered again then, and runs under its claim again); `claim_seconds` after a message vanished (a
+purged queue, a plain worker without this library). Calls in that last time are dropped for a run that never comes.
+
+**Limits.** A run that lost its claim (Redis away or restarted empty, its process paused for longer than `RUN_SECONDS`)
+goes on, and a call may run beside it. A call that is put back because another one runs waits 1 to 30 s each time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from celeriac import counts
+from celeriac.policies import claims, scripts, settling
+from celeriac.policies.keeping import RUN_SECONDS, keeper
+from celeriac.policies.publishing import FAILURES, Call, milliseconds
+from celeriac.policies.values import Unique
+from celeriac.store import connections, keys
+
+MARK: Final = "unique"
+"""The header's value of a message that has, or had, the claim."""
+
+
+def publish(call: Call, policy: Unique) -> Any:
+    """Publish a call if no other has the claim; the result handle of the call that has it."""
+    try:
+        name = _claim(call.task, call.key)
+    except FAILURES as error:
+        return call.publish_undecided(error)
+    seconds = policy.claim_seconds + call.delay_seconds()
+    return claims.publish(call, policy, name, f"q:{call.task_id}", seconds, headers=call.headers(MARK))
+
+
+def hold(call: Call, policy: Unique) -> None:
+    """Keep the claim for a call that is published again under its own id."""
+    name = _claim(call.task, call.key)
+    _keep_waiting(call.task, name, call.task_id, policy.claim_seconds + call.delay_seconds())
+
+
+def start(task: Any, policy: Unique, key: str, mark: str) -> None:
+    """Begin a run under its claim.
+
+    Raises:
+        celery.exceptions.Ignore: the call does not run now, or need not run.
+    """
+    if mark != MARK:
+        return
+    store, name = connections.store(task.app), _claim(task, key)
+    task_id = task.request.id
+    is_until_done = policy.until == "done"
+    lasting = milliseconds(RUN_SECONDS) if is_until_done else 0
+    answer = scripts.UNIQUE_START.run(store.client, [name, keys.covered(name)], [task_id, lasting])
+    if answer < 0:
+        counts.POLICY_OUTCOMES.add("Unique", "skipped")
+        settling.skip(task, f"another call of {task.name} with key {key!r} has run in its place")
+    if answer > 0:
+        counts.POLICY_OUTCOMES.add("Unique", "put_back")
+        settling.put_back(task, f"another run with key {key!r} is under way")
+    if is_until_done:
+        keeper.keep(store.client, name, f"r:{task_id}")
+
+
+def end(task: Any, policy: Unique, key: str, *, is_over: bool) -> None:
+    """End a run; its message waits again when it is not over (the task rejected it with requeue)."""
+    name, value = _claim(task, key), f"r:{task.request.id}"
+    keeper.drop(name, value)
+    if is_over and policy.until == "start":
+        return
+    if is_over:
+        scripts.FORGET.run(connections.store(task.app).client, [name], [value])
+    else:
+        _keep_waiting(task, name, task.request.id, policy.claim_seconds)
+
+
+def abandon(task: Any, key: str, task_id: str) -> None:
+    """Free the claim of a message that a worker has dropped."""
+    for phase in ("q:", "r:"):
+        scripts.FORGET.run(connections.store(task.app).client, [_claim(task, key)], [phase + task_id])
+
+
+def _keep_waiting(task: Any, name: str, task_id: str, seconds: float) -> None:
+    keeper.drop(name, f"r:{task_id}")
+    values = [f"q:{task_id}", f"r:{task_id}"]
+    client = connections.store(task.app).client
+    scripts.HOLD.run(client, [name], [values[0], milliseconds(seconds), *values])
+
+
+def _claim(task: Any, key: str) -> str:
+    return keys.unique(task.name, key, prefix=connections.store(task.app).prefix)

@@ -1,0 +1,1 @@
+"""Where is what in Redis, and how is it reached? Every key, every connection, and how a script runs."""
