@@ -130,7 +130,7 @@ test-matrix: $(UV) ## the worker's tests at every corner of the versions at hand
 ##@ Choosing an autoscaling target
 .PHONY: simulate
 simulate: $(VENV)/operator.stamp ## what a target would do with a load (ARGS=--help)
-	@$(OPERATOR)/python -m celeriac_operator.autoscaling.simulate $(ARGS)
+	@$(OPERATOR)/python -m celeriac_operator.autoscaling.simulation $(ARGS)
 
 .PHONY: burst-picture
 burst-picture: $(VENV)/operator.stamp ## run the demo's burst and draw it beside the simulated one

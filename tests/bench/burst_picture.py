@@ -11,9 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from celeriac_operator.autoscaling import picture, scalers, simulation
-from celeriac_operator.autoscaling.arrivals import Task
 from celeriac_operator.autoscaling.policy import BacklogPerReplica, Spec
+from celeriac_operator.autoscaling.simulation import picture, rivals, run
+from celeriac_operator.autoscaling.simulation.arrivals import Task
 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "docs" / "autoscaling-demo.svg"
@@ -29,16 +29,16 @@ def main() -> None:
     (row,) = json.loads(done.stdout)["rows"]
     seen = row["facts"]["samples"]
     names = ("at", "replicas", "backlog", "oldest_wait_seconds")
-    real = tuple(simulation.Sample(**{name: one[name] for name in names}) for one in seen)
+    real = tuple(run.Sample(**{name: one[name] for name in names}) for one in seen)
     asked, ready = (next(one["at"] for one in seen if one[what]) for what in ("replicas", "ready"))
     # They are sent one after the other: until the most of them waits.
     sending = max(seen, key=lambda one: one["backlog"])["at"]
     count = row["facts"]["tasks"]
     tasks = [Task(at=sending * number / count, service_seconds=SERVICE_SECONDS) for number in range(count)]
-    world = simulation.World(slots=SPEC.slots, start_seconds=ready - asked)
+    world = run.World(slots=SPEC.slots, start_seconds=ready - asked)
     seconds = real[-1].at
-    simulated = simulation.run(tasks, scalers.Celeriac(SPEC), world, seconds=seconds, sample_seconds=0.25)
-    measured = simulation.Run(
+    simulated = run.run(tasks, rivals.Celeriac(SPEC), world, seconds=seconds, sample_seconds=0.25)
+    measured = run.Run(
         arrived=count,
         done=row["facts"]["done"],
         waiting=real[-1].backlog,

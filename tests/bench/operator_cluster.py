@@ -26,7 +26,8 @@ from typing import Any
 import aiohttp
 from tests.integration.operator.machine import CRD, free_port
 
-from celeriac_operator import desired, resource
+from celeriac_operator import resource
+from celeriac_operator.desired import build as desired
 from localcluster import build, kwok, manifests, processes, programs
 from localcluster.controlplane import ControlPlane
 

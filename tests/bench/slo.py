@@ -12,7 +12,7 @@ from typing import Any
 
 from operator_cluster import print_result, print_table
 
-from celeriac_operator.autoscaling import simulate
+from celeriac_operator.autoscaling.simulation import __main__
 
 WITHIN_SECONDS = 5
 TARGETS = {
@@ -30,7 +30,7 @@ def day(target: list[str], flags: argparse.Namespace) -> dict[str, Any]:
         *("--service-seconds", str(flags.service_seconds), "--within", str(WITHIN_SECONDS)),
         *target,
     ]
-    result, _ = simulate.simulate(simulate.build_parser().parse_args(arguments))
+    result, _ = __main__.simulate(__main__.build_parser().parse_args(arguments))
     found: dict[str, Any] = result["policies"]
     return found
 

@@ -19,22 +19,23 @@ from typing import Any, cast
 import kopf
 import prometheus_client
 
-from celeriac_operator import handlers, logs
+from celeriac_operator import logs
 from celeriac_operator import settings as operator_settings
 from celeriac_operator.autoscaling.scaler import Scaler
-from celeriac_operator.caches import Caches, Key
-from celeriac_operator.cluster import Cluster
-from celeriac_operator.controller import Controller
-from celeriac_operator.default_dsn import DefaultDsn
+from celeriac_operator.cluster import watches
+from celeriac_operator.cluster.client import Cluster
+from celeriac_operator.cluster.lease import Election
+from celeriac_operator.cluster.transport import Transport, connect
 from celeriac_operator.exceptions import StartError
-from celeriac_operator.intake import Intake
-from celeriac_operator.lease import Election
+from celeriac_operator.memory.caches import Caches, Key
+from celeriac_operator.memory.intake import Intake
+from celeriac_operator.memory.resync import Resync
 from celeriac_operator.metrics import Metrics
-from celeriac_operator.reconcile import Reconciler
-from celeriac_operator.resync import Resync
+from celeriac_operator.passes.controller import Controller
+from celeriac_operator.passes.default_dsn import DefaultDsn
+from celeriac_operator.passes.reconcile import Reconciler
+from celeriac_operator.passes.shrinking import Shrinking
 from celeriac_operator.settings import Settings, SettingsError
-from celeriac_operator.shrinking import Shrinking
-from celeriac_operator.transport import Transport, connect
 from celeriac_operator.workqueue import WorkQueue
 
 log = logging.getLogger("celeriac_operator")
@@ -151,19 +152,19 @@ async def _serve(
         stuck = waited()
         return f"a pool has waited {stuck:.0f} s for a pass" if stuck > STUCK_SECONDS else resync.deaf()
 
-    handlers.register(
+    watches.register(
         registry, changed=intake.event, gone=intake.deletion, began=resync.watch_began, check_health=check_health
     )
     signalled = asyncio.Event()
-    handlers.at_end(registry, signalled.set)
+    watches.at_end(registry, signalled.set)
     own = [asyncio.create_task(each) for each in (work, resync.run(), signalled.wait())]
     # They begin before kopf does, with all tasks of their own: at its end kopf waits for every task that is younger
     # than itself, five seconds. For the same reason it gets no stop flag, whose waiting task it would wait for.
     await asyncio.sleep(0)
-    watches = asyncio.create_task(
+    watching = asyncio.create_task(
         kopf.operator(
             registry=registry,
-            settings=handlers.settings(),
+            settings=watches.settings(),
             standalone=True,
             # A string that kopf gives a type which it does not export. Without it kopf asks for the user's name, and
             # the user of a container has none.
@@ -174,17 +175,17 @@ async def _serve(
         )
     )
     try:
-        await asyncio.wait([watches, *own], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([watching, *own], return_when=asyncio.FIRST_COMPLETED)
         # The work first, and once only: it gives the Lease back, for which others wait.
         for task in own:
             task.cancel()
         # kopf 1.45 sometimes leaves a task of its own behind when its watches end, and waits for that one too.
-        await asyncio.wait([watches, *own], timeout=END_SECONDS)
+        await asyncio.wait([watching, *own], timeout=END_SECONDS)
     finally:
         asyncio.get_running_loop().set_exception_handler(_at_the_end)
-        for task in (watches, *own):
+        for task in (watching, *own):
             task.cancel()
-        ended = await asyncio.gather(watches, *own, return_exceptions=True)
+        ended = await asyncio.gather(watching, *own, return_exceptions=True)
     for outcome in ended:
         if isinstance(outcome, Exception):
             raise outcome

@@ -18,12 +18,13 @@ import kopf
 import kubernetes
 from kubernetes.dynamic import DynamicClient
 
-from celeriac_operator import desired, labels
+from celeriac_operator import labels
+from celeriac_operator.desired import build
 from celeriac_operator.resource import CeleryWorkerPool
 
 POOLS = ("celeriac.dev", "v1alpha1", "celeryworkerpools")
 TIMER_SECONDS = 10
-CHOICES = desired.Choices(library_image="celeriac-worker:1")
+CHOICES = build.Choices(library_image="celeriac-worker:1")
 
 kubernetes.config.load_kube_config(os.environ["KUBECONFIG"])
 client = DynamicClient(kubernetes.client.ApiClient())
@@ -41,7 +42,7 @@ def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
 def apply(body: kopf.Body, patch: kopf.Patch, **_: Any) -> None:
     """Everything that should exist."""
     pool = CeleryWorkerPool.parse(_plain(body))
-    for manifest in desired.build(pool, CHOICES):
+    for manifest in build.build(pool, CHOICES):
         resource = client.resources.get(api_version=manifest["apiVersion"], kind=manifest["kind"])
         resource.server_side_apply(body=manifest, field_manager="plain", force_conflicts=True)
     _report(body, patch, ready=0)

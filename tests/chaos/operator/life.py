@@ -19,7 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from celeriac_operator import handlers, reconcile, resync, transport, workqueue
+from celeriac_operator import workqueue
+from celeriac_operator.cluster import transport, watches
+from celeriac_operator.memory import resync
+from celeriac_operator.passes import reconcile
 
 ROOT = Path(__file__).parents[3]
 PYTHONPATH = (ROOT, ROOT / "tools", ROOT / "operator" / "src")
@@ -33,7 +36,7 @@ WAITS: tuple[tuple[Any, str, float], ...] = (
     (reconcile, "CONFLICT_SECONDS", 1.0),
     (resync, "SETTLE_SECONDS", 0.5),
     (resync, "TRAVEL_SECONDS", 0.7),  # longer than the late watches are late
-    (handlers, "LIST_SECONDS", ANSWER_SECONDS),
+    (watches, "LIST_SECONDS", ANSWER_SECONDS),
     (transport, "REQUEST_SECONDS", ANSWER_SECONDS),
 )
 BACKOFF_SECONDS = 0.05

@@ -10,8 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from celeriac_operator import caches, cluster, desired, kinds, observed, plan, resync, secrets, transport, workqueue
+from celeriac_operator import workqueue
+from celeriac_operator.cluster import client, kinds, transport
+from celeriac_operator.decide import observed, plan, secrets
+from celeriac_operator.desired import pod_template
 from celeriac_operator.exceptions import ApiError
+from celeriac_operator.memory import caches, resync
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +32,13 @@ class Mutant:
 
 
 def forget_own_writes() -> None:
-    right = cluster.Cluster.apply
+    right = client.Cluster.apply
 
     async def apply(self: Any, kind: Any, manifest: Any, uid: str) -> Any:
         there = await right(self, kind, manifest, uid)
         return {**there, "metadata": {**there["metadata"], "resourceVersion": "0"}}  # older than what is known
 
-    cluster.Cluster.apply = apply  # type: ignore[method-assign]
+    client.Cluster.apply = apply  # type: ignore[method-assign]
 
 
 def believe_old_events() -> None:
@@ -58,14 +62,14 @@ def drop_what_arrives_during_a_pass() -> None:
 
 
 def mark_the_template() -> None:
-    right = desired.pod_template.build
+    right = pod_template.build
 
     def build(*words: Any) -> Any:
         template = right(*words)
         template["metadata"]["annotations"]["celeriac.dev/started-by"] = str(os.getpid())
         return template
 
-    desired.deployment.pod_template.build = build  # type: ignore[attr-defined]
+    pod_template.build = build  # type: ignore[attr-defined]
 
 
 def take_over() -> None:
@@ -84,7 +88,7 @@ def act_on_generations() -> None:
 
 def remember_in_memory() -> None:
     made: set[str] = set()
-    right_apply, right_leftovers = cluster.Cluster.apply, plan._leftovers
+    right_apply, right_leftovers = client.Cluster.apply, plan._leftovers
 
     async def apply(self: Any, kind: Any, manifest: Any, uid: str) -> Any:
         made.add(manifest["metadata"]["name"])
@@ -93,12 +97,12 @@ def remember_in_memory() -> None:
     def leftovers(*words: Any) -> Iterator[Any]:
         return (each for each in right_leftovers(*words) if each.name in made)
 
-    cluster.Cluster.apply = apply  # type: ignore[method-assign]
+    client.Cluster.apply = apply  # type: ignore[method-assign]
     plan._leftovers = leftovers  # type: ignore[assignment]
 
 
 def make_a_second_one() -> None:
-    right = cluster.Cluster.apply
+    right = client.Cluster.apply
 
     async def apply(self: Any, kind: Any, manifest: Any, uid: str) -> Any:
         try:
@@ -109,11 +113,11 @@ def make_a_second_one() -> None:
             metadata = {**manifest["metadata"], "name": f"{manifest['metadata']['name']}-2"}
             return await right(self, kind, {**manifest, "metadata": metadata}, uid)
 
-    cluster.Cluster.apply = apply  # type: ignore[method-assign]
+    client.Cluster.apply = apply  # type: ignore[method-assign]
 
 
 def replace_by_deleting() -> None:
-    right = cluster.Cluster.apply
+    right = client.Cluster.apply
 
     async def apply(self: Any, kind: Any, manifest: Any, uid: str) -> Any:
         if kind is kinds.SECRET and uid:
@@ -121,11 +125,11 @@ def replace_by_deleting() -> None:
             uid = ""
         return await right(self, kind, manifest, uid)
 
-    cluster.Cluster.apply = apply  # type: ignore[method-assign]
+    client.Cluster.apply = apply  # type: ignore[method-assign]
 
 
 def take_errors_for_absence() -> None:
-    right = cluster.Cluster.read
+    right = client.Cluster.read
 
     async def read(self: Any, *words: Any) -> Any:
         try:
@@ -133,11 +137,11 @@ def take_errors_for_absence() -> None:
         except ApiError:
             return None
 
-    cluster.Cluster.read = read  # type: ignore[method-assign]
+    client.Cluster.read = read  # type: ignore[method-assign]
 
 
 def take_errors_for_a_deleted_pool() -> None:
-    right = cluster.Cluster.write_status
+    right = client.Cluster.write_status
 
     async def write_status(self: Any, *words: Any) -> Any:
         try:
@@ -145,11 +149,11 @@ def take_errors_for_a_deleted_pool() -> None:
         except ApiError as error:
             raise ApiError(404, "NotFound", error.message) from error
 
-    cluster.Cluster.write_status = write_status  # type: ignore[method-assign]
+    client.Cluster.write_status = write_status  # type: ignore[method-assign]
 
 
 def take_errors_for_done() -> None:
-    right = cluster.Cluster.delete
+    right = client.Cluster.delete
 
     async def delete(self: Any, *words: Any) -> None:
         try:
@@ -157,7 +161,7 @@ def take_errors_for_done() -> None:
         except ApiError:
             return
 
-    cluster.Cluster.delete = delete  # type: ignore[method-assign]
+    client.Cluster.delete = delete  # type: ignore[method-assign]
 
 
 def restart_without_the_secret() -> None:

@@ -19,7 +19,7 @@ from tests.chaos.operator.place import PATIENCE_SECONDS, POOL_LABEL, Admin, Mani
 from tests.chaos.operator.proxy import UNSEEN, Injector, Proxy
 from tests.chaos.operator.state import Identity, State
 
-from celeriac_operator import kinds
+from celeriac_operator.cluster import kinds
 
 WATCHED = frozenset(kind.plural for kind in kinds.WATCHED)
 QUIET_SECONDS = 0.25

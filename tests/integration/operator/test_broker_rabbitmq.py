@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from tests.integration.operator.rabbitmq import RabbitMQServer
 
-from celeriac_operator.autoscaling import broker
-from celeriac_operator.autoscaling.broker import (
+from celeriac_operator.autoscaling import connect
+from celeriac_operator.autoscaling.connect import (
     AuthenticationFailed,
     Broker,
     Reading,
@@ -61,8 +61,8 @@ async def until(reader: Broker, is_right: Callable[[Reading], object]) -> Readin
 
 @pytest.mark.timeout(120)
 async def test_what_is_ready_and_what_is_unacknowledged_is_counted(server: RabbitMQServer) -> None:
-    reader = broker.connect(server.url("reader", "reader-word", "shop"), management=server.management)
-    other = broker.connect(server.url(virtual_host="%2Fodd"), management=server.management + "/")
+    reader = connect.connect(server.url("reader", "reader-word", "shop"), management=server.management)
+    other = connect.connect(server.url(virtual_host="%2Fodd"), management=server.management + "/")
     command = [str(WORKER_PYTHON), "-c", HOLDER, server.url("reader", "reader-word", "shop")]
     holder = await asyncio.create_subprocess_exec(*command)
     try:
@@ -96,7 +96,7 @@ async def test_what_is_ready_and_what_is_unacknowledged_is_counted(server: Rabbi
 async def test_says_why_it_gets_no_figures(
     server: RabbitMQServer, user: str, password: str, virtual_host: str, failure: type[Exception], sentence: str
 ) -> None:
-    reader = broker.connect(server.url(user, password, virtual_host), management=server.management)
+    reader = connect.connect(server.url(user, password, virtual_host), management=server.management)
     try:
         with pytest.raises(failure, match=sentence) as said:
             await reader.read([MAIL], now=7.0)
@@ -106,11 +106,11 @@ async def test_says_why_it_gets_no_figures(
 
 
 async def test_a_management_api_that_is_not_there_is_unreachable(server: RabbitMQServer) -> None:
-    reader = broker.connect(server.url(), management="http://127.0.0.1:1")
+    reader = connect.connect(server.url(), management="http://127.0.0.1:1")
     try:
         with pytest.raises(Unreachable, match=r"at http://127.0.0.1:1 cannot be read"):
             await reader.read([MAIL], now=7.0)
-        not_the_api = broker.connect(server.url(), management=f"http://127.0.0.1:{server.port}")
+        not_the_api = connect.connect(server.url(), management=f"http://127.0.0.1:{server.port}")
         with pytest.raises(Unreachable):
             await not_the_api.read([MAIL], now=7.0)
         await not_the_api.close()
@@ -120,4 +120,4 @@ async def test_a_management_api_that_is_not_there_is_unreachable(server: RabbitM
 
 def test_redis_has_no_management_api() -> None:
     with pytest.raises(UnusableURL, match="only RabbitMQ has a management API"):
-        broker.connect("redis://redis", management="http://redis:15672")
+        connect.connect("redis://redis", management="http://redis:15672")

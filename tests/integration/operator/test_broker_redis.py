@@ -14,8 +14,8 @@ import redis
 from tests.integration.worker.processes import RedisServer, eventually
 from tests.integration.worker.servers import MASTER, Sentinel, make_authority, start_replica, start_tls_server
 
-from celeriac_operator.autoscaling import broker
-from celeriac_operator.autoscaling.broker import (
+from celeriac_operator.autoscaling.brokers import redis as redis_broker
+from celeriac_operator.autoscaling.connect import (
     AuthenticationFailed,
     Broker,
     Reading,
@@ -23,7 +23,7 @@ from celeriac_operator.autoscaling.broker import (
     UnusableURL,
     Watched,
 )
-from celeriac_operator.autoscaling.brokers import redis as redis_broker
+from celeriac_operator.autoscaling.connect import connect as connect_broker
 
 MAIL = Watched("shop/mail", ("mail",))
 SMS = Watched("shop/sms", ("sms", "fax"))
@@ -43,7 +43,7 @@ async def connect() -> AsyncIterator[Connect]:
     made: list[Broker] = []
 
     def make(url: str) -> Broker:
-        made.append(broker.connect(url))
+        made.append(connect_broker(url))
         return made[-1]
 
     yield make

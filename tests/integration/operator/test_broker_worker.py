@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from tests.integration.worker.processes import RedisServer, WorkerProcess, document, free_port
 
-from celeriac_operator.autoscaling import broker
-from celeriac_operator.autoscaling.broker import Reading, Watched
+from celeriac_operator.autoscaling import connect
+from celeriac_operator.autoscaling.connect import Reading, Watched
 
 WORKER_PYTHON = Path(__file__).parents[3] / ".venv" / "worker" / "bin" / "python"
 """The worker library's own environment: celery cannot live in the operator's."""
@@ -71,7 +71,7 @@ def send(
 
 
 async def until(
-    worker: WorkerProcess, reader: broker.Broker, is_right: Callable[[Reading], object], *, seconds: float = 30
+    worker: WorkerProcess, reader: connect.Broker, is_right: Callable[[Reading], object], *, seconds: float = 30
 ) -> Reading:
     deadline = time.monotonic() + seconds
     while True:
@@ -94,7 +94,7 @@ async def test_what_a_worker_runs_and_holds_is_counted_until_it_is_gone(
     environment = {"TEST_PREFIX": "shop-"}
     worker = start_worker(worker={"pool": "threads", "concurrency": 2, "prefetch": 1}, environment=environment)
     worker.until_ready()
-    reader = broker.connect(server.url)
+    reader = connect.connect(server.url)
     try:
         send(server, *((f"short-{n}", 0.2, {}) for n in range(4)), prefix="shop-")
         measured = await until(worker, reader, lambda it: it.figures.service_seconds is not None)
@@ -129,7 +129,7 @@ async def test_a_task_that_is_acknowledged_before_it_runs_is_counted_at_every_mo
 ) -> None:
     settings = {"pool": pool, "concurrency": 2}
     worker = start_worker(worker=settings, delivery={"mode": "AtMostOnce"}).until_ready()
-    reader = broker.connect(server.url)
+    reader = connect.connect(server.url)
     try:
         for number in range(2):
             await until(worker, reader, lambda it: not it.figures.backlog and not it.figures.held)

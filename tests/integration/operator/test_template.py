@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.integration.operator.machine import Api, Manifest
 
-from celeriac_operator import strategic_merge
+from celeriac_operator.desired import strategic_merge
 
 PATH = "/api/v1/namespaces/default/podtemplates"
 

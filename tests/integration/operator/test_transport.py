@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from kubernetes.aio import client
 
-from celeriac_operator import transport
+from celeriac_operator.cluster import transport
 from celeriac_operator.exceptions import ApiError
 
 

@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from celeriac_operator import desired, names, observed, secrets
-from celeriac_operator.desired import Choices, disruption_budget
-from celeriac_operator.observed import Observed
-from celeriac_operator.plan import Plan
+from celeriac_operator import names
+from celeriac_operator.decide import observed, secrets
+from celeriac_operator.decide.observed import Observed
+from celeriac_operator.decide.plan import Plan
+from celeriac_operator.desired import build, disruption_budget
+from celeriac_operator.desired.build import Choices
 from celeriac_operator.resource import CeleryWorkerPool
 from celeriac_operator.settings import Settings
-from celeriac_operator.stalled import Case, Refusal
+from celeriac_operator.status.stalled import Case, Refusal
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 SETTINGS = Settings(worker_image="celeriac-worker:2")
@@ -51,7 +53,7 @@ def a_pool(
 
 def wanted(pool: CeleryWorkerPool, kind: str, *, library: str = LIBRARY, digest: str | None = None) -> dict[str, Any]:
     """The one manifest of this kind that the pool asks for."""
-    manifests = desired.build(pool, Choices(library_image=library, secrets_digest=digest))
+    manifests = build.build(pool, Choices(library_image=library, secrets_digest=digest))
     (found,) = (copy.deepcopy(each) for each in manifests if each["kind"] == kind)
     return found
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from tests.unit.operator.factories import a_budget, a_container, a_deployment, a_pod, a_pool
 
-from celeriac_operator import secrets
-from celeriac_operator.caches import Caches, Key
+from celeriac_operator.decide import secrets
+from celeriac_operator.memory.caches import Caches, Key
 
 EMAILS = Key("shop", "emails")
 BROKER = {"broker": {"urlFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}}}

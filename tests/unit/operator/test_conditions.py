@@ -17,11 +17,11 @@ from tests.unit.operator.factories import (
     some_facts,
 )
 
-from celeriac_operator.conditions import broker, notifications, sentry, time_limits
-from celeriac_operator.conditions.statement import Statement
-from celeriac_operator.plan import Conflict, Plan
+from celeriac_operator.decide.plan import Conflict, Plan
+from celeriac_operator.decide.secrets import ABSENT, UNREADABLE
 from celeriac_operator.resource import CeleryWorkerPool
-from celeriac_operator.secrets import ABSENT, UNREADABLE
+from celeriac_operator.status.conditions import broker, notifications, sentry, time_limits
+from celeriac_operator.status.conditions.statement import Statement
 
 DSN = {"sentry": {"dsnFrom": {"secretKeyRef": {"name": "sentry", "key": "dsn"}}}}
 

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from tests.unit.operator.factories import a_pool
 
-from celeriac_operator import contract
+from celeriac_operator.desired import contract
 from celeriac_operator.resource import CeleryWorkerPool
 
 ROOT = Path(__file__).parents[3]

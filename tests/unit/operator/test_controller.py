@@ -5,11 +5,11 @@ import logging
 
 import pytest
 
-from celeriac_operator.caches import Key
-from celeriac_operator.controller import Controller
 from celeriac_operator.exceptions import ApiError
+from celeriac_operator.memory.caches import Key
 from celeriac_operator.metrics import Metrics
-from celeriac_operator.reconcile import Result
+from celeriac_operator.passes.controller import Controller
+from celeriac_operator.passes.reconcile import Result
 from celeriac_operator.workqueue import Backoff, WorkQueue
 
 EMAILS = Key("shop", "emails")

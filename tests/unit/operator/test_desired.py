@@ -14,8 +14,9 @@ import pytest
 import yaml
 from tests.unit.operator.factories import LIBRARY, a_pool, wanted
 
-from celeriac_operator import desired, labels
-from celeriac_operator.desired import Choices, TemplateError
+from celeriac_operator import labels
+from celeriac_operator.desired import build
+from celeriac_operator.desired.build import Choices, TemplateError
 from celeriac_operator.resource import CeleryWorkerPool
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "operator"
@@ -32,7 +33,7 @@ class Dumper(yaml.SafeDumper):
 def test_builds_the_golden_objects(case: str) -> None:
     pool = CeleryWorkerPool.parse(yaml.safe_load((GOLDEN / f"{case}.pool.yaml").read_text()))
     names_secrets = any(section and section.url_from for section in (pool.spec.broker, pool.spec.result_backend))
-    built = desired.build(pool, CHOICES if names_secrets else Choices(library_image=CHOICES.library_image))
+    built = build.build(pool, CHOICES if names_secrets else Choices(library_image=CHOICES.library_image))
     text = yaml.dump_all(built, Dumper=Dumper, sort_keys=False, width=120, allow_unicode=True)
     path = GOLDEN / f"{case}.objects.yaml"
     if os.environ.get("REWRITE_GOLDEN"):
@@ -116,7 +117,7 @@ def test_the_grace_period_covers_the_drain_and_the_probes_have_a_short_one() -> 
 
 
 def test_an_inline_dsn_becomes_an_owned_secret_that_is_mounted() -> None:
-    secret, deployment = desired.build(
+    secret, deployment = build.build(
         a_pool(sentry={"dsn": "https://key@sentry.example/1"}), Choices(library_image=LIBRARY)
     )
     (volume,) = (v for v in deployment["spec"]["template"]["spec"]["volumes"] if "secret" in v)
@@ -166,7 +167,7 @@ def test_what_the_api_server_will_refuse_is_passed_on(resources: Any) -> None:
 
 
 def budget(**spec: Any) -> dict[str, Any] | None:
-    manifests = desired.build(a_pool(**spec), Choices(library_image=LIBRARY))
+    manifests = build.build(a_pool(**spec), Choices(library_image=LIBRARY))
     return next((each["spec"] for each in manifests if each["kind"] == "PodDisruptionBudget"), None)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celeriac_operator import difference
+from celeriac_operator.decide import difference
 
 
 @pytest.mark.parametrize(

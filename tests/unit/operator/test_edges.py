@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from celeriac_operator import logs, refusals, secrets, settings
-from celeriac_operator.default_dsn import DefaultDsn
+from celeriac_operator import logs, settings
+from celeriac_operator.decide import secrets
+from celeriac_operator.decide.secrets import Dsn
 from celeriac_operator.exceptions import ApiError
+from celeriac_operator.passes.default_dsn import DefaultDsn
 from celeriac_operator.reasons import Cause
-from celeriac_operator.secrets import Dsn
 from celeriac_operator.settings import SettingsError
+from celeriac_operator.status import refusals
 
 IMAGE = {"CELERIAC_WORKER_IMAGE": "w:1"}
 

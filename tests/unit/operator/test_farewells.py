@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from tests.unit.operator.factories import NOW, a_container, a_pod, a_pool, an_end
 
-from celeriac_operator import farewells, observed
-from celeriac_operator.caches import FAREWELLS, Caches, Key
+from celeriac_operator.decide import observed
+from celeriac_operator.memory.caches import FAREWELLS, Caches, Key
+from celeriac_operator.status import farewells
 
 EMAILS = Key("shop", "emails")
 WORDS = "drain: 1 task cut short after 300 s: shop.pack[7f] handed back"

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from kubernetes.aio import client
 
-from celeriac_operator import lease
+from celeriac_operator.cluster import lease
+from celeriac_operator.cluster.lease import Election, Record
+from celeriac_operator.cluster.transport import Transport
 from celeriac_operator.exceptions import ApiError
-from celeriac_operator.lease import Election, Record
-from celeriac_operator.transport import Transport
 
 TERM = lease.LEASE_SECONDS - lease.MARGIN_SECONDS
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from prometheus_client import generate_latest
 from tests.unit.operator.factories import a_pool
 
-from celeriac_operator.caches import Caches, Key
 from celeriac_operator.generate import figures
+from celeriac_operator.memory.caches import Caches, Key
 from celeriac_operator.metrics import Metrics
 
 ROOT = Path(__file__).parents[3]

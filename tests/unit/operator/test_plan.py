@@ -15,9 +15,10 @@ from tests.unit.operator.factories import (
     wanted,
 )
 
-from celeriac_operator import labels, observed, plan, secrets
-from celeriac_operator.observed import Answer
-from celeriac_operator.plan import Apply, Conflict, Delete
+from celeriac_operator import labels
+from celeriac_operator.decide import observed, plan, secrets
+from celeriac_operator.decide.observed import Answer
+from celeriac_operator.decide.plan import Apply, Conflict, Delete
 from celeriac_operator.resource import CeleryWorkerPool
 
 BROKER = {"broker": {"urlFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}}}

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from celeriac_operator.caches import Caches, Key
-from celeriac_operator.cluster import Cluster
+from celeriac_operator.cluster.client import Cluster
 from celeriac_operator.exceptions import ApiError
-from celeriac_operator.reconcile import Reconciler, Result
+from celeriac_operator.memory.caches import Caches, Key
+from celeriac_operator.passes.reconcile import Reconciler, Result
 from celeriac_operator.settings import Settings
 
 KEY = Key("shop", "emails")

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from celeriac_operator import kinds
-from celeriac_operator.caches import Caches, Key
+from celeriac_operator.cluster import kinds
+from celeriac_operator.cluster.kinds import Kind
 from celeriac_operator.exceptions import ApiError, StartError
-from celeriac_operator.intake import Intake
-from celeriac_operator.kinds import Kind
+from celeriac_operator.memory.caches import Caches, Key
+from celeriac_operator.memory.intake import Intake
+from celeriac_operator.memory.resync import Resync
 from celeriac_operator.metrics import Metrics
-from celeriac_operator.resync import Resync
 from celeriac_operator.workqueue import WorkQueue
 
 EMAILS = Key("shop", "emails")

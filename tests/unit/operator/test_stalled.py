@@ -18,11 +18,11 @@ from tests.unit.operator.factories import (
     some_facts,
 )
 
-from celeriac_operator import stalled
-from celeriac_operator.plan import Conflict, Plan
+from celeriac_operator.decide.plan import Conflict, Plan
+from celeriac_operator.decide.secrets import ABSENT, UNREADABLE
 from celeriac_operator.reasons import Cause
-from celeriac_operator.secrets import ABSENT, UNREADABLE
-from celeriac_operator.stalled import Refusal
+from celeriac_operator.status import stalled
+from celeriac_operator.status.stalled import Refusal
 
 BROKER = {"broker": {"urlFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}}}
 NO_IMAGE = 'failed to pull and unpack image "shop:1": not found'

@@ -15,10 +15,10 @@ from tests.unit.operator.factories import (
     seen,
 )
 
-from celeriac_operator import status
-from celeriac_operator.plan import Plan
+from celeriac_operator.decide.plan import Plan
+from celeriac_operator.decide.secrets import ABSENT
 from celeriac_operator.resource import CeleryWorkerPool, Condition, Status
-from celeriac_operator.secrets import ABSENT
+from celeriac_operator.status import compute as status
 
 DSN = {"sentry": {"dsnFrom": {"secretKeyRef": {"name": "sentry", "key": "dsn"}}}}
 READY_POD = a_container(ready=True, started=True, running_for=60)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celeriac_operator.strategic_merge import PatchError, merge
+from celeriac_operator.desired.strategic_merge import PatchError, merge
 
 BASE: dict[str, Any] = {
     "metadata": {"labels": {"a": "1"}},

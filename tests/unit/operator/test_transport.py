@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from celeriac_operator import transport
+from celeriac_operator.cluster import transport
 
 KUBECONFIG = """
 apiVersion: v1

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celeriac_operator import victims
-from celeriac_operator.victims import EPOCH, Answer, Worker
+from celeriac_operator.decide import victims
+from celeriac_operator.decide.victims import EPOCH, Answer, Worker
 
 NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from celeriac_operator import contract, labels, names
+from celeriac_operator import labels, names
 from celeriac_operator.autoscaling import policy
 from celeriac_operator.autoscaling.brokers.readings import Watched
+from celeriac_operator.desired import contract
 from celeriac_operator.resource import CeleryWorkerPool, Target
 
 Manifest = Mapping[str, Any]

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from celeriac_operator import kinds, secrets
 from celeriac_operator.autoscaling.asked import Source
 from celeriac_operator.autoscaling.brokers import urls
-from celeriac_operator.caches import Caches, Key
-from celeriac_operator.cluster import Cluster
+from celeriac_operator.cluster import kinds
+from celeriac_operator.cluster.client import Cluster
+from celeriac_operator.decide import secrets
+from celeriac_operator.memory.caches import Caches, Key
 from celeriac_operator.reasons import Activity
 
 DOUBT_SECONDS = 10.0

@@ -21,23 +21,23 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from celeriac_operator import status
 from celeriac_operator.autoscaling import asked, policy
 from celeriac_operator.autoscaling.asked import Asked
-from celeriac_operator.autoscaling.broker import AuthenticationFailed, Broker, BrokerError, Reading, Watched
 from celeriac_operator.autoscaling.brokers import urls
+from celeriac_operator.autoscaling.connect import AuthenticationFailed, Broker, BrokerError, Reading, Watched
+from celeriac_operator.autoscaling.connections import Address, Lines, Pools
 from celeriac_operator.autoscaling.contest import TIMES, WITHIN_SECONDS, Contest
 from celeriac_operator.autoscaling.credentials import Credentials, Missing
-from celeriac_operator.autoscaling.line import Readings
-from celeriac_operator.autoscaling.lines import Address, Lines, Pools
-from celeriac_operator.caches import Caches, Key
-from celeriac_operator.cluster import Cluster
+from celeriac_operator.autoscaling.polling import Readings
+from celeriac_operator.cluster.client import Cluster
+from celeriac_operator.decide.observed import ScalingState
 from celeriac_operator.exceptions import ApiError
+from celeriac_operator.memory.caches import Caches, Key
 from celeriac_operator.metrics import Metrics, ScalingFigures
-from celeriac_operator.observed import ScalingState
 from celeriac_operator.reasons import Activity
 from celeriac_operator.resource import CeleryWorkerPool, Decision
 from celeriac_operator.resource.status import MAX_DECISIONS
+from celeriac_operator.status import compute
 from celeriac_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -265,7 +265,7 @@ class Scaler:
         if pool.told == (activity, backlog):
             return
         is_news = pool.told is None or pool.told[0] is not activity
-        if is_news or self._clock() - pool.told_at >= status.figures_seconds(len(self._pools)):
+        if is_news or self._clock() - pool.told_at >= compute.figures_seconds(len(self._pools)):
             pool.told, pool.told_at = (activity, backlog), self._clock()
             self._queue.add(key)
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from celeriac_operator import contract, labels, names, quantity, strategic_merge
-from celeriac_operator.desired import probes
+from celeriac_operator import labels, names, quantity
+from celeriac_operator.desired import contract, probes, strategic_merge
 from celeriac_operator.resource import CeleryWorkerPool, Spec, UrlFrom
 
 Manifest = dict[str, Any]

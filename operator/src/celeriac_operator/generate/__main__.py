@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from celeriac_operator import contract
+from celeriac_operator.desired import contract
 from celeriac_operator.generate import crd, figures, reference, schema, words
 from celeriac_operator.resource import pool
 

@@ -8,15 +8,7 @@ when the operator reads an object, which matters only for objects stored under a
 from celeriac_operator.resource.autoscaling import Autoscaling, ScaleDown, Target
 from celeriac_operator.resource.base import Model, Rule
 from celeriac_operator.resource.pods import Disruption, EnvVar, Resources, Rollout
-from celeriac_operator.resource.pool import (
-    GROUP,
-    KIND,
-    MAX_NAME_LENGTH,
-    PLURAL,
-    VERSION,
-    CeleryWorkerPool,
-    Metadata,
-)
+from celeriac_operator.resource.pool import GROUP, KIND, MAX_NAME_LENGTH, PLURAL, VERSION, CeleryWorkerPool, Metadata
 from celeriac_operator.resource.services import Broker, Notifications, ResultBackend, SecretKey, Sentry, Slack, UrlFrom
 from celeriac_operator.resource.spec import Spec
 from celeriac_operator.resource.status import Condition, Decision, QueueBacklog, Scaling, Status

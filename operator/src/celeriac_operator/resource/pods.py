@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from celeriac_operator.resource.base import (
-    INT_OR_STRING,
-    DataKey,
-    Model,
-    ObjectName,
-    Quantity,
-    Rule,
-    bound,
-    rules,
-)
+from celeriac_operator.resource.base import INT_OR_STRING, DataKey, Model, ObjectName, Quantity, Rule, bound, rules
 
 IS_COUNT = Rule(
     cel="type(self) == int ? self >= 0 && self <= 10000 : self.matches('^(100|[1-9]?[0-9])%$')",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from celeriac_operator.autoscaling.broker import (
+from celeriac_operator.autoscaling.connect import (
     AuthenticationFailed,
     Broker,
     BrokerError,
@@ -19,13 +19,13 @@ from celeriac_operator.autoscaling.broker import (
     UnusableURL,
     Watched,
 )
-from celeriac_operator.autoscaling.line import Line
-from celeriac_operator.autoscaling.lines import Address
+from celeriac_operator.autoscaling.connections import Address
 from celeriac_operator.autoscaling.policy import Figures
+from celeriac_operator.autoscaling.polling import Line
 from celeriac_operator.autoscaling.scaler import Scaler
-from celeriac_operator.caches import Caches, Key
-from celeriac_operator.cluster import Cluster
+from celeriac_operator.cluster.client import Cluster
 from celeriac_operator.exceptions import ApiError
+from celeriac_operator.memory.caches import Caches, Key
 from celeriac_operator.metrics import Metrics
 from celeriac_operator.workqueue import WorkQueue
 
@@ -156,7 +156,7 @@ class StandIn:
 
 @pytest.fixture
 async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    monkeypatch.setattr("celeriac_operator.autoscaling.line.LEAST_SECONDS", 0)
+    monkeypatch.setattr("celeriac_operator.autoscaling.polling.LEAST_SECONDS", 0)
     it = World()
     yield it
     await it.scaler.close()

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celeriac_operator.autoscaling import arrivals, scalers, simulate, simulation
-from celeriac_operator.autoscaling.arrivals import Task
 from celeriac_operator.autoscaling.policy import BacklogPerReplica, BusySlots, Latency, Spec
+from celeriac_operator.autoscaling.simulation import __main__, arrivals, rivals, run
+from celeriac_operator.autoscaling.simulation.arrivals import Task
 
 ROOT = Path(__file__).parents[4]
 PAGE = (ROOT / "docs/autoscaling.md").read_text()
@@ -29,61 +29,61 @@ TARGETS = st.sampled_from([BacklogPerReplica(messages=3), Latency(seconds=2), Bu
 
 
 @st.composite
-def chosen(draw: st.DrawFn) -> simulation.Scaler:
+def chosen(draw: st.DrawFn) -> run.Scaler:
     least = draw(st.integers(0, 3))
     asked = Spec(min_replicas=least, max_replicas=5, target=draw(TARGETS), slots=2, stabilization_seconds=20)
-    make: Any = draw(st.sampled_from([scalers.Celeriac, lambda it: scalers.KedaLike(it, 1.0), scalers.CpuLike]))
-    scaler: simulation.Scaler = make(asked)
+    make: Any = draw(st.sampled_from([rivals.Celeriac, lambda it: rivals.KedaLike(it, 1.0), rivals.CpuLike]))
+    scaler: run.Scaler = make(asked)
     return scaler
 
 
 @UNHURRIED
 @given(TASKS, chosen(), st.floats(1, 300), st.floats(0, 30))
 def test_tasks_in_are_tasks_done_waiting_or_running(
-    tasks: list[Task], scaler: simulation.Scaler, seconds: float, start: float
+    tasks: list[Task], scaler: run.Scaler, seconds: float, start: float
 ) -> None:
-    world = simulation.World(slots=2, start_seconds=start)
-    run = simulation.run(tasks, scaler, world, seconds=seconds, sample_seconds=1)
-    assert run.arrived == sum(task.at <= seconds for task in tasks) == run.done + run.waiting + run.running
-    assert len(run.waits) == run.done + run.running
-    assert min(run.waits, default=0.0) >= 0
-    assert max(sample.replicas for sample in run.samples) <= 5
-    assert 0 <= run.share_within(5) <= 1
+    world = run.World(slots=2, start_seconds=start)
+    ran = run.run(tasks, scaler, world, seconds=seconds, sample_seconds=1)
+    assert ran.arrived == sum(task.at <= seconds for task in tasks) == ran.done + ran.waiting + ran.running
+    assert len(ran.waits) == ran.done + ran.running
+    assert min(ran.waits, default=0.0) >= 0
+    assert max(sample.replicas for sample in ran.samples) <= 5
+    assert 0 <= ran.share_within(5) <= 1
 
 
 @UNHURRIED
 @given(TASKS, chosen())
-def test_in_the_end_every_task_is_done(tasks: list[Task], scaler: simulation.Scaler) -> None:
-    world = simulation.World(slots=2, start_seconds=1)
-    run = simulation.run(tasks, scaler, world, seconds=1_500, sample_seconds=100)
-    assert (run.done, run.waiting, run.running) == (len(tasks), 0, 0)
+def test_in_the_end_every_task_is_done(tasks: list[Task], scaler: run.Scaler) -> None:
+    world = run.World(slots=2, start_seconds=1)
+    ran = run.run(tasks, scaler, world, seconds=1_500, sample_seconds=100)
+    assert (ran.done, ran.waiting, ran.running) == (len(tasks), 0, 0)
 
 
 @UNHURRIED
 @given(TASKS)
 def test_workers_are_paid_for_at_least_the_work_they_did(tasks: list[Task]) -> None:
-    scaler = scalers.Celeriac(Spec(min_replicas=0, max_replicas=5, target=BusySlots(percent=100), slots=2))
-    run = simulation.run(tasks, scaler, simulation.World(slots=2, start_seconds=1), seconds=1_500, sample_seconds=100)
-    assert run.replica_hours * 3_600 * 2 >= sum(task.service_seconds for task in tasks) - 1e-6
+    scaler = rivals.Celeriac(Spec(min_replicas=0, max_replicas=5, target=BusySlots(percent=100), slots=2))
+    ran = run.run(tasks, scaler, run.World(slots=2, start_seconds=1), seconds=1_500, sample_seconds=100)
+    assert ran.replica_hours * 3_600 * 2 >= sum(task.service_seconds for task in tasks) - 1e-6
 
 
 def test_an_empty_pool_that_leaves_no_work_costs_nothing_again() -> None:
-    scaler = scalers.Celeriac(Spec(min_replicas=0, max_replicas=5, target=BacklogPerReplica(messages=1)))
-    run = simulation.run(
-        [Task(at=10.2, service_seconds=1.0)], scaler, simulation.World(slots=1, start_seconds=2),
+    scaler = rivals.Celeriac(Spec(min_replicas=0, max_replicas=5, target=BacklogPerReplica(messages=1)))
+    ran = run.run(
+        [Task(at=10.2, service_seconds=1.0)], scaler, run.World(slots=1, start_seconds=2),
         seconds=3_600, sample_seconds=1,
     )  # fmt: skip
-    assert run.waits == pytest.approx([2.3])  # the next round is at 10.5, the worker at 12.5
-    assert run.samples[-1].replicas == 0
-    assert 60 / 3_600 < run.replica_hours < 70 / 3_600
+    assert ran.waits == pytest.approx([2.3])  # the next round is at 10.5, the worker at 12.5
+    assert ran.samples[-1].replicas == 0
+    assert 60 / 3_600 < ran.replica_hours < 70 / 3_600
 
 
 def test_the_first_message_starts_sooner_than_with_a_poll_every_thirty_seconds() -> None:
     asked = Spec(min_replicas=0, max_replicas=5, target=BacklogPerReplica(messages=1))
     waits = [
-        simulation.run([Task(at=40.0, service_seconds=1)], it, simulation.World(slots=1, start_seconds=2), seconds=200,
+        run.run([Task(at=40.0, service_seconds=1)], it, run.World(slots=1, start_seconds=2), seconds=200,
                        sample_seconds=10).waits
-        for it in (scalers.Celeriac(asked), scalers.KedaLike(asked, 1.0))
+        for it in (rivals.Celeriac(asked), rivals.KedaLike(asked, 1.0))
     ]  # fmt: skip
     assert waits == [pytest.approx((2.5,)), pytest.approx((29.5,))]
 
@@ -138,14 +138,14 @@ def test_an_unusable_trace_is_refused_with_its_line(text: str, says: str) -> Non
     ],
 )
 def test_the_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
-    assert simulate.main(arguments) == 2
+    assert __main__.main(arguments) == 2
     assert says in capsys.readouterr().err
 
 
 def test_the_command_replays_a_file_and_draws_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trace, drawn = tmp_path / "tasks.csv", tmp_path / "tasks.svg"
     trace.write_text("at,seconds\n" + "".join(f"{number},2\n" for number in range(30)))
-    assert simulate.main(["--trace", str(trace), "--svg", str(drawn), "--json"]) == 0
+    assert __main__.main(["--trace", str(trace), "--svg", str(drawn), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["load"], result["tasks"], result["seed"]) == ("tasks.csv", 30, 1)
     assert [it["done"] for it in result["policies"].values()] == [30, 30, 30]
@@ -154,14 +154,14 @@ def test_the_command_replays_a_file_and_draws_it(tmp_path: Path, capsys: pytest.
 
 @pytest.mark.parametrize("shown", SHOWN)
 def test_each_command_of_the_page_runs(capsys: pytest.CaptureFixture[str], shown: str) -> None:
-    assert simulate.main(shlex.split(shown)) == 0
+    assert __main__.main(shlex.split(shown)) == 0
     printed = capsys.readouterr().out
     assert "--json" in shown or "--latency" in shown or printed in PAGE
 
 
 def test_the_picture_of_the_page_is_what_its_first_command_draws(tmp_path: Path) -> None:
     drawn = tmp_path / "burst.svg"
-    simulate.main([*shlex.split(SHOWN[0]), "--svg", str(drawn)])
+    __main__.main([*shlex.split(SHOWN[0]), "--svg", str(drawn)])
     assert drawn.read_text() == (ROOT / "docs/autoscaling-burst.svg").read_text(), (
         f'run: make simulate ARGS="{SHOWN[0]} --svg docs/autoscaling-burst.svg"'
     )

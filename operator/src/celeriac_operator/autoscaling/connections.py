@@ -1,0 +1,107 @@
+"""Which brokers are read, and for which pools? A line for each broker that a pool names, and none for others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from celeriac_operator.autoscaling import connect
+from celeriac_operator.autoscaling.connect import Broker, UnusableURL, Watched
+from celeriac_operator.autoscaling.polling import Line, Readings
+
+Pools = Mapping[str, Watched]
+"""By pool, `namespace/name`."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a broker is read.
+
+    Attributes:
+        management: RabbitMQ's management API; empty: where the broker is.
+    """
+
+    url: str = field(repr=False)
+    management: str
+
+
+@dataclass(kw_only=True)
+class _Connection:
+    """One broker: its line's task, or why there is none."""
+
+    pools: Pools
+    task: asyncio.Task[None] | None = None
+    error: str = ""
+
+
+Take = Callable[[Address, Pools, Readings, float, frozenset[str] | None], None]
+"""Told the broker, its pools, what a round found, when it began, and of which pools it speaks (None: all)."""
+
+
+class Lines:
+    """All lines of the brokers.
+
+    Args:
+        take: gets what each round found.
+        connect: makes the reader of a broker.
+        clock: in seconds, for the figures.
+    """
+
+    def __init__(self, take: Take, *, connect: Callable[[Address], Broker] | None, clock: Callable[[], float]) -> None:
+        self._take = take
+        self._connect = connect or _connect
+        self._clock = clock
+        self._connections: dict[Address, _Connection] = {}
+
+    async def follow(self, wanted: Mapping[Address, Pools]) -> None:
+        """Read these brokers for these pools from now on."""
+        for address in self._connections.keys() - wanted.keys():
+            await self._hang_up(address)
+        for address, pools in wanted.items():
+            connection = self._connections.get(address) or self._open(address)
+            connection.pools = pools
+
+    def unusable(self) -> Iterator[tuple[str, str]]:
+        """The pools whose broker has no line, each with why."""
+        for connection in self._connections.values():
+            if connection.error:
+                for name in connection.pools:
+                    yield name, connection.error
+
+    async def close(self) -> None:
+        """End all of them."""
+        for address in list(self._connections):
+            await self._hang_up(address)
+
+    def _open(self, address: Address) -> _Connection:
+        connection = self._connections[address] = _Connection(pools={})
+        try:
+            found = self._connect(address)
+        except UnusableURL as error:
+            connection.error = str(error)
+            return connection
+        line = Line(
+            found,
+            lambda: tuple(connection.pools.values()),
+            partial(self._pass_on, address, connection),
+            clock=self._clock,
+        )
+        connection.task = asyncio.create_task(line.run(), name="celeriac-broker")
+        return connection
+
+    def _pass_on(
+        self, address: Address, connection: _Connection, readings: Readings, at: float, only: frozenset[str] | None
+    ) -> None:
+        self._take(address, connection.pools, readings, at, only)
+
+    async def _hang_up(self, address: Address) -> None:
+        connection = self._connections.pop(address)
+        if connection.task is not None:
+            connection.task.cancel()
+            await asyncio.gather(connection.task, return_exceptions=True)
+
+
+def _connect(address: Address) -> Broker:
+    return connect.connect(address.url, management=address.management or None)

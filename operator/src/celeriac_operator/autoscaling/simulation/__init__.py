@@ -1,0 +1,1 @@
+"""What would a target do with a load, beside other ways to scale? The policy with a simulated pool around it."""

@@ -1,0 +1,1 @@
+"""How is the Kubernetes API watched, read and written? The only room that knows a client of it."""

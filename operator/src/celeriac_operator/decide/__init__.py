@@ -1,0 +1,1 @@
+"""(pure) What must change in the cluster for a pool? Observed and desired objects in, a plan with reasons out."""

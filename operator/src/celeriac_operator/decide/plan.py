@@ -1,0 +1,283 @@
+"""(pure) What must be done so that what is becomes what should be: observed + wanted -> Plan.
+
+The decisions that look at both sides live here: which library image a pool keeps, what counts as ours, what differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from celeriac_operator import labels, names
+from celeriac_operator.decide import difference, observed, secrets
+from celeriac_operator.decide.observed import Answer, Observed
+from celeriac_operator.desired import build as desired
+from celeriac_operator.desired import deployment, sentry_secret
+from celeriac_operator.desired.build import Choices, TemplateError
+from celeriac_operator.resource import Broker, CeleryWorkerPool, ResultBackend
+from celeriac_operator.settings import Settings
+
+Manifest = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Apply:
+    """Send a manifest by server-side apply.
+
+    Attributes:
+        uid: of the object that was observed, so that no other one of the same name is touched; empty: there was none.
+        reason: the first difference, in words.
+    """
+
+    manifest: Manifest
+    uid: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delete:
+    """Remove an owned object that is not wanted any more."""
+
+    kind: str
+    name: str
+    uid: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conflict:
+    """An object has the name that we need and is not ours; it stays as it is."""
+
+    kind: str
+    name: str
+    owner: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to do, in this order; and what cannot be done.
+
+    Attributes:
+        conflicts: objects in the way.
+        waiting_for: an object that is on its way out and must be gone first; empty if none.
+        template_error: why the pod template cannot be built; empty if it can.
+        held: which Secret is missing, so that new workers could not start and none are asked for; empty: none.
+    """
+
+    actions: tuple[Apply | Delete, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
+    waiting_for: str = ""
+    template_error: str = ""
+    held: str = ""
+
+
+def choose(seen: Observed, settings: Settings) -> Choices:
+    """The operator's own part of the pod template.
+
+    An operator upgrade brings a newer library, and must not restart workers: a pool keeps the library that its
+    Deployment runs until its own template changes for another reason, or a person asks.
+
+    Raises:
+        TemplateError: the pool's template patch cannot be merged.
+    """
+    newest = Choices(
+        library_image=settings.worker_image,
+        pull_policy=settings.worker_image_pull_policy,
+        secrets_digest=choose_digest(seen),
+        default_dsn=seen.default_dsn,
+    )
+    running = running_library(seen.deployment)
+    asked = seen.pool.metadata.annotations.get(labels.UPGRADE_LIBRARY) == "now"
+    if not running or asked or settings.workers_upgrade == "Immediately":
+        return newest
+    kept = replace(
+        newest, library_image=running, pull_policy=_running_pull_policy(seen.deployment) or newest.pull_policy
+    )
+    return kept if _wanted_hash(seen.pool, kept) == observed.template_hash(seen.deployment) else newest
+
+
+def choose_digest(seen: Observed) -> str | None:
+    """A digest of the URLs that come from Secrets. While one of them is missing, workers that run are left alone."""
+    parts = []
+    for name, key in url_keys(seen.pool):
+        value = seen.secrets.get(name, secrets.ABSENT).values.get(key)
+        if value is None:
+            return observed.template_annotation(seen.deployment, labels.SECRETS_DIGEST) or None
+        parts.append(value.digest)
+    return secrets.combined_digest(parts) if parts else None
+
+
+def missing_secret(seen: Observed) -> str:
+    """Which Secret, or key of it, the workers need and do not find, in words; empty: none."""
+    return _missing(seen, url_keys(seen.pool))
+
+
+def missing_broker_secret(seen: Observed) -> str:
+    """The same for the broker's URL alone."""
+    return _missing(seen, _keys(seen.pool.spec.broker))
+
+
+def _missing(seen: Observed, keys: tuple[tuple[str, str], ...]) -> str:
+    for name, key in keys:
+        facts = seen.secrets.get(name)
+        if facts is None or not facts.readable:
+            continue
+        if not facts.exists:
+            namespace = seen.pool.metadata.namespace
+            return f"Secret {name} does not exist in namespace {namespace}: the pool reads its key {key}"
+        if key not in facts.values:
+            return f"Secret {name} has no key {key}"
+    return ""
+
+
+def url_keys(pool: CeleryWorkerPool) -> tuple[tuple[str, str], ...]:
+    """Secret and key of each URL that workers get in their environment."""
+    return _keys(pool.spec.broker, pool.spec.result_backend)
+
+
+def _keys(*sections: Broker | ResultBackend | None) -> tuple[tuple[str, str], ...]:
+    sources = [section.url_from.secret_key_ref for section in sections if section and section.url_from]
+    return tuple((source.name, source.key) for source in sources)
+
+
+def secret_names(pool: CeleryWorkerPool) -> frozenset[str]:
+    """Every Secret whose changes concern the pool."""
+    sentry = pool.spec.sentry
+    dsn = [sentry.dsn_from.secret_key_ref.name] if sentry and sentry.dsn_from else []
+    inline = [names.sentry_secret(pool)] if sentry and not sentry.dsn_from else []
+    notifications = pool.spec.notifications
+    webhook = [notifications.slack.webhook_from.secret_key_ref.name] if notifications else []
+    return frozenset([*(name for name, _ in url_keys(pool)), *dsn, *inline, *webhook])
+
+
+def running_library(deployment: Manifest | None) -> str:
+    """The image that the Deployment's workers were given the library from; empty: none."""
+    return observed.annotation(deployment, labels.LIBRARY_IMAGE)
+
+
+def build(seen: Observed, settings: Settings) -> Plan:
+    """The plan for one pool."""
+    if seen.pool.metadata.deletion_timestamp is not None:
+        return Plan()  # Kubernetes removes what the pool owns
+    try:
+        wanted = desired.build(seen.pool, choose(seen, settings))
+    except TemplateError as error:
+        return Plan(template_error=str(error))
+    actions: list[Apply | Delete] = []
+    conflicts: list[Conflict] = []
+    waiting_for = held = ""
+    for manifest in wanted:
+        match _judge(seen, manifest):
+            case Apply() as action if _must_wait(seen, manifest):
+                held = missing_secret(seen)
+            case Conflict() as conflict:
+                conflicts.append(conflict)
+            case Apply() | Delete() as action:
+                actions.append(action)
+            case str() as leaving:
+                waiting_for = leaving
+    actions += _leftovers(seen, wanted)
+    return Plan(actions=tuple(actions), conflicts=tuple(conflicts), waiting_for=waiting_for, held=held)
+
+
+def _judge(seen: Observed, manifest: Manifest) -> Apply | Delete | Conflict | str | None:
+    """What one wanted manifest asks for: an action, nothing, or to wait for what the returned text names."""
+    kind, name = manifest["kind"], manifest["metadata"]["name"]
+    if kind == "Secret":
+        return _judge_secret(seen, manifest)
+    there = seen.deployment if kind == "Deployment" else seen.budget
+    if there is None:
+        return Apply(manifest=manifest, uid="", reason="it does not exist")
+    owner = observed.controller(there)
+    if _is_leaving(seen.pool, there, owner):
+        return f"the {kind} {name} of an earlier pool to be removed"
+    if not is_ours(seen.pool, there):
+        shown = f"{owner['kind']} {owner['name']}" if owner else ""
+        return Conflict(kind=kind, name=name, owner=shown)
+    return _judge_difference(seen, manifest, there)
+
+
+def _judge_difference(seen: Observed, manifest: Manifest, there: Manifest) -> Apply | Delete | None:
+    kind, name, uid = manifest["kind"], manifest["metadata"]["name"], there["metadata"]["uid"]
+    found = difference.first(manifest, there)
+    # What the server makes of this manifest is what it is: sending it again would change nothing.
+    answer = Answer(digest=digest(manifest), generation=there["metadata"]["generation"])
+    if found is None or seen.answers.get(kind) == answer:
+        return None
+    for limit in ("maxUnavailable", "minAvailable"):
+        if limit in there["spec"] and limit not in manifest["spec"]:
+            # Whoever has set it owns it, and the API server takes no budget with both. The next pass makes it anew.
+            return Delete(kind=kind, name=name, uid=uid, reason=f"spec.{limit} must go")
+    return Apply(manifest=manifest, uid=uid, reason=found)
+
+
+def digest(manifest: Manifest) -> str:
+    """Stands for a manifest."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _must_wait(seen: Observed, manifest: Manifest) -> bool:
+    """New workers could not start without the Secret, and would be replaced at once when it comes: none are made."""
+    if manifest["kind"] != "Deployment" or not missing_secret(seen):
+        return False
+    return observed.template_hash(seen.deployment) != observed.template_hash(manifest)
+
+
+def is_ours(pool: CeleryWorkerPool, there: Manifest) -> bool:
+    """Controlled by this pool, or left behind without an owner by an earlier pool of this name."""
+    owner = observed.controller(there)
+    if owner is not None:
+        return bool(owner["uid"] == pool.metadata.uid)
+    marks = there["metadata"].get("labels") or {}
+    return marks.get(labels.MANAGED_BY) == labels.MANAGER and marks.get(labels.POOL) == pool.metadata.name
+
+
+def _is_leaving(pool: CeleryWorkerPool, there: Manifest, owner: Manifest | None) -> bool:
+    """On its way out, or owned by a pool of this name that is gone: the garbage collector comes for it."""
+    if "deletionTimestamp" in there["metadata"]:
+        return True
+    same_name = owner is not None and (owner["kind"], owner["name"]) == ("CeleryWorkerPool", pool.metadata.name)
+    return same_name and owner is not None and owner["uid"] != pool.metadata.uid
+
+
+def _judge_secret(seen: Observed, manifest: Manifest) -> Apply | Conflict | None:
+    name = manifest["metadata"]["name"]
+    there = seen.secrets.get(name, secrets.ABSENT)
+    if not there.exists or there.deleting:
+        return Apply(manifest=manifest, uid="", reason="it does not exist")
+    if there.owner_uid != seen.pool.metadata.uid:
+        return Conflict(kind="Secret", name=name, owner=there.owner)
+    dsn = sentry_secret.dsn_of(seen.pool, seen.default_dsn)
+    value = there.values.get(names.SENTRY_KEY)
+    if value is not None and value.digest == secrets.digest(there.uid, dsn.encode()):
+        return None
+    return Apply(manifest=manifest, uid=there.uid, reason=f"data.{names.SENTRY_KEY} differs")
+
+
+def _leftovers(seen: Observed, wanted: tuple[dict[str, Any], ...]) -> Iterator[Delete]:
+    """Owned objects that the pool does not ask for any more."""
+    kinds = {each["kind"] for each in wanted}
+    name = names.sentry_secret(seen.pool)
+    secret = seen.secrets.get(name, secrets.ABSENT)
+    is_owned = secret.exists and secret.owner_uid == seen.pool.metadata.uid
+    if "Secret" not in kinds and is_owned and not secret.deleting:
+        yield Delete(kind="Secret", name=name, uid=secret.uid, reason="the pool needs none")
+    budget = seen.budget
+    if budget is None or "PodDisruptionBudget" in kinds or "deletionTimestamp" in budget["metadata"]:
+        return
+    if is_ours(seen.pool, budget):
+        name, uid = budget["metadata"]["name"], budget["metadata"]["uid"]
+        yield Delete(kind="PodDisruptionBudget", name=name, uid=uid, reason="the pool needs none")
+
+
+def _wanted_hash(pool: CeleryWorkerPool, choices: Choices) -> str:
+    wanted = deployment.build(pool, choices)
+    return str(wanted["spec"]["template"]["metadata"]["annotations"][labels.TEMPLATE_HASH])
+
+
+def _running_pull_policy(deployment: Manifest | None) -> Any:
+    containers = deployment["spec"]["template"]["spec"].get("initContainers", []) if deployment else []
+    return next((each.get("imagePullPolicy") for each in containers if each["name"] == names.INJECT_CONTAINER), None)

@@ -1,0 +1,30 @@
+"""(pure) What should exist for a pool, as manifests: the list of what exists and when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celeriac_operator.desired import deployment, disruption_budget, sentry_secret
+from celeriac_operator.desired.pod_template import Choices, TemplateError
+from celeriac_operator.resource import CeleryWorkerPool
+
+__all__ = ["Choices", "Manifest", "TemplateError", "build"]
+
+Manifest = dict[str, Any]
+
+
+def build(pool: CeleryWorkerPool, choices: Choices) -> tuple[Manifest, ...]:
+    """Every object that the pool owns, in the order in which they are applied.
+
+    Raises:
+        TemplateError: the pool's template patch cannot be merged.
+    """
+    manifests = []
+    dsn = sentry_secret.dsn_of(pool, choices.default_dsn)
+    if dsn:
+        # Before the Deployment: its pods find the DSN at their first start.
+        manifests.append(sentry_secret.build(pool, dsn))
+    manifests.append(deployment.build(pool, choices))
+    # After it: workers that may not be protected are better than none.
+    budget = disruption_budget.build(pool)
+    return (*manifests, budget) if budget else tuple(manifests)

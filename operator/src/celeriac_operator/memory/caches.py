@@ -1,0 +1,342 @@
+"""What the operator knows of the cluster, in memory. Filled by watch events and by the answers to its own writes.
+
+Of one object only the newest version counts: an answer to a write arrives before its watch event, and the event that is
+still on its way must not bring the older state back, or the write would be sent again. Versions are compared as
+numbers, as Kubernetes promises for resourceVersion since 1.35 and etcd has always made true.
+
+No Secret's value is kept: facts only, and only of Secrets that a pool names or owns.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from celeriac_operator import labels, names
+from celeriac_operator.cluster import kinds
+from celeriac_operator.cluster.kinds import Kind
+from celeriac_operator.decide import observed, plan, secrets, victims
+from celeriac_operator.decide.observed import Pod
+from celeriac_operator.resource import KIND, CeleryWorkerPool
+from celeriac_operator.status import farewells
+from celeriac_operator.status.farewells import Farewell
+
+Manifest = Mapping[str, Any]
+Content = TypeVar("Content")
+
+
+FAREWELLS = 16
+"""Most that are kept of one pool, the newest: a replica that does not lead tells nobody."""
+
+
+class Key(NamedTuple):
+    """Where a pool is."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class _Entry(NamedTuple, Generic[Content]):
+    version: int
+    content: Content
+
+
+class Store(Generic[Content]):
+    """The newest known content of each object of a kind, by namespace and name."""
+
+    def __init__(self) -> None:
+        self._entries: dict[Key, _Entry[Content]] = {}
+        self._removed: dict[Key, int] = {}
+
+    def get(self, key: Key) -> Content | None:
+        """What is known; None: no such object."""
+        entry = self._entries.get(key)
+        return entry.content if entry else None
+
+    def version(self, key: Key) -> int:
+        """The version that is known; 0: none."""
+        entry = self._entries.get(key)
+        return entry.version if entry else 0
+
+    def put(self, key: Key, version: int, content: Content) -> bool:
+        """Keep it if it is news; returns whether it was."""
+        if version <= max(self.version(key), self._removed.get(key, 0)):
+            return False
+        self._entries[key] = _Entry(version, content)
+        self._removed.pop(key, None)
+        return True
+
+    def remove(self, key: Key, version: int) -> bool:
+        """Forget what is not newer than this version; returns whether there was something."""
+        # Remembered, since the answer to an own write may come after the event of the deletion.
+        self._removed[key] = max(version, self._removed.get(key, 0))
+        if 0 < self.version(key) <= version:
+            del self._entries[key]
+            return True
+        return False
+
+    def discard(self, key: Key) -> None:
+        """Forget it as if it had never been seen: nobody asks for it any more."""
+        self._entries.pop(key, None)
+        self._removed.pop(key, None)
+
+    def known(self) -> list[Key]:
+        """Every object."""
+        return list(self._entries)
+
+    def forget_removed(self) -> None:
+        """To be called when no answer to a write of before the removals can come any more."""
+        self._removed.clear()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class Caches:
+    """Everything that is known. Whatever takes news in returns the keys of the pools that it concerns."""
+
+    def __init__(self) -> None:
+        self.pools: Store[Manifest] = Store()
+        self.deployments: Store[Manifest] = Store()
+        self.budgets: Store[Manifest] = Store()
+        self.pods: Store[tuple[Key, Pod]] = Store()
+        self.secrets: Store[secrets.Facts] = Store()
+        self.answers: dict[Key, dict[str, observed.Answer]] = {}
+        self._pods_of: dict[Key, dict[str, Pod]] = {}
+        self._workers_of: dict[Key, dict[str, victims.Worker]] = {}
+        self._farewells: dict[Key, deque[Farewell]] = {}
+        self._named_by: dict[Key, set[str]] = {}  # Secret -> pools of its namespace that name it
+        self._names_of: dict[Key, frozenset[str]] = {}
+        self._observe: Mapping[Kind, Callable[[Manifest], set[Key]]] = {
+            kinds.POOL: self.observe_pool,
+            kinds.DEPLOYMENT: self.observe_deployment,
+            kinds.DISRUPTION_BUDGET: self.observe_budget,
+            kinds.POD: self.observe_pod,
+            kinds.SECRET: self.observe_secret,
+        }
+        self._remove: Mapping[Kind, Callable[[Key, int], set[Key]]] = {
+            kinds.POOL: self.remove_pool,
+            kinds.DEPLOYMENT: self.remove_deployment,
+            kinds.DISRUPTION_BUDGET: self.remove_budget,
+            kinds.POD: self.remove_pod,
+            kinds.SECRET: self.remove_secret,
+        }
+
+    def found(self, kind: Kind, manifest: Manifest) -> set[Key]:
+        """A state of an object of any watched kind."""
+        return self._observe[kind](manifest)
+
+    def lost(self, kind: Kind, key: Key, version: int) -> set[Key]:
+        """An object of any watched kind is gone, as of this version."""
+        return self._remove[kind](key, version)
+
+    def observe_pool(self, manifest: Manifest) -> set[Key]:
+        """A pool was added or changed."""
+        key = key_of(manifest)
+        if not self.pools.put(key, version_of(manifest), _lean(manifest)):
+            return set()
+        self._note_names(key, _secret_names(manifest))
+        return {key}
+
+    def observe_scale(self, key: Key, scale: Manifest) -> set[Key]:
+        """An answer of the scale subresource: the number is known before the watch tells.
+
+        What else may have changed up to that version is not, so the state counts as the one just before it, and the
+        pool's own event is still news.
+        """
+        known, version = self.pools.get(key), version_of(scale)
+        if known is None:
+            return set()
+        if self.pools.version(key) != version - 1:  # else nothing can have come in between
+            version -= 1
+        metadata = {**known["metadata"], "resourceVersion": str(version)}
+        metadata["generation"] = metadata.get("generation", 1) + 1
+        # The Scale leaves out a zero.
+        spec = {**known["spec"], "replicas": (scale.get("spec") or {}).get("replicas", 0)}
+        return {key} if self.pools.put(key, version, {**known, "metadata": metadata, "spec": spec}) else set()
+
+    def unschedulable(self, pool: Key) -> int:
+        """Workers of the pool that found no node."""
+        return sum(bool(pod.unschedulable) and not pod.deleting for pod in self._pods_of.get(pool, {}).values())
+
+    def remove_pool(self, key: Key, version: int) -> set[Key]:
+        """A pool is gone."""
+        if not self.pools.remove(key, version):
+            return set()
+        self.answers.pop(key, None)
+        self._farewells.pop(key, None)
+        self._note_names(key, frozenset())
+        return {key}
+
+    def observe_deployment(self, manifest: Manifest) -> set[Key]:
+        """An owned Deployment was added or changed."""
+        key = key_of(manifest)
+        return {key} if self.deployments.put(key, version_of(manifest), _lean(manifest)) else set()
+
+    def remove_deployment(self, key: Key, version: int) -> set[Key]:
+        """An owned Deployment is gone."""
+        return {key} if self.deployments.remove(key, version) else set()
+
+    def observe_budget(self, manifest: Manifest) -> set[Key]:
+        """An owned PodDisruptionBudget was added or changed."""
+        key, kept = key_of(manifest), _without_status(manifest)
+        before = self.budgets.get(key)
+        if not self.budgets.put(key, version_of(manifest), kept):
+            return set()
+        # Its status moves with every worker, and no rule looks at it.
+        return {key} if before is None or _unversioned(before) != _unversioned(kept) else set()
+
+    def remove_budget(self, key: Key, version: int) -> set[Key]:
+        """An owned PodDisruptionBudget is gone."""
+        return {key} if self.budgets.remove(key, version) else set()
+
+    def note_answer(self, pool: Key, kind: str, answer: observed.Answer) -> None:
+        """Remember what the API server made of an apply."""
+        self.answers.setdefault(pool, {})[kind] = answer
+
+    def observe_pod(self, manifest: Manifest) -> set[Key]:
+        """A worker pod was added or changed."""
+        key = key_of(manifest)
+        pool = Key(key.namespace, (manifest["metadata"].get("labels") or {}).get(labels.POOL, ""))
+        pod = observed.read_pod(manifest)
+        before = self.pods.get(key)
+        if not pool.name or not self.pods.put(key, version_of(manifest), (pool, pod)):
+            return set()
+        self._pods_of.setdefault(pool, {})[key.name] = pod
+        self._workers_of.setdefault(pool, {})[key.name] = victims.read_worker(manifest)
+        farewell = farewells.read(pod)
+        # Kept here: the pod may be gone before a pass can look at it.
+        if farewell is not None and (before is None or farewells.read(before[1]) != farewell):
+            self._farewells.setdefault(pool, deque(maxlen=FAREWELLS)).append(farewell)
+        # Most updates of a pod change nothing that a rule looks at.
+        return {pool} if before != (pool, pod) else set()
+
+    def remove_pod(self, key: Key, version: int) -> set[Key]:
+        """A worker pod is gone."""
+        before = self.pods.get(key)
+        if before is None or not self.pods.remove(key, version):
+            return set()
+        pool, _ = before
+        _forget(self._pods_of, pool, key.name)
+        _forget(self._workers_of, pool, key.name)
+        return {pool}
+
+    def workers(self, pool: Key) -> tuple[victims.Worker, ...]:
+        """The pool's pods, as candidates for going when it shrinks."""
+        return tuple(self._workers_of.get(pool, {}).values())
+
+    def take_farewells(self, pool: Key) -> tuple[Farewell, ...]:
+        """What the pool's workers have left unfinished since this was last asked."""
+        return tuple(self._farewells.pop(pool, ()))
+
+    def observe_secret(self, manifest: Manifest) -> set[Key]:
+        """Some Secret was added or changed; it is kept only if a pool names or owns it."""
+        key = key_of(manifest)
+        facts = secrets.examine(manifest)
+        pools = self._concerned(key, facts)
+        if not pools or not self.secrets.put(key, version_of(manifest), facts):
+            return set()
+        return pools
+
+    def remove_secret(self, key: Key, version: int) -> set[Key]:
+        """Some Secret is gone."""
+        pools = self._concerned(key, self.secrets.get(key) or secrets.ABSENT)
+        # That it is gone is something to know: the next pass need not ask.
+        return pools if pools and self.secrets.put(key, version, secrets.ABSENT) else set()
+
+    def note_secret(self, key: Key, facts: secrets.Facts) -> None:
+        """What a read said, unless an event has said something meanwhile."""
+        self.secrets.put(key, max(int(facts.resource_version or 0), 1), facts)
+
+    def unknown_secrets(self, pool: CeleryWorkerPool) -> list[Key]:
+        """Secrets that the pool names and of which nothing is known."""
+        keys = (Key(pool.metadata.namespace, name) for name in sorted(plan.secret_names(pool)))
+        return [key for key in keys if self.secrets.get(key) is None]
+
+    def observe(self, pool: CeleryWorkerPool) -> observed.Observed:
+        """All that is known of one pool."""
+        key = Key(pool.metadata.namespace, pool.metadata.name)
+        wanted = {*plan.secret_names(pool), names.sentry_secret(pool)}
+        facts = {name: found for name in wanted if (found := self.secrets.get(Key(key.namespace, name))) is not None}
+        return observed.Observed(
+            pool=pool,
+            deployment=self.deployments.get(key),
+            pods=tuple(self._pods_of.get(key, {}).values()),
+            secrets=facts,
+            budget=self.budgets.get(key),
+            answers=dict(self.answers.get(key, {})),
+        )
+
+    def conditions(self) -> Counter[tuple[str, str, str]]:
+        """How many pools have each condition: type, status, reason."""
+        return Counter(
+            (each["type"], each["status"], each["reason"])
+            for key in self.pools.known()
+            for each in ((self.pools.get(key) or {}).get("status") or {}).get("conditions") or ()
+        )
+
+    def _concerned(self, key: Key, facts: secrets.Facts) -> set[Key]:
+        pools = {Key(key.namespace, name) for name in self._named_by.get(key, ())}
+        kind, _, owner = facts.owner.partition(" ")
+        if kind == KIND:
+            pools.add(Key(key.namespace, owner))
+        return pools
+
+    def _note_names(self, pool: Key, now: frozenset[str]) -> None:
+        for name in self._names_of.pop(pool, frozenset()) - now:
+            secret = Key(pool.namespace, name)
+            self._named_by[secret].discard(pool.name)
+            if not self._named_by[secret]:
+                del self._named_by[secret]
+                self._drop_secret(secret)
+        for name in now:
+            self._named_by.setdefault(Key(pool.namespace, name), set()).add(pool.name)
+        if now:
+            self._names_of[pool] = now
+
+    def _drop_secret(self, key: Key) -> None:
+        facts = self.secrets.get(key)
+        if facts is None or not facts.owner.startswith(f"{KIND} "):
+            self.secrets.discard(key)
+
+
+def key_of(manifest: Manifest) -> Key:
+    """Namespace and name of an object."""
+    return Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+
+
+def version_of(manifest: Manifest) -> int:
+    """The object's resourceVersion as a number."""
+    return int(manifest["metadata"]["resourceVersion"])
+
+
+def _forget(known: dict[Key, dict[str, Content]], pool: Key, name: str) -> None:
+    remaining = known.get(pool, {})
+    remaining.pop(name, None)
+    if not remaining:
+        known.pop(pool, None)
+
+
+def _lean(manifest: Manifest) -> Manifest:
+    """Without managedFields, which are larger than the rest and which nobody here reads."""
+    metadata = {key: value for key, value in manifest["metadata"].items() if key != "managedFields"}
+    return {**manifest, "metadata": metadata}
+
+
+def _without_status(manifest: Manifest) -> Manifest:
+    return {key: value for key, value in _lean(manifest).items() if key != "status"}
+
+
+def _unversioned(manifest: Manifest) -> Manifest:
+    return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": ""}}
+
+
+def _secret_names(manifest: Manifest) -> frozenset[str]:
+    try:
+        return plan.secret_names(CeleryWorkerPool.parse(dict(manifest)))
+    except ValueError:  # stored under another CRD; the pass says so in the status
+        return frozenset()

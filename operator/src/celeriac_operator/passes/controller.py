@@ -1,0 +1,78 @@
+"""Takes keys from the queue and has them reconciled: several at once, each failure tried again with growing pauses."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from celeriac_operator.exceptions import ApiError
+from celeriac_operator.memory.caches import Key
+from celeriac_operator.metrics import Metrics
+from celeriac_operator.passes.reconcile import Result
+from celeriac_operator.workqueue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+
+class Controller:
+    """The loop around passes."""
+
+    def __init__(
+        self,
+        queue: WorkQueue[Key],
+        reconcile: Callable[[Key], Awaitable[Result]],
+        metrics: Metrics,
+        *,
+        workers: int,
+    ) -> None:
+        self._queue = queue
+        self._reconcile = reconcile
+        self._metrics = metrics
+        self._workers = workers
+
+    async def run(self) -> None:
+        """Work until cancelled. A pass that is cut off leaves nothing half done that the next one would not see."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._workers):
+                group.create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            await self.run_once()
+
+    async def run_once(self) -> None:
+        """Wait for a key and make one pass."""
+        key = await self._queue.get()
+        started = time.monotonic()
+        try:
+            result = await self._pass(key)
+        finally:
+            self._queue.done(key)
+            self._metrics.reconcile_seconds.observe(time.monotonic() - started)
+        self._metrics.reconciles.labels(result).inc()
+
+    async def _pass(self, key: Key) -> str:
+        try:
+            result = await self._reconcile(key)
+        except ApiError as error:
+            seconds = self._queue.retry(key)
+            # A conflict says that the cache was behind: nothing to tell a person.
+            level = logging.DEBUG if error.status == 409 else logging.WARNING
+            log.log(
+                level, "%s; next attempt in %.1f s", error, seconds, extra={"pool": str(key), "reason": error.reason}
+            )
+            return "error"
+        except Exception:
+            # One pool that trips over a bug must not stop the others.
+            seconds = self._queue.retry(key)
+            log.exception("the pass failed; next attempt in %.1f s", seconds, extra={"pool": str(key)})
+            return "error"
+        if result.refused:
+            self._queue.retry(key)
+        else:
+            self._queue.forget(key)
+        if result.again_seconds is not None:
+            self._queue.add_after(key, result.again_seconds)
+        return "refused" if result.refused else "done"

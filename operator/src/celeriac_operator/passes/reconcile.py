@@ -1,0 +1,266 @@
+"""One pass for one pool: observe, plan, apply, report. Everything it needs to know is in the caches and the cluster."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from celeriac_operator.cluster import kinds
+from celeriac_operator.cluster.client import Cluster, Manifest, OccupiedError
+from celeriac_operator.decide import observed, plan, secrets, victims
+from celeriac_operator.decide.observed import Observed, ScalingState
+from celeriac_operator.decide.plan import Apply, Conflict, Delete, Plan
+from celeriac_operator.exceptions import ApiError
+from celeriac_operator.memory.caches import Caches, Key, version_of
+from celeriac_operator.reasons import EventReason
+from celeriac_operator.resource import CeleryWorkerPool, Status
+from celeriac_operator.settings import Settings
+from celeriac_operator.status import compute, farewells, refusals
+from celeriac_operator.status.compute import Event
+from celeriac_operator.status.stalled import Case, Refusal
+
+log = logging.getLogger(__name__)
+
+MINOR_SECONDS = 2.0
+"""Between two writes of a status that differ in numbers only: the pods of a rollout come and go in bursts."""
+
+LEAVING_SECONDS = 5.0
+"""How often to look whether an object that is leaving is gone, should its event get lost."""
+
+CONFLICT_SECONDS = 30.0
+"""How often to look whether somebody else's object is gone. It is not watched: it is not ours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """How a pass went.
+
+    Attributes:
+        refused: the API server did not take an object; to be tried again with growing pauses.
+        again_seconds: when to look again though nothing happens; None: no need.
+    """
+
+    refused: bool = False
+    again_seconds: float | None = None
+
+
+class Reconciler:
+    """Passes over pools. Many may run at once, never two for one pool."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        caches: Caches,
+        settings: Settings,
+        clock: Callable[[], datetime],
+        prepare_shrink: Callable[[Key, Sequence[victims.Worker]], Awaitable[list[Manifest]]],
+        default_dsn: Callable[[], str] = str,
+        scaling: Callable[[Key], ScalingState | None] = lambda _: None,
+    ) -> None:
+        self._cluster = cluster
+        self._caches = caches
+        self._settings = settings
+        self._clock = clock
+        self._prepare_shrink = prepare_shrink
+        self._default_dsn = default_dsn
+        self._scaling = scaling
+        self._started = clock()
+        self._reported: dict[Key, datetime] = {}
+
+    async def reconcile(self, key: Key) -> Result:
+        """Bring one pool from what is to what should be, and say how it stands.
+
+        Raises:
+            ApiError: something went wrong on the way; the next pass starts from what is then.
+        """
+        manifest = self._caches.pools.get(key)
+        if manifest is None:  # gone; Kubernetes collects what it owned
+            self._reported.pop(key, None)
+            return Result()
+        try:
+            pool = CeleryWorkerPool.parse(dict(manifest))
+        except ValidationError as error:
+            return await self._report_unreadable(key, manifest, error)
+        if pool.metadata.deletion_timestamp is not None:
+            return Result()
+        await self._learn_secrets(pool)
+        todo = plan.build(self._observe(pool), self._settings)
+        todo, refusal, events = await self._apply(key, pool, todo)
+        case = Case(seen=self._observe(pool), plan=todo, refusal=refusal, now=self._clock())
+        report = compute.compute(case)
+        wait = await self._report(key, manifest, pool.status, report.status)
+        events += farewells.events(self._caches.take_farewells(key), self._clock())
+        await self._emit(pool, [*events, *(compute.events(pool.status, report.status) if wait is None else ())])
+        again = [
+            report.recheck_seconds,
+            wait,
+            LEAVING_SECONDS if todo.waiting_for else None,
+            CONFLICT_SECONDS if todo.conflicts else None,
+            0.0 if self._is_outdated(key, manifest) else None,
+        ]
+        again_seconds = min((each for each in again if each is not None), default=None)
+        return Result(refused=refusal is not None, again_seconds=again_seconds)
+
+    def _observe(self, pool: CeleryWorkerPool) -> Observed:
+        key = Key(pool.metadata.namespace, pool.metadata.name)
+        return replace(self._caches.observe(pool), default_dsn=self._default_dsn(), scaling=self._scaling(key))
+
+    async def _learn_secrets(self, pool: CeleryWorkerPool) -> None:
+        """Read the Secrets that the pool names for the first time; events keep the knowledge fresh afterwards."""
+        for key in self._caches.unknown_secrets(pool):
+            try:
+                manifest = await self._cluster.read(kinds.SECRET, key.namespace, key.name)
+                facts = secrets.examine(manifest) if manifest else secrets.ABSENT
+            except ApiError as error:
+                if error.status != 403:
+                    raise
+                facts = secrets.UNREADABLE
+            self._caches.note_secret(key, facts)
+
+    async def _apply(self, key: Key, pool: CeleryWorkerPool, todo: Plan) -> tuple[Plan, Refusal | None, list[Event]]:
+        """Do what the plan says. A refusal ends it: what comes later may depend on what was refused."""
+        events: list[Event] = []
+        for action in todo.actions:
+            before = self._caches.deployments.get(key)
+            try:
+                todo = await self._act(key, pool, todo, action)
+            except ApiError as error:
+                refusal = refusals.read(error)
+                if refusal is None:
+                    raise
+                return todo, refusal, events
+            log.info("%s: %s", _shown(action), action.reason, extra={"pool": str(key), "reason": action.reason})
+            events += _repairs(pool, action, before)
+        return todo, None, events
+
+    async def _act(self, key: Key, pool: CeleryWorkerPool, todo: Plan, action: Apply | Delete) -> Plan:
+        match action:
+            case Delete():
+                await self._cluster.delete(kinds.OWNED[action.kind], key.namespace, action.name, action.uid)
+                return todo
+            case Apply():
+                return await self._apply_object(key, pool, todo, action)
+
+    async def _apply_object(self, key: Key, pool: CeleryWorkerPool, todo: Plan, action: Apply) -> Plan:
+        kind = kinds.OWNED[action.manifest["kind"]]
+        if kind is kinds.DEPLOYMENT:
+            await self._choose_victims(key, action.manifest)
+        try:
+            there = await self._cluster.apply(kind, action.manifest, action.uid)
+        except OccupiedError as error:
+            if kind is kinds.SECRET:  # watched whoever owns it: the next pass knows
+                self._caches.observe_secret(error.there)
+            if not plan.is_ours(pool, error.there):
+                return replace(todo, conflicts=(*todo.conflicts, _conflict(error.there)))
+            # Ours, and out of sight: somebody took off the label by which it is watched.
+            there = await self._cluster.apply(kind, action.manifest, error.there["metadata"]["uid"])
+        self._caches.found(kind, there)
+        # A Secret has no generation: it is compared by the digest of its value.
+        if generation := there["metadata"].get("generation"):
+            answer = observed.Answer(digest=plan.digest(action.manifest), generation=generation)
+            self._caches.note_answer(key, kind.kind, answer)
+        return todo
+
+    async def _choose_victims(self, key: Key, wanted: Manifest) -> None:
+        """Whoever wants fewer workers, a person, an HPA or the autoscaler: idle ones go first."""
+        workers = victims.candidates(self._caches.deployments.get(key), wanted, self._caches.workers(key))
+        for pod in await self._prepare_shrink(key, workers) if workers else ():
+            self._caches.observe_pod(pod)
+
+    async def _report(self, key: Key, manifest: Manifest, old: Status, new: Status) -> float | None:
+        """Write the status if it says something new. Returns how long a minor change has to wait; None: written."""
+        if compute.is_same(old, new):
+            return None
+        now = self._clock()
+        since = (now - self._reported[key]).total_seconds() if key in self._reported else MINOR_SECONDS
+        if compute.is_minor(old, new) and since < MINOR_SECONDS:
+            return MINOR_SECONDS - since
+        if compute.is_figures(old, new):
+            # After a start all pools have something new to say: not all at once.
+            since = (now - self._reported.get(key, self._started)).total_seconds()
+            pause = compute.figures_seconds(len(self._caches.pools))
+            if since < pause:
+                return pause - since
+        try:
+            written = await self._cluster.write_status(manifest["metadata"], new)
+        except ApiError as error:
+            if error.status == 404:
+                self._caches.remove_pool(key, version_of(manifest))
+                return None
+            raise
+        self._caches.observe_pool(written)
+        self._reported[key] = now
+        return None
+
+    async def _report_unreadable(self, key: Key, manifest: Manifest, error: ValidationError) -> Result:
+        first = error.errors(include_url=False, include_input=False)[0]
+        message = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        old = Status.model_validate(manifest.get("status") or {})
+        generation = manifest["metadata"].get("generation", 1)
+        await self._report(key, manifest, old, compute.unreadable(old, generation, message, self._clock()))
+        return Result(refused=True, again_seconds=0.0 if self._is_outdated(key, manifest) else None)
+
+    def _is_outdated(self, key: Key, manifest: Manifest) -> bool:
+        """Whether somebody changed the pool during the pass.
+
+        Nobody else tells: the answer to the status write brings that change into the cache, and is newer than its
+        event, which is no news when it comes.
+
+            pass:    reads version 1 ........ writes status -> answer: version 3, with the new spec
+            person:            writes spec: version 2
+            watch:                                                       version 2 (old), version 3 (known)
+        """
+        now = self._caches.pools.get(key)
+        return now is not None and _asked(now) != _asked(manifest)
+
+    async def _emit(self, pool: CeleryWorkerPool, events: list[Event]) -> None:
+        key = str(Key(pool.metadata.namespace, pool.metadata.name))
+        for event in events:
+            level = logging.WARNING if event.kind == "Warning" else logging.INFO
+            log.log(level, "%s: %s", event.reason, event.message, extra={"pool": key, "reason": str(event.reason)})
+        try:
+            for event in events:
+                await self._cluster.emit(pool, event, self._clock())
+        except ApiError as error:
+            # An event is a courtesy: the conditions say the same, and no pass fails for it.
+            log.warning("events not recorded: %s", error, extra={"pool": key, "reason": error.reason})
+
+
+def _asked(pool: Manifest) -> tuple[object, ...]:
+    """What people say by a pool: everything but its status."""
+    metadata = pool["metadata"]
+    return metadata["uid"], metadata.get("generation"), metadata.get("annotations"), metadata.get("deletionTimestamp")
+
+
+def _shown(action: Apply | Delete) -> str:
+    match action:
+        case Delete():
+            return f"delete {action.kind} {action.name}"
+        case Apply():
+            verb = "update" if action.uid else "create"
+            return f"{verb} {action.manifest['kind']} {action.manifest['metadata']['name']}"
+
+
+def _conflict(there: Manifest) -> Conflict:
+    owner = observed.controller(there)
+    shown = f"{owner['kind']} {owner['name']}" if owner else ""
+    return Conflict(kind=there["kind"], name=there["metadata"]["name"], owner=shown)
+
+
+def _repairs(pool: CeleryWorkerPool, action: Apply | Delete, before: Manifest | None) -> list[Event]:
+    """Events about work that the pool did not ask for: it was as wanted, and somebody else changed it."""
+    settled = pool.status.observed_generation == pool.metadata.generation
+    was_stalled = any(each.type == "Stalled" for each in pool.status.conditions)
+    if not settled or was_stalled or isinstance(action, Delete):
+        return []
+    kind, name = action.manifest["kind"], action.manifest["metadata"]["name"]
+    if kind == "Deployment" and before is not None:
+        wanted = observed.template_hash(action.manifest)
+        if wanted != observed.template_hash(before):
+            message = "the worker pods change with a Secret or the operator's release, and are replaced"
+            return [Event(kind="Normal", reason=EventReason.ROLLED, message=message)]
+    return [Event(kind="Normal", reason=EventReason.REPAIRED, message=f"{kind} {name}: {action.reason}")]

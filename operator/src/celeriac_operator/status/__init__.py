@@ -1,0 +1,1 @@
+"""(pure) What does a pool say of itself: conditions, counts and events, computed from what is observed?"""

@@ -1,0 +1,340 @@
+"""(pure) What is reported about a pool: counts, conditions, and the events that go with a change of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from celeriac_operator import labels, names
+from celeriac_operator.decide import plan
+from celeriac_operator.decide.observed import Observed, Pod
+from celeriac_operator.desired import deployment
+from celeriac_operator.reasons import Activity, Cause, EventReason, Meaningful, Progress, Type
+from celeriac_operator.resource import Condition, Decision, Status
+from celeriac_operator.status import stalled
+from celeriac_operator.status.conditions import broker, notifications, scaling, sentry, time_limits
+from celeriac_operator.status.conditions.statement import Answer, Statement
+from celeriac_operator.status.stalled import Case
+
+QUESTIONS = (
+    broker.reachable,
+    time_limits.enforced,
+    sentry.configured,
+    notifications.configured,
+    scaling.active,
+)
+"""What else is said of a pool; each question may go unasked."""
+
+ALARMING: Mapping[Type, Answer] = {
+    Type.STALLED: "True",
+    Type.SENTRY_CONFIGURED: "False",
+    Type.NOTIFICATIONS_CONFIGURED: "False",
+    Type.TIME_LIMITS_ENFORCED: "False",
+    Type.SCALING_ACTIVE: "False",
+}
+"""Conditions that are worth an event when they come to this status. That the broker is away shows in others."""
+
+FIGURES_SECONDS = 30.0
+"""Between two writes of a status in which only the autoscaler's figures moved."""
+
+FIGURES_WRITES_A_SECOND = 10
+"""For all pools together: with more than 300 the figures of each are written less often."""
+
+SET_UP_SECONDS = 30
+"""How long the kubelet may take for a pod's volumes and network before the pool says that it waits for them."""
+
+NOT_CONSUMING_SECONDS = 30
+"""How long a started worker may take to reach the broker before the pool says that its workers do not consume."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a pass found.
+
+    Attributes:
+        status: the status as it should be.
+        recheck_seconds: after which it may be another one without any event; None: never.
+    """
+
+    status: Status
+    recheck_seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """A Kubernetes event about the pool."""
+
+    kind: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Workers by state. `is_current`: Kubernetes has taken up the Deployment, and all workers are of its template."""
+
+    desired: int
+    there: int
+    ready: int
+    updated: int
+    is_current: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Verdict:
+    """What the pool as a whole is like; Ready, Reconciling and Stalled follow from it."""
+
+    reason: Meaningful
+    message: str
+    ready: bool = False
+    reconciling: bool = False
+    stalled: bool = False
+
+
+def compute(case: Case) -> Report:
+    """The status of a pool that could be read."""
+    pool, counts = case.seen.pool, _count(case.seen)
+    statements = [*_overall(_judge(case, counts)), *(each for question in QUESTIONS if (each := question(case)))]
+    status = Status(
+        observed_generation=pool.metadata.generation,
+        replicas=counts.there,
+        ready_replicas=counts.ready,
+        desired_replicas=counts.desired,
+        ready=f"{counts.ready}/{counts.desired}",
+        selector=labels.as_selector(labels.selector(pool)),
+        library=plan.running_library(case.seen.deployment) or None,
+        **scaling.figures(case.seen),
+        conditions=_conditions(statements, pool.status, pool.metadata.generation, case.now),
+    )
+    return Report(status=status, recheck_seconds=_recheck(case))
+
+
+def unreadable(old: Status, generation: int, message: str, now: datetime) -> Status:
+    """The status of a pool whose spec this operator cannot read: nothing is touched, and it says so."""
+    verdict = _Verdict(reason=Cause.INVALID_SPEC, message=message, stalled=True)
+    conditions = _conditions(_overall(verdict), old, generation, now)
+    return old.model_copy(update={"observed_generation": generation, "conditions": conditions})
+
+
+def is_same(one: Status, other: Status) -> bool:
+    """Whether a write would change nothing. The order of conditions carries no meaning."""
+    return _unordered(one) == _unordered(other)
+
+
+def is_figures(old: Status, new: Status) -> bool:
+    """Whether only the autoscaler's figures moved: what waits in the queues, and the words about it."""
+    return is_same(_without_figures(old), _without_figures(new))
+
+
+def figures_seconds(pools: int) -> float:
+    """How long such a change waits for the next one, with so many pools that scale by themselves."""
+    return max(FIGURES_SECONDS, pools / FIGURES_WRITES_A_SECOND)
+
+
+def is_minor(old: Status, new: Status) -> bool:
+    """Whether only numbers and wording moved: what may wait a moment, so that a burst becomes one write."""
+    return _words(old) == _words(new) and old.observed_generation == new.observed_generation
+
+
+def events(old: Status, new: Status) -> Iterator[Event]:
+    """What is worth an event in the step from one status to the next. The old status is the memory: a restart of the
+    operator repeats nothing."""
+    before, after = ({each.type: each for each in status.conditions} for status in (old, new))
+    for kind, failed in ALARMING.items():
+        was, now = before.get(kind), after.get(kind)
+        if (
+            now is not None
+            and now.status == failed
+            and now.reason not in scaling.ON_REQUEST
+            and (was is None or (was.status, was.reason) != (failed, now.reason))
+        ):
+            yield Event(kind="Warning", reason=now.reason, message=now.message)
+    if Type.STALLED in before and after[Type.READY].status == "True":
+        yield Event(kind="Normal", reason=EventReason.RECOVERED, message=after[Type.READY].message)
+    yield from _turns(old, new)
+
+
+def _turns(old: Status, new: Status) -> Iterator[Event]:
+    """Changes of direction among the decisions that the old status does not know."""
+    decisions = new.scaling.decisions if new.scaling else ()
+    known = set(old.scaling.decisions) if old.scaling else set()
+    for decision, before in reversed(list(zip(decisions, (*decisions[1:], None)[: len(decisions)], strict=True))):
+        if decision in known or (before is not None and _is_up(before) == _is_up(decision)):
+            continue
+        reason = EventReason.SCALING_UP if _is_up(decision) else EventReason.SCALING_DOWN
+        message = f"from {decision.from_replicas} to {decision.to_replicas} workers: {decision.reason}"
+        yield Event(kind="Normal", reason=reason, message=message)
+
+
+def _is_up(decision: Decision) -> bool:
+    return decision.to_replicas > decision.from_replicas
+
+
+def _overall(verdict: _Verdict) -> list[Statement]:
+    ready: Answer = "True" if verdict.ready else "False"
+    statements = [Statement(Type.READY, ready, verdict.reason, verdict.message)]
+    if verdict.reconciling:
+        statements.append(Statement(Type.RECONCILING, "True", Progress.PROGRESSING, verdict.message))
+    if verdict.stalled:
+        statements.append(Statement(Type.STALLED, "True", verdict.reason, verdict.message))
+    return statements
+
+
+def _judge(case: Case, counts: Counts) -> _Verdict:
+    refused = stalled.refused(case)
+    if refused is not None:
+        return _stalled(case, refused)
+    if case.seen.pool.spec.suspend:
+        return _resting(case, Progress.SUSPENDED, "suspended")
+    if counts.desired == 0 and _is_scaled(case):
+        return _Verdict(reason=Progress.SCALED_TO_ZERO, message="nothing waits, and no worker is needed", ready=True)
+    if counts.desired == 0:
+        return _resting(case, Progress.NO_WORKERS, "replicas is 0")
+    if case.plan.waiting_for:
+        return _Verdict(reason=Progress.PROGRESSING, message=f"waits for {case.plan.waiting_for}", reconciling=True)
+    return _judge_workers(case, counts)
+
+
+def _judge_workers(case: Case, counts: Counts) -> _Verdict:
+    complete = counts.is_current and counts.there == counts.desired
+    if complete and counts.ready == counts.desired:
+        return _Verdict(reason=Progress.READY, message=f"{_workers(counts.ready)} ready and consuming", ready=True)
+    failing = stalled.failing(case)
+    if failing is not None:
+        return _stalled(case, failing)
+    silent = _silent(case)
+    if silent and complete:
+        name = silent[0].name
+        message = (
+            f"pod {name} runs but does not consume: most often the broker cannot be reached; see "
+            f"kubectl logs -n {case.seen.pool.metadata.namespace} {name}"
+        )
+        return _Verdict(reason=Progress.NOT_READY, message=message)
+    waiting = _without_volumes(case)
+    if waiting:
+        name, namespace = waiting[0].name, case.seen.pool.metadata.namespace
+        message = (
+            f"pod {name} waits for its volumes or its network, most often for a Secret or ConfigMap that it mounts and "
+            f"that does not exist: see kubectl describe pod -n {namespace} {name}"
+        )
+        return _Verdict(reason=Progress.PROGRESSING, message=message, reconciling=True)
+    message = f"{counts.ready} of {_workers(counts.desired)} ready"
+    if not counts.is_current:
+        message = f"a change rolls out: {counts.updated} of {_workers(counts.desired)} of the newest template"
+    return _Verdict(reason=Progress.PROGRESSING, message=message, reconciling=True)
+
+
+def _stalled(case: Case, finding: stalled.Finding) -> _Verdict:
+    newest = {pod.uid for pod in case.seen.newest_pods()}
+    older = any(pod.ready and not pod.deleting and pod.uid not in newest for pod in case.seen.pods)
+    suffix = "; workers of the previous template keep running" if older else ""
+    return _Verdict(reason=finding.cause, message=finding.message + suffix, stalled=True)
+
+
+def _is_scaled(case: Case) -> bool:
+    """Whether the autoscaler has chosen the number, and would choose another one."""
+    statement = scaling.active(case)
+    return statement is not None and statement.reason is Activity.ACTIVE
+
+
+def _resting(case: Case, reason: Progress, why: str) -> _Verdict:
+    draining = bool(case.seen.pods)
+    message = f"{why}: workers are draining" if draining else f"{why}: no worker runs"
+    return _Verdict(reason=reason, message=message, reconciling=draining)
+
+
+def _workers(count: int) -> str:
+    return f"{count} worker is" if count == 1 else f"{count} workers are"
+
+
+def _count(seen: Observed) -> Counts:
+    there = seen.deployment or {}
+    status = there.get("status") or {}
+    desired = deployment.replicas(seen.pool)
+    taken_up = status.get("observedGeneration", 0) >= there.get("metadata", {}).get("generation", 1)
+    return Counts(
+        desired=desired,
+        there=status.get("replicas", 0),
+        ready=status.get("readyReplicas", 0),
+        updated=status.get("updatedReplicas", 0),
+        is_current=taken_up
+        and there.get("spec", {}).get("replicas") == desired
+        and status.get("updatedReplicas", 0) == status.get("replicas", 0),
+    )
+
+
+def _silent(case: Case) -> list[Pod]:
+    """Workers that have started long enough ago and are not ready."""
+    pods = [pod for pod in case.seen.newest_pods() if _silent_seconds(case, pod) >= NOT_CONSUMING_SECONDS]
+    return sorted(pods, key=lambda pod: pod.name)
+
+
+def _without_volumes(case: Case) -> list[Pod]:
+    """Workers that the kubelet has not been able to set up for long enough."""
+    pods = [pod for pod in case.seen.newest_pods() if _set_up_seconds(case, pod) >= SET_UP_SECONDS]
+    return sorted(pods, key=lambda pod: pod.name)
+
+
+def _set_up_seconds(case: Case, pod: Pod) -> float:
+    """How long the kubelet has tried to set the pod up; -1: it does not."""
+    return -1 if pod.set_up_since is None else (case.now - pod.set_up_since).total_seconds()
+
+
+def _silent_seconds(case: Case, pod: Pod) -> float:
+    """How long the worker has been running, started and not ready; -1: it is not so."""
+    worker = next((each for each in pod.containers if each.name == names.WORKER_CONTAINER), None)
+    if worker is None or worker.ready or not worker.started or worker.running_since is None:
+        return -1
+    since = max(worker.running_since, pod.not_ready_since or worker.running_since)
+    return (case.now - since).total_seconds()
+
+
+def _recheck(case: Case) -> float | None:
+    pods = case.seen.newest_pods()
+    silent = (NOT_CONSUMING_SECONDS - age for pod in pods if (age := _silent_seconds(case, pod)) >= 0)
+    setting_up = (SET_UP_SECONDS - age for pod in pods if (age := _set_up_seconds(case, pod)) >= 0)
+    waits = [*silent, *setting_up]
+    other = stalled.recheck_seconds(case)
+    if other is not None:
+        waits.append(other)
+    return min((wait for wait in waits if wait > 0), default=None)
+
+
+def _conditions(statements: Iterable[Statement], old: Status, generation: int, now: datetime) -> tuple[Condition, ...]:
+    """Conditions with their times: that of the last change of the status, not of its wording."""
+    before = {each.type: each for each in old.conditions}
+    conditions = []
+    for each in statements:
+        was = before.get(each.type)
+        same = was is not None and was.status == each.status
+        conditions.append(
+            Condition(
+                type=each.type.value,
+                status=each.status,
+                reason=each.reason.value,
+                message=each.message,
+                observed_generation=generation,
+                last_transition_time=was.last_transition_time if was and same else now.replace(microsecond=0),
+            )
+        )
+    return tuple(conditions)
+
+
+def _words(status: Status) -> set[tuple[str, str, str]]:
+    # That workers reach the broker comes with the first one that is ready, and can wait for the others.
+    told = (each for each in status.conditions if each.type != Type.BROKER_REACHABLE or each.status == "False")
+    return {(each.type, each.status, each.reason) for each in told}
+
+
+def _without_figures(status: Status) -> Status:
+    conditions = tuple(
+        each.model_copy(update={"message": ""}) if each.type == Type.SCALING_ACTIVE else each
+        for each in status.conditions
+    )
+    return status.model_copy(update={"conditions": conditions, "queues": None, "backlog": None})
+
+
+def _unordered(status: Status) -> Status:
+    return status.model_copy(update={"conditions": tuple(sorted(status.conditions, key=lambda each: each.type))})

@@ -1,0 +1,59 @@
+"""(pure) Can the broker be reached?
+
+The operator does not ask the broker. It takes the word of those who do: a worker is ready only while it is connected
+and consumes, and one that gives up leaves exit code 69 and a sentence. A worker that merely is not ready has said
+nothing yet, be it that it starts or that it tries again: then the answer is Unknown. A worker that loses the broker is
+found not ready by two probes, so True may be ten seconds old.
+"""
+
+from __future__ import annotations
+
+from celeriac_operator import names
+from celeriac_operator.decide import plan
+from celeriac_operator.decide.observed import Container, Pod, Termination
+from celeriac_operator.reasons import BrokerReason, Type
+from celeriac_operator.status import stalled
+from celeriac_operator.status.conditions.statement import Statement
+from celeriac_operator.status.stalled import Case
+
+REFUSED_CREDENTIALS = "refuses the credentials"
+"""Words of the worker library's last sentence; docs/environment-contract.md promises them."""
+
+
+def reachable(case: Case) -> Statement:
+    """The condition BrokerReachable."""
+    missing = plan.missing_broker_secret(case.seen)
+    if any(_consumes(pod) for pod in case.seen.newest_pods()):
+        return Statement(Type.BROKER_REACHABLE, "True", BrokerReason.CONNECTED, "workers consume")
+    if missing:
+        return Statement(Type.BROKER_REACHABLE, "False", BrokerReason.SECRET_NOT_FOUND, missing)
+    for pod in sorted(case.seen.newest_pods(), key=lambda pod: pod.name):
+        last = _gave_up(pod)
+        if last is not None:
+            refused = REFUSED_CREDENTIALS in last.message
+            reason = BrokerReason.AUTHENTICATION_FAILED if refused else BrokerReason.CONNECTION_REFUSED
+            words = stalled.last_words(last.message) or "it left no last words"
+            return Statement(Type.BROKER_REACHABLE, "False", reason, f"pod {pod.name} gave up: {words}")
+    if any(_consumes(pod) and not pod.deleting for pod in case.seen.pods):
+        message = "workers of the previous template consume"
+        return Statement(Type.BROKER_REACHABLE, "True", BrokerReason.CONNECTED, message)
+    message = "no worker is connected, and none has said why" if case.seen.pods else "there is no worker to tell"
+    return Statement(Type.BROKER_REACHABLE, "Unknown", BrokerReason.NOT_KNOWN, message)
+
+
+def _worker(pod: Pod) -> Container | None:
+    return next((each for each in pod.containers if each.name == names.WORKER_CONTAINER), None)
+
+
+def _consumes(pod: Pod) -> bool:
+    worker = _worker(pod)
+    return worker is not None and worker.ready
+
+
+def _gave_up(pod: Pod) -> Termination | None:
+    """How the worker ended for want of a broker, unless it has been ready since."""
+    worker = _worker(pod)
+    if worker is None or worker.last is None or worker.last.exit_code != stalled.BROKER_EXIT:
+        return None
+    was_ready_since = worker.running_since and pod.not_ready_since and pod.not_ready_since > worker.running_since
+    return None if was_ready_since else worker.last

@@ -1,0 +1,33 @@
+"""(pure) Will people hear of failures by a message? Workers run in any case."""
+
+from __future__ import annotations
+
+from celeriac_operator.decide import secrets
+from celeriac_operator.reasons import NotificationsReason, Type
+from celeriac_operator.status.conditions.statement import Answer, Statement
+from celeriac_operator.status.stalled import Case
+
+
+def configured(case: Case) -> Statement | None:
+    """The condition NotificationsConfigured; None: the pool has no notifications section."""
+    notifications = case.seen.pool.spec.notifications
+    if notifications is None:
+        return None
+    source = notifications.slack.webhook_from.secret_key_ref
+    name, key = source.name, source.key
+    facts = case.seen.secrets.get(name, secrets.ABSENT)
+    value = facts.values.get(key)
+    answer: Answer = "False"
+    if not facts.readable:
+        answer, reason, message = "Unknown", NotificationsReason.UNREADABLE, f"the operator may not read Secret {name}"
+    elif not facts.exists:
+        reason, message = NotificationsReason.SECRET_NOT_FOUND, f"Secret {name} does not exist: nobody is told"
+    elif value is None:
+        reason, message = NotificationsReason.SECRET_NOT_FOUND, f"Secret {name} has no key {key}: nobody is told"
+    elif not value.is_webhook:
+        reason = NotificationsReason.INVALID_WEBHOOK
+        message = f"key {key} of Secret {name} is not the URL of a webhook: nobody is told"
+    else:
+        answer, reason = "True", NotificationsReason.CONFIGURED
+        message = f"the webhook is in key {key} of Secret {name}"
+    return Statement(Type.NOTIFICATIONS_CONFIGURED, answer, reason, message)

@@ -1,0 +1,77 @@
+"""(pure) Does the autoscaler set the number of workers, and what has it done?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from celeriac_operator import labels
+from celeriac_operator.autoscaling import asked
+from celeriac_operator.autoscaling.policy import Pause
+from celeriac_operator.decide.observed import Observed
+from celeriac_operator.reasons import Activity, Type
+from celeriac_operator.resource import Decision, QueueBacklog, Scaling
+from celeriac_operator.resource.status import MAX_DECISIONS
+from celeriac_operator.status.conditions.statement import Answer, Statement
+from celeriac_operator.status.stalled import Case
+
+ON_REQUEST = (Activity.PAUSED, Activity.DISABLED)
+"""Reasons for which a person has asked."""
+
+
+def active(case: Case) -> Statement | None:
+    """The condition ScalingActive; None: the pool has no autoscaling, or nothing is known yet."""
+    pool, seen = case.seen.pool, case.seen.scaling
+    if pool.spec.autoscaling is None:
+        return None
+    if pool.spec.suspend:
+        return Statement(Type.SCALING_ACTIVE, "False", Activity.DISABLED, "the pool is suspended")
+    pause = asked.pause(pool)
+    if pause is Pause.BOTH:
+        return Statement(Type.SCALING_ACTIVE, "False", Activity.PAUSED, _paused(case))
+    if seen is None:
+        return _as_before(case)
+    answer: Answer = "True" if seen.activity is Activity.ACTIVE else "False"
+    held = f"; {labels.PAUSE_SCALING} is {pause}" if pause else ""
+    return Statement(Type.SCALING_ACTIVE, answer, seen.activity, seen.message + held)
+
+
+def _paused(case: Case) -> str:
+    pool = case.seen.pool
+    word = pool.metadata.annotations[labels.PAUSE_SCALING]
+    mistake = "" if word in set(Pause) else ", which is none of in, out and both"
+    return f"held at {pool.spec.replicas}: {labels.PAUSE_SCALING} is {word[:32]}{mistake}"
+
+
+def _as_before(case: Case) -> Statement | None:
+    """After a start of the operator nothing is known for a moment, which is no news."""
+    before = next((each for each in case.seen.pool.status.conditions if each.type == Type.SCALING_ACTIVE), None)
+    if before is None or before.reason not in set(Activity) or Activity(before.reason) in ON_REQUEST:  # type: ignore[call-arg]  # an enum's value is enough
+        return None
+    return Statement(Type.SCALING_ACTIVE, before.status, Activity(before.reason), before.message)  # type: ignore[call-arg]  # ditto
+
+
+def figures(seen: Observed) -> Mapping[str, Any]:
+    """The fields of the status that tell of queues and decisions."""
+    if seen.pool.spec.autoscaling is None:
+        return {}
+    before, now = seen.pool.status, seen.scaling
+    queues = before.queues
+    if now is not None and now.backlog is not None:
+        queues = tuple(QueueBacklog(name=name, backlog=count) for name, count in now.backlog.items())
+    decisions = _merged(now.decisions if now else (), before.scaling.decisions if before.scaling else ())
+    return {
+        "queues": queues,
+        "backlog": None if queues is None else sum(each.backlog for each in queues),
+        "last_scale_time": decisions[0].time if decisions else None,
+        "scaling": Scaling(desired_replicas=decisions[0].to_replicas, reason=decisions[0].reason, decisions=decisions)
+        if decisions
+        else None,
+    }
+
+
+def _merged(new: tuple[Decision, ...], old: tuple[Decision, ...]) -> tuple[Decision, ...]:
+    """Both, newest first. The status is the memory of before a start; in between both may have the same ones."""
+    known = {(each.time, each.from_replicas, each.to_replicas) for each in new}
+    rest = (each for each in old if (each.time, each.from_replicas, each.to_replicas) not in known)
+    return (*new, *rest)[:MAX_DECISIONS]

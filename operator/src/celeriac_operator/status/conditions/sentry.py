@@ -1,0 +1,62 @@
+"""(pure) Will Sentry hear of failures? Workers run in any case."""
+
+from __future__ import annotations
+
+from celeriac_operator import names
+from celeriac_operator.decide import secrets
+from celeriac_operator.reasons import SentryReason, Type
+from celeriac_operator.status.conditions.statement import Answer, Statement
+from celeriac_operator.status.stalled import Case
+
+
+def configured(case: Case) -> Statement | None:
+    """The condition SentryConfigured; None: the pool has no sentry section."""
+    pool = case.seen.pool
+    if pool.spec.sentry is None:
+        return None
+    conflict = next((each for each in case.plan.conflicts if each.kind == "Secret"), None)
+    if conflict is not None:
+        owner = f"belongs to {conflict.owner}" if conflict.owner else "is not Celeriac's"
+        message = f"a Secret named {conflict.name} exists and {owner}: use dsnFrom, or remove the Secret"
+        return Statement(Type.SENTRY_CONFIGURED, "False", SentryReason.NAME_CONFLICT, message)
+    if pool.spec.sentry.dsn_from is None and pool.spec.sentry.dsn is None:
+        return _judge_default(case.seen.default_dsn, names.sentry_secret(pool))
+    if pool.spec.sentry.dsn_from is None:
+        message = f"the DSN is in Secret {names.sentry_secret(pool)}"
+        return Statement(Type.SENTRY_CONFIGURED, "True", SentryReason.CONFIGURED, message)
+    source = pool.spec.sentry.dsn_from.secret_key_ref
+    return _judge_dsn(source.name, source.key, case.seen.secrets.get(source.name, secrets.ABSENT))
+
+
+def _judge_default(dsn: str, secret: str) -> Statement:
+    answer: Answer = "False"
+    match secrets.judge_dsn(dsn.encode()):
+        case secrets.Dsn.EMPTY:
+            reason, message = SentryReason.NO_DSN, "neither the pool nor the operator has a DSN: no failure is reported"
+        case secrets.Dsn.MALFORMED:
+            reason = SentryReason.INVALID_DSN
+            message = "the DSN that the operator was given for all pools is not one: no failure is reported"
+        case secrets.Dsn.WELL_FORMED:
+            answer, reason = "True", SentryReason.CONFIGURED
+            message = f"the DSN is in Secret {secret}: it is the operator's, for all pools that name none"
+    return Statement(Type.SENTRY_CONFIGURED, answer, reason, message)
+
+
+def _judge_dsn(name: str, key: str, facts: secrets.Facts) -> Statement:
+    where = f"key {key} of Secret {name}"
+    value = facts.values.get(key)
+    answer: Answer = "False"
+    if not facts.readable:
+        answer, reason, message = "Unknown", SentryReason.UNREADABLE, f"the operator may not read Secret {name}"
+    elif not facts.exists:
+        reason, message = SentryReason.SECRET_NOT_FOUND, f"Secret {name} does not exist: no failure is reported"
+    elif value is None:
+        reason, message = SentryReason.SECRET_NOT_FOUND, f"Secret {name} has no key {key}: no failure is reported"
+    elif value.dsn is secrets.Dsn.EMPTY:
+        reason, message = SentryReason.INVALID_DSN, f"{where} is empty: no failure is reported"
+    elif value.dsn is secrets.Dsn.MALFORMED:
+        reason = SentryReason.INVALID_DSN
+        message = f"{where} is not a DSN, which looks like https://<key>@<host>/<project>: no failure is reported"
+    else:
+        answer, reason, message = "True", SentryReason.CONFIGURED, f"the DSN is in {where}"
+    return Statement(Type.SENTRY_CONFIGURED, answer, reason, message)

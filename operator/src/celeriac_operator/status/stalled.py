@@ -1,0 +1,228 @@
+"""(pure) Why will a pool not become ready without a person? An ordered list of rules; the first that speaks wins.
+
+A rule speaks only when the cluster has said so: the API server's refusal, the kubelet's waiting reason, a container's
+own last words. What ordinary rollouts and restarts pass through is no cause: a container that is being created, one
+restart after a failed probe, a pod the scheduler has not looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from celeriac_operator import names
+from celeriac_operator.decide import plan
+from celeriac_operator.decide.observed import Container, Observed, Pod, Termination
+from celeriac_operator.reasons import Cause
+
+UNSCHEDULABLE_SECONDS = 5
+"""How long a pod must have been without a node. A pod that waits for one to leave, in a rollout, is placed sooner."""
+
+CRASH_WITHIN = timedelta(minutes=10)
+"""A container that ran longer did not fail at start; the kubelet forgets its back-off after the same time."""
+
+ENDED_BY_PROBE = (0, 137, 143)
+"""Exit codes of a container that the kubelet ended: not a crash, however often."""
+
+BROKER_EXIT, CONFIGURATION_EXIT = 69, 78
+"""Exit codes of the worker library: EX_UNAVAILABLE and EX_CONFIG of sysexits.h."""
+
+LAST_WORDS_CHARACTERS = 500
+
+# User names too: the key of a Sentry DSN stands where one would. Up to the last @ of a word, as passwords may hold one.
+_SECRETS = re.compile(r"(?<=://)(?:[^\s/@]*:\S*|[^\s/@]+)(?=@)|(?<=[?&]password=)[^\s&]+")
+_BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*"(: ErrImagePull: )?')
+_IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
+_CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """The API server did not take an object; its sentence."""
+
+    cause: Cause
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What a rule says."""
+
+    cause: Cause
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What the rules look at.
+
+    Attributes:
+        plan: what this pass meant to do.
+        refusal: what the API server said to it, if it refused.
+    """
+
+    seen: Observed
+    plan: plan.Plan
+    refusal: Refusal | None
+    now: datetime
+
+
+Rule = Callable[[Case], Finding | None]
+
+
+def refused(case: Case) -> Finding | None:
+    """The objects themselves cannot be made; what runs is of an older template, or nothing."""
+    for rule in (_conflict, _template, _held, _refusal):
+        found = rule(case)
+        if found is not None:
+            return found
+    return None
+
+
+def failing(case: Case) -> Finding | None:
+    """The Deployment is as it should be, and its newest pods do not get anywhere."""
+    for rule in FAILING:
+        found = rule(case)
+        if found is not None:
+            return found
+    return None
+
+
+def recheck_seconds(case: Case) -> float | None:
+    """When a rule that waits will speak, if nothing changes until then; None: none waits."""
+    waits = [
+        UNSCHEDULABLE_SECONDS - _age(case, pod.unschedulable_since)
+        for pod in case.seen.newest_pods()
+        if pod.unschedulable_since is not None
+    ]
+    return min((wait for wait in waits if wait > 0), default=None)
+
+
+def _conflict(case: Case) -> Finding | None:
+    for conflict in case.plan.conflicts:
+        # One of a Secret is about Sentry alone, and has its condition.
+        if conflict.kind != "Secret":
+            kind, owner = conflict.kind, f"belongs to {conflict.owner}" if conflict.owner else "is not Celeriac's"
+            message = f"a {kind} named {conflict.name} exists and {owner}: rename the pool or remove the {kind}"
+            return Finding(cause=Cause.NAME_CONFLICT, message=message)
+    return None
+
+
+def _template(case: Case) -> Finding | None:
+    error = case.plan.template_error
+    return Finding(cause=Cause.INVALID_TEMPLATE, message=error) if error else None
+
+
+def _held(case: Case) -> Finding | None:
+    held = case.plan.held
+    return Finding(cause=Cause.SECRET_NOT_FOUND, message=held) if held else None
+
+
+def _refusal(case: Case) -> Finding | None:
+    refusal = case.refusal
+    return Finding(cause=refusal.cause, message=last_words(refusal.message)) if refusal else None
+
+
+def _pods_refused(case: Case) -> Finding | None:
+    status = (case.seen.deployment or {}).get("status") or {}
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            message = last_words(condition.get("message", ""))
+            quota = "exceeded quota" in message
+            return Finding(cause=Cause.QUOTA_EXCEEDED if quota else Cause.ADMISSION_REFUSED, message=message)
+    return None
+
+
+def _secret_missing(case: Case) -> Finding | None:
+    missing = plan.missing_secret(case.seen)
+    return Finding(cause=Cause.SECRET_NOT_FOUND, message=missing) if missing else None
+
+
+def _image(case: Case) -> Finding | None:
+    for pod, container in _containers(case):
+        if container.waiting in _IMAGE_REASONS:
+            cause = _BACK_OFF.sub("", container.waiting_message) or container.waiting
+            message = f"pod {pod.name}, container {container.name}: {last_words(cause)}"
+            return Finding(cause=Cause.IMAGE_PULL_FAILED, message=message)
+    return None
+
+
+def _container_config(case: Case) -> Finding | None:
+    for pod, container in _containers(case):
+        if container.waiting in _CONFIG_REASONS:
+            text = last_words(container.waiting_message or container.waiting)
+            secret = re.search(r'secret "[^"]*" not found|in Secret ', text)
+            root = "; give template.spec.securityContext a runAsUser" if "runAsNonRoot" in text else ""
+            return Finding(
+                cause=Cause.SECRET_NOT_FOUND if secret else Cause.CONTAINER_CONFIG_ERROR,
+                message=f"pod {pod.name}, container {container.name}: {text}{root}",
+            )
+    return None
+
+
+def _crash(case: Case) -> Finding | None:
+    for pod, container in _containers(case):
+        last = container.last
+        if last is None or container.ready or not _loops(container, last):
+            continue
+        words = last_words(last.message) or "it left no last words; see kubectl logs --previous"
+        message = f"pod {pod.name}, container {container.name}, exit code {last.exit_code}: {words}"
+        return Finding(cause=_crash_cause(container, last), message=message)
+    return None
+
+
+def _crash_cause(container: Container, last: Termination) -> Cause:
+    if container.name == names.INJECT_CONTAINER:
+        return Cause.INJECTION_FAILED
+    if last.reason == "OOMKilled":
+        return Cause.OUT_OF_MEMORY
+    if container.name == names.WORKER_CONTAINER and last.exit_code == CONFIGURATION_EXIT:
+        return Cause.MISCONFIGURED
+    if container.name == names.WORKER_CONTAINER and last.exit_code == BROKER_EXIT:
+        return Cause.BROKER_UNREACHABLE
+    return Cause.CRASH_LOOP
+
+
+def _loops(container: Container, last: Termination) -> bool:
+    """In the kubelet's back-off, or between two of them: started again, and not yet better than the last times."""
+    if container.waiting == "CrashLoopBackOff":
+        return True
+    if last.started_at is None or last.finished_at is None or last.finished_at - last.started_at > CRASH_WITHIN:
+        return False
+    crashed = last.exit_code not in ENDED_BY_PROBE or last.reason == "OOMKilled"
+    return container.restarts >= 2 and crashed and container.waiting not in ("PodInitializing", "ContainerCreating")
+
+
+def _unschedulable(case: Case) -> Finding | None:
+    for pod in _pods(case):
+        since = pod.unschedulable_since
+        if pod.unschedulable and since is not None and _age(case, since) >= UNSCHEDULABLE_SECONDS:
+            return Finding(cause=Cause.UNSCHEDULABLE, message=f"pod {pod.name}: {last_words(pod.unschedulable)}")
+    return None
+
+
+FAILING: tuple[Rule, ...] = (_pods_refused, _secret_missing, _image, _container_config, _crash, _unschedulable)
+
+
+def last_words(text: str) -> str:
+    """The last line that says something, without passwords, at a length that fits a condition."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    words = _SECRETS.sub("**", lines[-1]) if lines else ""
+    return words if len(words) <= LAST_WORDS_CHARACTERS else f"{words[:LAST_WORDS_CHARACTERS]}…"
+
+
+def _pods(case: Case) -> list[Pod]:
+    # By name, so that the same pod speaks in every pass and the message stays as it is.
+    return sorted(case.seen.newest_pods(), key=lambda pod: pod.name)
+
+
+def _containers(case: Case) -> Iterator[tuple[Pod, Container]]:
+    for pod in _pods(case):
+        for container in pod.containers:
+            yield pod, container
+
+
+def _age(case: Case, since: datetime) -> float:
+    return (case.now - since).total_seconds()
