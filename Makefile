@@ -154,7 +154,7 @@ bench-wakeup: $(VENV)/worker.stamp ## how soon an idle worker begins, against pl
 
 ##@ Figures (each: ours and the peer in turn in one run; the last line is one JSON object)
 .PHONY: bench
-bench: $(VENV)/worker.stamp ## the worker library's figures one after the other, into docs/benchmarks.md (ARGS="--only throughput" renews one)
+bench: $(VENV)/worker.stamp ## the worker library's figures one after the other, into docs/project/benchmarks.md (ARGS="--only throughput" renews one)
 	@tools/ensure-packages redis-server
 	@$(WORKER)/python tests/bench/all.py $(ARGS)
 
@@ -179,7 +179,7 @@ bench-probe bench-observability: $(VENV)/worker.stamp
 	@$(WORKER)/python tests/bench/$(subst -,_,$(@:bench-%=%)).py
 
 .PHONY: bench-operator bench-operator-writes bench-operator-scale bench-operator-restart bench-scale-latency bench-scale-cost bench-slo
-bench-operator: $(VENV)/operator.stamp ## the operator's figures one after the other, into docs/benchmarks.md
+bench-operator: $(VENV)/operator.stamp ## the operator's figures one after the other, into docs/project/benchmarks.md
 	@$(LOCALCLUSTER) programs
 	@PYTHONPATH=.:tools $(OPERATOR)/python tests/bench/all.py --section operator $(ARGS)
 bench-operator-writes: ## API writes beyond the needed ones, against a plain kopf operator

@@ -1,7 +1,7 @@
 """Runs benchmarks one after the other and writes their figures as one page (`make bench`, `make bench-operator`).
 
-Each one's last line is a JSON object. The newest of each benchmark is kept in `docs/benchmarks.json`, and the page is
-made of nothing else, so that no figure in it was written by hand.
+Each one's last line is a JSON object. The newest of each benchmark is kept in `docs/project/benchmarks.json`, and
+the page is made of nothing else, so that no figure in it was written by hand.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "benchmarks.md"
-FIGURES = ROOT / "docs" / "benchmarks.json"
+PAGE = ROOT / "docs" / "project" / "benchmarks.md"
+FIGURES = ROOT / "docs" / "project" / "benchmarks.json"
 
 
 @dataclass(frozen=True, kw_only=True)

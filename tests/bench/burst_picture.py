@@ -16,7 +16,7 @@ from celeriac_operator.autoscaling.simulation import picture, rivals, run
 from celeriac_operator.autoscaling.simulation.arrivals import Task
 
 ROOT = Path(__file__).parents[2]
-PICTURE = ROOT / "docs" / "autoscaling-demo.svg"
+PICTURE = ROOT / "docs" / "operations" / "autoscaling-demo.svg"
 # As in examples/shop.yaml and the scenario.
 SPEC = Spec(min_replicas=0, max_replicas=5, target=BacklogPerReplica(messages=10), slots=2, stabilization_seconds=5)
 SERVICE_SECONDS = 1.0

@@ -1,8 +1,8 @@
 """A day of work in the simulator: how many tasks start in time, and how many hours of workers does that take?
 
 The same tasks for three policies: ours, and models of KEDA and of a HorizontalPodAutoscaler on CPU by their documented
-defaults; docs/autoscaling.md says what the simulator leaves out. A day is a quiet night, office hours and two mailings.
-Nothing is measured: every run of a seed has the same figures.
+defaults; docs/operations/autoscaling.md says what the simulator leaves out. A day is a quiet night, office
+hours and two mailings. Nothing is measured: every run of a seed has the same figures.
 """
 
 from __future__ import annotations

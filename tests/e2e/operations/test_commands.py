@@ -13,9 +13,9 @@ from demo.kubernetes import Kube
 
 pytestmark = pytest.mark.alone
 NEEDS = ("redis.yaml",)
-GUIDE = pages.read("operations.md")
-TROUBLESHOOTING = pages.read("troubleshooting.md")
-NOTIFICATIONS = pages.read("notifications.md")
+GUIDE = pages.read("operations/operating.md")
+TROUBLESHOOTING = pages.read("operations/troubleshooting.md")
+NOTIFICATIONS = pages.read("operations/notifications.md")
 MONITORING = install.ROOT / "tests/integration/tools/monitoring-definitions.yaml"
 LOOK = "/app/.venv/bin/python -c 'import reports'"  # the same in the examples' image
 MY_APP = "my-app"  # the pages' namespace, with the pages' pool

@@ -13,7 +13,7 @@ from demo.kubernetes import Kube
 
 pytestmark = pytest.mark.alone
 NEEDS = ("redis.yaml",)
-PAGE = pages.read("quickstart.md")
+PAGE = pages.read("guides/quickstart.md")
 MY_APP = "my-app"
 
 

@@ -477,7 +477,7 @@ def test_every_rule_has_a_row(shared: Place) -> None:
     assert [rule for rule in sorted(set(rules(crd.build_schema()))) if not any(rule in text for text in said)] == []
 
 
-PAGE = (GOLDEN.parents[2] / "docs" / "autoscaling.md").read_text()
+PAGE = (GOLDEN.parents[2] / "docs" / "operations" / "autoscaling.md").read_text()
 DOCUMENTED = yaml.safe_load(PAGE.partition("```yaml\n")[2].partition("```")[0])["spec"]
 
 

@@ -1,4 +1,4 @@
-"""Which cells of the table in docs/policies.md have a test? Tests say so themselves; a unit test compares."""
+"""Which cells of the table in docs/guides/policies.md have a test? Tests say so themselves; a unit test compares."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Log lines of real workers, as `kubectl logs` shows them.
 
-The three tables are those of docs/logs.md; a unit test compares their rows.
+The three tables are those of docs/guides/logs.md; a unit test compares their rows.
 """
 
 from __future__ import annotations

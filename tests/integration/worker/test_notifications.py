@@ -1,6 +1,6 @@
 """What a channel hears of failures, over the webhook's own protocol; and that nobody waits for it.
 
-`row` names the row of docs/notifications.md that a test brings about; a unit test compares the two sets.
+`row` names the row of docs/operations/notifications.md that a test brings about; a unit test compares the two sets.
 """
 
 from __future__ import annotations

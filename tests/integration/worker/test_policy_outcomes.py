@@ -1,4 +1,4 @@
-"""What a policy does when things go another way than planned: each cell of the table in docs/policies.md.
+"""What a policy does when things go another way than planned: each cell of the table in docs/guides/policies.md.
 
 Decisions are a real Redis'; calls are made and run in this process, as `celeriac.testing` does it, so that a test can
 stand between any two steps. What needs a real worker is in the module beside this one.

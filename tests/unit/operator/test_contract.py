@@ -13,7 +13,7 @@ from celeriac_operator.resource import CeleryWorkerPool
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = ROOT / "tests" / "golden" / "contract"
-SCHEMA = json.loads((ROOT / "docs" / "contract.schema.json").read_text())
+SCHEMA = json.loads((ROOT / "docs" / "reference" / "contract.schema.json").read_text())
 
 FULL: dict[str, Any] = {
     "app": "shop.celery:app",

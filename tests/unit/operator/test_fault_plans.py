@@ -15,7 +15,7 @@ from tests.chaos.operator.mutants import MUTANTS
 from tests.chaos.operator.proxy import Injector, Request, read_request
 from tests.chaos.operator.state import first_difference
 
-PAGE = Path(__file__).parents[3] / "docs" / "operator-campaign.md"
+PAGE = Path(__file__).parents[3] / "docs" / "project" / "operator-campaign.md"
 READ = Call(verb="GET", resource="deployments")
 WRITE = Call(verb="PATCH", resource="deployments")
 SEEN = Seen(change="c", is_down=False, calls=(READ, WRITE), can_undo=True)

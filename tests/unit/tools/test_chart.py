@@ -190,7 +190,7 @@ def test_the_operations_guide_lists_the_operators_rights():
         for rule in objects[role]["rules"]:
             for resource in rule["resources"]:
                 granted.setdefault(resource, set()).update(rule["verbs"])
-    page = (CHECKOUT / "docs/operations.md").read_text().partition("## Rights")[2].partition("\n## ")[0]
+    page = (CHECKOUT / "docs/operations/operating.md").read_text().partition("## Rights")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `([\w/]+)` \| ([\w, ]+) \|", page, re.MULTILINE)
     assert {resource: set(verbs.split(", ")) for resource, verbs in rows} == granted
 

@@ -18,7 +18,7 @@ ALERTS = yaml.safe_load((CHART / "files/alerts.yaml").read_text())
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 DASHBOARD = json.loads((CHART / "dashboards/celeriac.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
-OPERATIONS = (CHECKOUT / "docs/operations.md").read_text()
+OPERATIONS = (CHECKOUT / "docs/operations/operating.md").read_text()
 # What Prometheus makes of a histogram.
 PARTS = ("_bucket", "_sum", "_count")
 # What Grafana puts in before it asks.

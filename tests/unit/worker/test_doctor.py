@@ -17,7 +17,7 @@ from celeriac.doctor import ancestry, command, effective, examination, rules
 from celeriac.doctor.effective import Delivering, Effective
 from celeriac.doctor.facts import Ancestor, Facts, TaskFacts
 
-REFERENCE = Path(__file__).parents[3] / "docs" / "doctor.md"
+REFERENCE = Path(__file__).parents[3] / "docs" / "operations" / "doctor.md"
 
 
 def a_task(**changes: Any) -> TaskFacts:

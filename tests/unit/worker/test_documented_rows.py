@@ -15,7 +15,7 @@ TESTS = ROOT / "tests" / "integration" / "worker"
 
 def rows(page: str, heading: str) -> set[str]:
     """First cells of the table under a heading."""
-    section = (ROOT / "docs" / page).read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    section = (ROOT / "docs" / "operations" / page).read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
     return {line.split("|")[1].strip() for line in section.splitlines() if line.startswith("| ")} - {
         "reason",
         "situation",

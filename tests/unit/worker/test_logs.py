@@ -62,7 +62,7 @@ def test_arguments_that_do_not_fit_cost_no_line() -> None:
 
 
 def test_the_document_has_exactly_the_rows_that_are_tested_with_real_workers() -> None:
-    document = (Path(__file__).parents[3] / "docs" / "logs.md").read_text()
+    document = (Path(__file__).parents[3] / "docs" / "guides" / "logs.md").read_text()
 
     def rows(heading: str) -> list[str]:
         section = document.split(f"\n## {heading}\n")[1].split("\n## ")[0]

@@ -1,4 +1,4 @@
-"""docs/policies.md: its table and the tests say the same cells, and its examples run."""
+"""docs/guides/policies.md: its table and the tests say the same cells, and its examples run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.integration.worker import policy_cells
 
 import celeriac
 
-PAGE = Path(__file__).parents[3] / "docs" / "policies.md"
+PAGE = Path(__file__).parents[3] / "docs" / "guides" / "policies.md"
 
 
 def table(title: str) -> list[list[str]]:

@@ -1,7 +1,7 @@
 """(pure) The environment contract: what a worker pod is told, in one JSON document.
 
-The page docs/environment-contract.md is the promise; the schema in docs/ is generated from these models. A key that
-the pool leaves out is left out of the document, so that the application's own Celery setting holds.
+The page docs/reference/environment-contract.md is the promise; the schema beside it is generated from these models. A
+key that the pool leaves out is left out of the document, so that the application's own Celery setting holds.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/reference/conditions.md": lambda: _page(words.conditions()),
     "docs/reference/labels.md": lambda: _page(words.metadata()),
     "docs/reference/operator-metrics.md": lambda: _page(figures.build()),
-    "docs/contract.schema.json": _contract,
+    "docs/reference/contract.schema.json": _contract,
 }
 
 

@@ -18,7 +18,7 @@ from celeriac_operator.autoscaling.simulation import __main__, arrivals, rivals,
 from celeriac_operator.autoscaling.simulation.arrivals import Task
 
 ROOT = Path(__file__).parents[4]
-PAGE = (ROOT / "docs/autoscaling.md").read_text()
+PAGE = (ROOT / "docs/operations/autoscaling.md").read_text()
 SHOWN = re.findall(r'^\$ make simulate ARGS="(.*)"$', PAGE, re.MULTILINE)
 UNHURRIED = settings(deadline=None, max_examples=10)  # a busy machine is no slow simulator
 
@@ -162,6 +162,6 @@ def test_each_command_of_the_page_runs(capsys: pytest.CaptureFixture[str], shown
 def test_the_picture_of_the_page_is_what_its_first_command_draws(tmp_path: Path) -> None:
     drawn = tmp_path / "burst.svg"
     __main__.main([*shlex.split(SHOWN[0]), "--svg", str(drawn)])
-    assert drawn.read_text() == (ROOT / "docs/autoscaling-burst.svg").read_text(), (
-        f'run: make simulate ARGS="{SHOWN[0]} --svg docs/autoscaling-burst.svg"'
+    assert drawn.read_text() == (ROOT / "docs/operations/autoscaling-burst.svg").read_text(), (
+        f'run: make simulate ARGS="{SHOWN[0]} --svg docs/operations/autoscaling-burst.svg"'
     )

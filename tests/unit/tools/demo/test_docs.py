@@ -9,7 +9,7 @@ import pytest
 from celeriac_operator import reasons
 from demo import install
 
-HEADINGS = re.findall(r"^### (\w+)", (install.ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
+HEADINGS = re.findall(r"^### (\w+)", (install.ROOT / "docs/operations/troubleshooting.md").read_text(), re.MULTILINE)
 KINDS = (
     reasons.Progress,
     reasons.Cause,

@@ -1,7 +1,7 @@
 """(pure) What does the pool ask of this worker?
 
 The operator tells a worker's container what to do through one JSON document and a few environment variables
-(docs/environment-contract.md). This module turns them into frozen values, once, at start; nothing else in the
+(docs/reference/environment-contract.md). This module turns them into frozen values, once, at start; nothing else in the
 library reads the environment.
 
 A key that the document does not have is `None` here and stays undecided: the application's own Celery setting

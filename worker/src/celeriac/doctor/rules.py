@@ -2,7 +2,7 @@
 
 One function for each finding; each says nothing, or a sentence that names what was found, what follows and what to do.
 An error is a promise that cannot be kept as things are; a warning is a risk that somebody may have chosen.
-docs/doctor.md lists them, and a test compares.
+docs/operations/doctor.md lists them, and a test compares.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SUPERVISORS: Final = frozenset({"foreman", "honcho", "supervisord"})
 PUSHING_BROKERS: Final = frozenset({"amqp", "amqps", "pyamqp"})
 """Brokers that know by themselves when a consumer is gone."""
 OLDEST: Final = {"celery": (5, 4), "kombu": (5, 3), "redis": (5, 0), "sentry-sdk": (2, 0), "prometheus-client": (0, 20)}
-"""The releases from which on the library's tests pass; docs/versions.md."""
+"""The releases from which on the library's tests pass; docs/guides/versions.md."""
 SHOWN_TASKS: Final = 3
 
 
@@ -32,7 +32,7 @@ class Finding:
     """One thing that is not as it should be."""
 
     code: str
-    """Stable name; the heading in docs/doctor.md."""
+    """Stable name; the heading in docs/operations/doctor.md."""
     severity: Severity
     message: str
 

@@ -17,7 +17,7 @@ from celeriac_operator.status.conditions.statement import Statement
 from celeriac_operator.status.stalled import Case
 
 REFUSED_CREDENTIALS = "refuses the credentials"
-"""Words of the worker library's last sentence; docs/environment-contract.md promises them."""
+"""Words of the worker library's last sentence; docs/reference/environment-contract.md promises them."""
 
 
 def reachable(case: Case) -> Statement:
