@@ -17,7 +17,7 @@ from celeriac.doctor import ancestry, command, effective, examination, rules
 from celeriac.doctor.effective import Delivering, Effective
 from celeriac.doctor.facts import Ancestor, Facts, TaskFacts
 
-REFERENCE = Path(__file__).parents[3] / "docs" / "operations" / "doctor.md"
+REFERENCE = Path(__file__).parents[4] / "docs" / "operations" / "doctor.md"
 
 
 def a_task(**changes: Any) -> TaskFacts:
@@ -375,6 +375,6 @@ def test_the_json_has_versions_settings_and_findings() -> None:
 def test_a_value_of_another_type_is_shown_as_text() -> None:
     laid = [Setting("result_expires", object, Source.DEFAULT)]
     delivering = Delivering(has_leases=False, default_lease_seconds=1, default_max_deliveries=1, held_at_most=1)
-    config = contract.parse((Path(__file__).parents[2] / "golden" / "contract" / "minimal.json").read_text())
+    config = contract.parse((Path(__file__).parents[3] / "golden" / "contract" / "minimal.json").read_text())
     rows = effective.compute(config, {}, laid, {"result_expires": object}, delivering)
     assert next(it.value for it in rows if it.name == "result_expires") == "<class 'object'>"

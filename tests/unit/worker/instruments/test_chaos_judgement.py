@@ -12,7 +12,7 @@ from tests.chaos.worker import plan
 from tests.chaos.worker.__main__ import build_parser
 from tests.chaos.worker.judgement import Limits, judge, read
 
-PAGE = Path(__file__).parents[3] / "docs" / "project" / "worker-campaign.md"
+PAGE = Path(__file__).parents[4] / "docs" / "project" / "worker-campaign.md"
 LIMITS = Limits(lease=8, lock=8, throttle=2)
 Record = dict[str, Any]
 

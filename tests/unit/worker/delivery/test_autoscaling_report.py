@@ -13,7 +13,7 @@ from celeriac.delivery.autoscaling_report import KOMBUS_SEPARATOR, KOMBUS_STEPS,
 from celeriac.metrics.tally import Snapshot
 from celeriac.store import keys
 
-GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "figures.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[3] / "golden" / "figures.json").read_text())
 OPTIONS = {"prefix": "global_keyprefix", "prioritySteps": "priority_steps", "separator": "sep"}
 
 

@@ -15,7 +15,7 @@ from tests.integration.worker import policy_cells
 
 import celeriac
 
-PAGE = Path(__file__).parents[3] / "docs" / "guides" / "policies.md"
+PAGE = Path(__file__).parents[4] / "docs" / "guides" / "policies.md"
 
 
 def table(title: str) -> list[list[str]]:

@@ -9,7 +9,7 @@ from celeriac.backoff import Retry
 from celeriac.config import contract, settings
 from celeriac.config.settings import Setting, Source
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "contract"
+GOLDEN = Path(__file__).parents[3] / "golden" / "contract"
 NOBODY = contract.Environment(pod_name="pod-1")
 
 

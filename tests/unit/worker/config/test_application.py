@@ -10,7 +10,7 @@ from celery import Celery
 from celeriac.config import application, contract
 from celeriac.logs import TaskLogger
 
-MINIMAL = (Path(__file__).parents[2] / "golden" / "contract" / "minimal.json").read_text()
+MINIMAL = (Path(__file__).parents[3] / "golden" / "contract" / "minimal.json").read_text()
 NOBODY = contract.Environment(pod_name="pod-1")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from celeriac.config import contract
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "contract"
+GOLDEN = Path(__file__).parents[3] / "golden" / "contract"
 
 
 def a_document(**changes: Any) -> str:

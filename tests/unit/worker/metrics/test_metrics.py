@@ -30,7 +30,7 @@ SEEN = Observed(
     broker_reconnects=6,
 )
 LABELS = 'namespace="shop",pool="emails"'
-REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "worker-metrics.md"
+REFERENCE = Path(__file__).parents[4] / "docs" / "reference" / "worker-metrics.md"
 
 
 def a_page(snapshot: Snapshot | None = None) -> str:
