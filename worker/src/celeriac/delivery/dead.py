@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from typing import Any, TextIO
 
 from celeriac.delivery import messages, outcomes, scripts
-from celeriac.store import keys
+from celeriac.store import keys, replies
 
 DESCRIPTION = """\
 Messages that were delivered too often, or cannot be read, wait in a dead-letter queue for a person to decide."""
@@ -108,7 +108,7 @@ class DeadLetters:
                     why=_text(values.get("why", "")),
                     where=_text(values.get("where", "")),
                     at=float(_text(values.get("at", "0"))),
-                    message=_bytes(values.get("message", b"")),
+                    message=replies.content(values.get("message", b"")),
                 )
 
     def requeue(self, entry: Entry) -> bool:
@@ -240,8 +240,4 @@ def _print_details(chosen: list[Entry], as_json: bool, out: TextIO) -> None:
 
 
 def _text(value: bytes | str) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
-def _bytes(value: bytes | str) -> bytes:
-    return value.encode() if isinstance(value, str) else value
+    return replies.text(value, errors="replace")  # shown to a person

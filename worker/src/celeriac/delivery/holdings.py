@@ -36,6 +36,7 @@ from celeriac import counts
 from celeriac.delivery import messages, outcomes, scripts, taking
 from celeriac.delivery.outcomes import Outcome
 from celeriac.store import keys
+from celeriac.store.replies import text
 from celeriac.store.script import Script
 
 if TYPE_CHECKING:
@@ -329,14 +330,14 @@ class Holdings:
             args += [len(ids[queue]), *ids[queue]]
         names = self._pairs(queues) + [keys.line(queue, prefix=self.prefix) for queue in queues]
         lost, expired, refused = scripts.RENEW.run(self.client, names, args)
-        self._note_refused(_text(refused))
+        self._note_refused(text(refused))
         # What was settled while the script ran is not lost.
-        done.lost = [text for item in lost if (text := _text(item)) in self._held]
+        done.lost = [delivery for item in lost if (delivery := text(item)) in self._held]
         self.note_lost(done.lost)
         counts.LEASES_RENEWED.add(amount=max(0, done.renewed - len(done.lost)))
         for index, delivery, value in zip(expired[::3], expired[1::3], expired[2::3], strict=True):
             why = f"its worker stopped renewing the lease of {self.lease_seconds:g} s"
-            if self._put_back(queues[index], _text(delivery), value, Outcome.EXPIRED, why, scripts.GIVE_BACK_EXPIRED):
+            if self._put_back(queues[index], text(delivery), value, Outcome.EXPIRED, why, scripts.GIVE_BACK_EXPIRED):
                 done.expired += 1
         if done.expired:
             logger.warning("put %d message(s) back whose worker is gone", done.expired)
@@ -388,7 +389,3 @@ class Holdings:
             for queue in queues
             for key in (keys.held(queue, prefix=self.prefix), keys.leases(queue, prefix=self.prefix))
         ]
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value

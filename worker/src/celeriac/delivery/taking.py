@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celeriac.store import keys
+from celeriac.store.replies import text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,5 +75,4 @@ def read(answer: list[Any]) -> Answer:
     """Read the script's answer as redis-py hands it over, texts as bytes."""
     place, lost, *taken = answer
     messages = [(taken[at], taken[at + 2]) for at in range(0, len(taken), 3)]
-    ids = [it.decode() if isinstance(it, bytes) else it for it in lost]
-    return Answer(place=place - 1 if place else None, lost=ids, taken=messages)
+    return Answer(place=place - 1 if place else None, lost=[text(it) for it in lost], taken=messages)

@@ -37,7 +37,7 @@ from redis.exceptions import LockError, LockNotOwnedError, RedisError
 
 from celeriac import counts
 from celeriac.locks import inbox, scripts
-from celeriac.store import keys
+from celeriac.store import keys, replies
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +154,11 @@ class Lock:
             blocking_timeout: seconds to wait at most; default as given to the class.
             token: what identifies the owner; default a new random one.
         """
-        text = uuid.uuid4().hex + delivery_mark() if token is None else _text(self.redis.get_encoder().encode(token))
+        text = (
+            uuid.uuid4().hex + delivery_mark()
+            if token is None
+            else replies.text(self.redis.get_encoder().encode(token))
+        )
         blocking = self.blocking if blocking is None else blocking
         limit = self.blocking_timeout if blocking_timeout is None else blocking_timeout
         limit = limit if blocking else 0
@@ -181,7 +185,7 @@ class Lock:
         if token is None:
             return False
         owner = self.redis.get(self.name)
-        return owner is not None and _text(owner) == token
+        return owner is not None and replies.text(owner) == token
 
     def release(self) -> None:
         """Let go of the lock; the first in the line has it then.
@@ -278,7 +282,7 @@ class Lock:
                     seconds = min(seconds, -answer / 1000 + 0.005)
                 handed = inbox.pop(self.redis, own_inbox, max(seconds, 0.001))
                 if handed is not None:
-                    return _text(handed).partition(":")[0]
+                    return replies.text(handed).partition(":")[0]
         except BaseException:
             # Ctrl-C, a soft time limit, Redis away: do not stand in the line when nobody waits any more.
             self._try_leave(token)
@@ -381,7 +385,3 @@ def delivery_mark() -> str:
 
 def _milliseconds(seconds: float | None) -> int:
     return 0 if seconds is None else math.ceil(seconds * 1000)
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value

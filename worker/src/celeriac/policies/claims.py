@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from celeriac.locks import scripts as lock_scripts
 from celeriac.policies import scripts as policy_scripts
-from celeriac.policies.publishing import FAILURES, Call, made, milliseconds, text
+from celeriac.policies.publishing import FAILURES, Call, made, milliseconds
 from celeriac.store import connections
+from celeriac.store.replies import text
 
 CLAIM_SECONDS: Final = 10.0
 """How long a claim without its message lasts, where the two are two steps."""

@@ -28,9 +28,10 @@ from kombu.utils.uuid import uuid
 from celeriac.policies import scripts, settling
 from celeriac.policies.debounce import must_be_broker
 from celeriac.policies.keeping import RUN_SECONDS, keeper
-from celeriac.policies.publishing import ATTEMPTS, FAILURES, Call, made, milliseconds, text
+from celeriac.policies.publishing import ATTEMPTS, FAILURES, Call, made, milliseconds
 from celeriac.policies.values import CALL_HEADER, Coalesce
 from celeriac.store import connections, keys
+from celeriac.store.replies import text
 
 MARK: Final = "coalesce:"
 """What the header of a call begins with; its token follows."""

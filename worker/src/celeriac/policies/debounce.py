@@ -33,9 +33,10 @@ from kombu.utils.uuid import uuid
 
 from celeriac.exceptions import PolicyError
 from celeriac.policies import scripts, settling
-from celeriac.policies.publishing import ATTEMPTS, FAILURES, Call, Message, captured, made, milliseconds, text
+from celeriac.policies.publishing import ATTEMPTS, FAILURES, Call, Message, captured, made, milliseconds
 from celeriac.policies.values import WAKER, Debounce
 from celeriac.store import connections, keys
+from celeriac.store.replies import text
 
 LATE_SECONDS: Final = 10.0
 """A waker that is later than this counts as lost when the next call comes."""

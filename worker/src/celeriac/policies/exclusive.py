@@ -17,9 +17,10 @@ from redis.exceptions import LockError
 from celeriac import counts
 from celeriac.locks.lock import Lock, delivery_mark
 from celeriac.policies import settling
-from celeriac.policies.publishing import FAILURES, text
+from celeriac.policies.publishing import FAILURES
 from celeriac.policies.values import Exclusive
 from celeriac.store import connections, keys
+from celeriac.store.replies import text
 
 logger = logging.getLogger(__name__)
 

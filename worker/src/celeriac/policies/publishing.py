@@ -133,8 +133,3 @@ def say_undecided(task: Any, policy: Any, what: str, error: object) -> None:
 def milliseconds(seconds: float) -> int:
     """For scripts; never 0, which they take for "none"."""
     return max(1, round(seconds * 1000))
-
-
-def text(value: Any) -> str:
-    """What a client returned, whether it decodes or not."""
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import kombu.transport.redis
 import kombu.transport.virtual
@@ -10,7 +10,7 @@ import kombu.transport.virtual
 from celeriac.delivery.outcomes import Outcome
 
 if TYPE_CHECKING:
-    from celeriac.delivery.transport.channel import Channel
+    from celeriac.delivery.holdings import Holdings
 
 # The published stubs know little of these modules' classes.
 kombu_redis: Any = kombu.transport.redis
@@ -20,10 +20,24 @@ MOST_AT_ONCE: Final = 64
 """Messages in one answer: bounds its size and the time that the script blocks the server."""
 
 
+class Holder(Protocol):
+    """What a channel offers to its `QoS`."""
+
+    holdings: Holdings
+    is_asked: bool
+    """A take was sent and its answer is due."""
+
+    def end_delivery(self, delivery: str) -> None:
+        """Settle a delivery."""
+
+    def is_time_for_old_keys(self) -> bool:
+        """Whether to look into kombu's own keys now."""
+
+
 class QoS(kombu_redis.QoS):  # type: ignore[misc]  # Any, see kombu_redis
     """What a channel holds; the record in Redis is the script's, so nothing is written here."""
 
-    channel: Channel
+    channel: Holder
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Count a message against the prefetch window."""
