@@ -1,4 +1,4 @@
-"""Deliveries with real workers: nothing is lost, the dead workers' messages come again, poison is buried."""
+"""Deliveries with real workers: nothing is lost, the dead workers' messages come again, poison is dead-lettered."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def test_a_task_that_kills_its_process_ends_in_the_dead_letters(
     worker.until(lambda: len(notes(worker, "died")) == 6, timeout=30)
 
 
-def test_a_message_that_cannot_be_read_is_buried_and_stops_nobody(
+def test_a_message_that_cannot_be_read_is_dead_lettered_and_stops_nobody(
     producer: Celery, start_worker: StartWorker, client: Any
 ) -> None:
     for text in ("no json", "[1, 2]", '{"body": "x"}'):

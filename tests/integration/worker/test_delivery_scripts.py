@@ -79,7 +79,9 @@ steps = st.lists(
         st.tuples(st.just("push"), st.sampled_from(QUEUES), st.sampled_from(PRIORITIES)),
         st.tuples(st.sampled_from(["take", "look"]), st.integers(0, 1), st.integers(1, 4)),
         st.tuples(
-            st.sampled_from(["settle", "return", "requeue", "bury", "twice"]), st.integers(0, 1), st.integers(0, 9)
+            st.sampled_from(["settle", "return", "requeue", "dead-letter", "twice"]),
+            st.integers(0, 1),
+            st.integers(0, 9),
         ),
         st.tuples(st.sampled_from(["renew", "die"]), st.integers(0, 1), st.none()),
     ),
@@ -121,8 +123,8 @@ def test_every_message_is_in_one_place_until_it_is_settled(client: Any, steps: l
                 for _ in range(2 if step == "twice" else 1):
                     workers[first].settle([(delivery, queue)])
                 settled.add(numbers[delivery])
-            elif step == "bury":
-                assert workers[first].bury(delivery, queue, a_message(numbers[delivery]).encode(), "tested")
+            elif step == "dead-letter":
+                assert workers[first].dead_letter(delivery, queue, a_message(numbers[delivery]).encode(), "tested")
             else:
                 outcome = Outcome.RETURNED if step == "return" else Outcome.REQUEUED
                 assert workers[first].give_back([delivery], outcome, "tested") == 1

@@ -56,7 +56,7 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
     from celeriac import logs, published
     from celeriac.delivery import install
     from celeriac.doctor import examination
-    from celeriac.failures.reporter import buried
+    from celeriac.failures.reporter import dead_letters
     from celeriac.health.backlog import BacklogWatch
     from celeriac.health.vitals import Vitals, pool_processes
     from celeriac.hooks import consumer, counting, failures, results
@@ -70,7 +70,7 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
     reporter = start_reporting(config, environment, who)
     delivered = install.install(app, config, pod=environment.pod_name)
     if delivered is not None:
-        delivered.holdings.on_buried = buried(reporter)
+        delivered.holdings.on_dead_letter = dead_letters(reporter)
     vitals = Vitals(stalled_seconds=config.liveness.stalled_seconds, drain_timeout_seconds=config.drain.timeout_seconds)
     health = answering(config, environment, who, vitals, delivered)
     report = partial(leave_words, environment)

@@ -58,8 +58,10 @@ def test_history_is_bounded_and_the_count_is_not() -> None:
     [(0, 1, False), (1, 1, True), (4, 5, False), (5, 5, True), (100, None, False)],
     ids=["fresh", "one delivery used up", "the last one", "all used up", "no limit"],
 )
-def test_a_message_is_buried_when_its_deliveries_are_used_up(past: int, limit: int | None, expected: bool) -> None:
-    assert outcomes.must_bury(a_message(celeriac={"deliveries": past}), limit) is expected
+def test_a_message_is_dead_lettered_when_its_deliveries_are_used_up(
+    past: int, limit: int | None, expected: bool
+) -> None:
+    assert outcomes.must_dead_letter(a_message(celeriac={"deliveries": past}), limit) is expected
 
 
 @pytest.mark.parametrize(

@@ -88,14 +88,14 @@ class Holdings:
             lease_seconds: how long a message stays this process's own without a renewal.
             prefix: the transport's `global_keyprefix`.
             where: names this worker (namespace/pod) in a message's history.
-            max_deliveries: after so many deliveries without an end a message is buried; `None`: never.
+            max_deliveries: after so many deliveries without an end a message is dead-lettered; `None`: never.
         """
         self.identity = uuid.uuid4().hex[:12]
         self.lease_seconds = lease_seconds
         self.prefix = prefix
         self.where = where
         self.max_deliveries = max_deliveries
-        self.on_buried: Callable[[str, dict[str, Any] | None, str], None] | None = None
+        self.on_dead_letter: Callable[[str, dict[str, Any] | None, str], None] | None = None
         """Told queue, message and reason of each message that goes to the dead-letter queue."""
         self.keeps: Callable[[str], bool] = lambda _: False
         """Whether a delivery that has not ended outlives its connection: its task runs on during the reconnect."""
@@ -231,7 +231,7 @@ class Holdings:
         name, message = messages.split(value)
         payload = messages.read(message)
         if payload is None:
-            return self.bury(delivery, queue, message, f"unreadable message ({why})")
+            return self.dead_letter(delivery, queue, message, f"unreadable message ({why})")
         payload = outcomes.given_back(payload, outcome, now=time.time(), where=self.where, why=why)
         pair = self._pairs([queue])
         side = "front" if outcome.goes_to_front else "back"
@@ -242,7 +242,7 @@ class Holdings:
         if delivery in self._held:
             self._delayed[delivery] = (time.monotonic() + seconds, outcome, why)
 
-    def bury(self, delivery: str, queue: str, message: bytes, why: str) -> bool:
+    def dead_letter(self, delivery: str, queue: str, message: bytes, why: str) -> bool:
         """Move a held message to the dead-letter queue; whether it was still held."""
         self.forget(delivery)
         payload = messages.read(message)
@@ -258,12 +258,12 @@ class Holdings:
         }
         fields: list[Any] = [part for pair in entry.items() for part in pair]
         dead = keys.dead(queue, prefix=self.prefix)
-        if not scripts.BURY.run(self.client, [*self._pairs([queue]), dead], [delivery, *fields]):
+        if not scripts.DEAD_LETTER.run(self.client, [*self._pairs([queue]), dead], [delivery, *fields]):
             return False
         counts.DEAD_LETTERS.add(queue)
         logger.error("message of task %s[%s] is dead: %s", entry["task"] or "?", entry["id"] or "?", why)
-        if self.on_buried is not None:
-            self.on_buried(queue, payload, why)
+        if self.on_dead_letter is not None:
+            self.on_dead_letter(queue, payload, why)
         return True
 
     def note_lost(self, deliveries: list[str]) -> None:

@@ -30,7 +30,7 @@ class Outcome(enum.Enum):
     """Its worker stopped renewing the lease. Counted; goes to the front, since it has waited longest."""
     UNKNOWN_TASK = "unknown-task"
     """This worker has no task of that name, as in a rollout. Counted; given back after a delay."""
-    BURIED = "buried"
+    DEAD_LETTERED = "dead-lettered"
     """Delivered `maxDeliveries` times without an end, or unreadable: it goes to the dead-letter queue."""
 
     @property
@@ -51,7 +51,7 @@ def deliveries(payload: dict[str, Any]) -> int:
     return count if isinstance(count, int) and count > 0 else 0
 
 
-def must_bury(payload: dict[str, Any], max_deliveries: int | None) -> bool:
+def must_dead_letter(payload: dict[str, Any], max_deliveries: int | None) -> bool:
     """Whether a message just taken has used up its deliveries; `None` means without limit."""
     return max_deliveries is not None and deliveries(payload) >= max_deliveries
 

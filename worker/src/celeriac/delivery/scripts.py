@@ -212,8 +212,8 @@ if due and tonumber(due) > now then return 0 end
 """,
 )
 
-BURY: Final = Script(
-    "bury",
+DEAD_LETTER: Final = Script(
+    "dead-letter",
     """
 -- Move one held message to the dead-letter queue, if it is still held under this id.
 --

@@ -67,7 +67,7 @@ class DeadLetter(Exception):  # noqa: N818 - it is shown by this name
     """A message has been put into the dead-letter queue."""
 
 
-def buried(reporter: Reporter) -> Callable[[str, dict[str, Any] | None, str], None]:
+def dead_letters(reporter: Reporter) -> Callable[[str, dict[str, Any] | None, str], None]:
     """What to call with queue, payload and reason when a message goes to the dead-letter queue."""
 
     def report(queue: str, payload: dict[str, Any] | None, why: str) -> None:

@@ -190,11 +190,11 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
             payload = loads(message.decode())
             payload["properties"]["delivery_tag"] = delivery
         except (ValueError, TypeError, KeyError) as error:
-            self.holdings.bury(delivery, queue, message, f"unreadable message: {error!r}")
+            self.holdings.dead_letter(delivery, queue, message, f"unreadable message: {error!r}")
             return
-        if outcomes.must_bury(payload, self.holdings.max_deliveries):
+        if outcomes.must_dead_letter(payload, self.holdings.max_deliveries):
             count = outcomes.deliveries(payload)
-            self.holdings.bury(delivery, queue, message, f"delivered {count} times without coming to an end")
+            self.holdings.dead_letter(delivery, queue, message, f"delivered {count} times without coming to an end")
             return
         self._queue_cycle.rotate(queue)
         self.connection._deliver(payload, queue)
