@@ -24,7 +24,8 @@ import redis
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.integration.worker.processes import RedisServer, eventually, free_port
+from tests.integration.worker.processes import RedisServer, free_port
+from tests.waiting import eventually
 
 APPS = Path(__file__).parent / "apps"
 

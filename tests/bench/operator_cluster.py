@@ -16,7 +16,6 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +24,7 @@ from typing import Any
 
 import aiohttp
 from tests.integration.operator.machine import CRD, free_port
+from tests.waiting import eventually_async
 
 from celeriac_operator import resource
 from celeriac_operator.desired import build as desired
@@ -300,13 +300,8 @@ async def in_parallel(width: int, work: Sequence[Awaitable[Any]]) -> None:
 
 
 async def until(what: str, look: Callable[[], Awaitable[Any]], *, every: float = 0.1) -> Any:
-    """Look until there is something; the machine may be slow."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (found := await look()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"no {what} after {PATIENCE_SECONDS:.0f} s")
-        await asyncio.sleep(every)
-    return found
+    """Wait as long as a slow machine may need."""
+    return await eventually_async(look, timeout=PATIENCE_SECONDS, what=what, every=every)
 
 
 def say(text: str) -> None:

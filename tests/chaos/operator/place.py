@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 from tests.integration.operator.machine import PATHS
+from tests.waiting import eventually_async
 
 Manifest = dict[str, Any]
 
@@ -127,20 +128,19 @@ class Place:
             raise
 
     async def await_gone(self, kind: str, name: str) -> None:
-        """Until there is no such object any more."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while await self.get(kind, name) is not None:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{kind} {name} is still there after {PATIENCE_SECONDS:.0f} s")
-            await asyncio.sleep(0.05)
+        """Wait until the object does not exist any more."""
+        await eventually_async(
+            lambda: self.get(kind, name),
+            lambda seen: seen is None,
+            timeout=PATIENCE_SECONDS,
+            what=f"{kind} {name} is deleted",
+        )
 
     async def set_pods(self, **container: Any) -> None:
-        """Say of every worker what the kubelet would say, once there is one."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not (pods := await self.list("Pod", f"{POOL_LABEL}={self.name}")):
-            if time.monotonic() > deadline:
-                raise TimeoutError("no pod")
-            await asyncio.sleep(0.05)
+        """Write what the kubelet would write into the status of each pod, as soon as there is one."""
+        pods = await eventually_async(
+            lambda: self.list("Pod", f"{POOL_LABEL}={self.name}"), timeout=PATIENCE_SECONDS, what="a pod"
+        )
         for pod in pods:
             ready = "True" if container.get("ready") else "False"
             condition = {"type": "Ready", "status": ready, "lastTransitionTime": "2026-01-01T00:00:00Z"}

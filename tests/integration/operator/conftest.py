@@ -9,17 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.operator.machine import (
-    CRD,
-    RULES,
-    Api,
-    Operator,
-    Place,
-    running_operator,
-    until,
-)
+from tests.integration.operator.machine import CRD, RULES, Api, Operator, Place, running_operator
 from tests.integration.operator.rabbitmq import RabbitMQServer
 from tests.integration.worker.processes import RedisServer
+from tests.waiting import eventually
 
 from localcluster.controlplane import ControlPlane
 
@@ -31,7 +24,7 @@ def control_plane() -> Iterator[ControlPlane]:
     with ControlPlane(controllers=True) as running:
         running.kubectl("apply", "--server-side", "-f", str(CRD))
         # Not kubectl wait: on a CRD whose conditions are not there yet it gives up at once.
-        until("CRD", Api(running).serves_pools)
+        eventually(Api(running).serves_pools, what="CRD")
         yield running
 
 
@@ -46,7 +39,7 @@ def place(api: Api) -> Place:
     namespace = f"test-{next(_numbers)}"
     api.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
     account = f"/api/v1/namespaces/{namespace}/serviceaccounts/default"
-    until("service account", lambda: _there(api, account))
+    eventually(lambda: _there(api, account), what="service account")
     return Place(api=api, namespace=namespace)
 
 

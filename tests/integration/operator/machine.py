@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import eventually
+
 from localcluster.controlplane import ControlPlane
 
 Manifest = dict[str, Any]
@@ -140,17 +142,6 @@ def pools_path(namespace: str, version: str) -> str:
     return PATHS["CeleryWorkerPool"].format(namespace).replace("v1alpha1", version)
 
 
-def until(what: str, look: Callable[[], Any], accept: Callable[[Any], bool] = bool, *, seconds: float = 60) -> Any:
-    """Look until it is as wanted; otherwise fail with what was seen last."""
-    deadline = time.monotonic() + seconds
-    while True:
-        seen = look()
-        if accept(seen):
-            return seen
-        assert time.monotonic() < deadline, f"no {what} after {seconds} s; last seen: {json.dumps(seen, indent=1)}"
-        time.sleep(0.05)
-
-
 @dataclass
 class Place:
     """A namespace of a test's own."""
@@ -192,17 +183,17 @@ class Place:
 
     def await_reason(self, kind: str, reason: str, name: str = "emails") -> Manifest:
         """Wait for a condition with this status and reason, for Stalled no longer than is promised; returns it."""
-        until(
-            f"{kind}={reason}",
+        eventually(
             lambda: self.reasons(name),
             lambda found: found.get(kind) == reason,
-            seconds=KNOWN_SECONDS if kind == "Stalled" else 60,
+            timeout=KNOWN_SECONDS if kind == "Stalled" else 60,
+            what=f"{kind}={reason}",
         )
         return self.conditions(name)[kind]
 
     def await_deployment(self, accept: Callable[[Manifest], bool] = bool, name: str = "emails") -> Manifest:
-        found: Manifest = until(
-            "such Deployment", lambda: self.get("Deployment", name), lambda seen: seen is not None and accept(seen)
+        found: Manifest = eventually(
+            lambda: self.get("Deployment", name), lambda seen: seen is not None and accept(seen), what="such Deployment"
         )
         return found
 
@@ -210,7 +201,7 @@ class Place:
         return self.api.list("Pod", self.namespace)
 
     def await_pods(self, count: int) -> list[Manifest]:
-        pods: list[Manifest] = until(f"{count} pods", self.pods, lambda seen: len(seen) == count)
+        pods: list[Manifest] = eventually(self.pods, lambda seen: len(seen) == count, what=f"{count} pods")
         return pods
 
     def set_pod(self, pod: Manifest, **status: Any) -> None:
@@ -267,7 +258,9 @@ class Operator:
         return self.log.read_text()
 
     def await_start(self) -> None:
-        until("log line of the start", self.text, lambda text: "worker library from" in text or self.process.poll())
+        eventually(
+            self.text, lambda text: "worker library from" in text or self.process.poll(), what="log line of the start"
+        )
         assert self.process.poll() is None, self.text()
 
     def metric(self, name: str) -> float:
@@ -283,7 +276,7 @@ class Operator:
 
     def idle(self) -> None:
         """Wait until it has looked at everything."""
-        until("empty queue", lambda: self.metric("celeriac_operator_queue_depth"), lambda depth: depth == 0)
+        eventually(lambda: self.metric("celeriac_operator_queue_depth"), lambda depth: depth == 0, what="empty queue")
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.stopped = True

@@ -13,7 +13,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.integration.worker.processes import eventually, free_port
+from tests.integration.worker.processes import free_port
+from tests.waiting import eventually
 
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")
 """The package's own scripts: the ones on PATH change to a user of the system's service."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.integration.operator.rabbitmq import RabbitMQServer
+from tests.waiting import eventually_async
 
 from celeriac_operator.autoscaling import connect
 from celeriac_operator.autoscaling.connect import (
@@ -50,13 +50,10 @@ def server(rabbitmq: RabbitMQServer) -> RabbitMQServer:
 
 
 async def until(reader: Broker, is_right: Callable[[Reading], object]) -> Reading:
-    deadline = time.monotonic() + 20
-    while True:
-        reading = (await reader.read([MAIL], now=7.0))["shop/mail"]
-        if is_right(reading):
-            return reading
-        assert time.monotonic() < deadline, reading
-        await asyncio.sleep(0.1)
+    async def read() -> Reading:
+        return (await reader.read([MAIL], now=7.0))["shop/mail"]
+
+    return await eventually_async(read, is_right, timeout=20)
 
 
 @pytest.mark.timeout(120)

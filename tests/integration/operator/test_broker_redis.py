@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import redis
-from tests.integration.worker.processes import RedisServer, eventually
+from tests.integration.worker.processes import RedisServer
 from tests.integration.worker.servers import MASTER, Sentinel, make_authority, start_replica, start_tls_server
+from tests.waiting import eventually, eventually_async
 
 from celeriac_operator.autoscaling.brokers import redis as redis_broker
 from celeriac_operator.autoscaling.connect import (
@@ -63,17 +64,16 @@ def message(*, published: float | None = None, eta: str | None = None, body: str
 
 async def until_read(reader: Broker, is_right: Callable[[Reading], object], *, seconds: float = 20) -> Reading:
     """Read until the figures are right; a broker that is away is asked again."""
-    said: object = None
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+
+    async def read() -> Reading | Unreachable:
         try:
-            said = await read_one(reader)
-            if is_right(said):
-                return said
+            return await read_one(reader)
         except Unreachable as error:
-            said = error
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"not within {seconds} s; last seen: {said!r}")
+            return error
+
+    reading = await eventually_async(read, lambda it: isinstance(it, Reading) and is_right(it), timeout=seconds)
+    assert isinstance(reading, Reading)
+    return reading
 
 
 async def within(seconds: float, awaited: Awaitable[frozenset[str]]) -> tuple[frozenset[str], float]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.integration.worker.processes import RedisServer, WorkerProcess, document, free_port
+from tests.waiting import eventually_async
 
 from celeriac_operator.autoscaling import connect
 from celeriac_operator.autoscaling.connect import Reading, Watched
@@ -73,12 +74,11 @@ def send(
 async def until(
     worker: WorkerProcess, reader: connect.Broker, is_right: Callable[[Reading], object], *, seconds: float = 30
 ) -> Reading:
-    deadline = time.monotonic() + seconds
-    while True:
-        reading = (await reader.read([watched()], now=time.monotonic()))[watched().pool]
-        if is_right(reading):
-            return reading
-        assert time.monotonic() < deadline, f"last seen: {reading}\n{worker.logs()[-2000:]}"
+    async def read() -> Reading:
+        return (await reader.read([watched()], now=time.monotonic()))[watched().pool]
+
+    with worker.shows_log():
+        return await eventually_async(read, is_right, timeout=seconds)
 
 
 def notes(worker: WorkerProcess) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.integration.operator.machine import PATHS, Manifest, Place, RefusedError, until
+from tests.integration.operator.machine import PATHS, Manifest, Place, RefusedError
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]  # many waits, on a busy machine too
 
@@ -14,8 +15,10 @@ KIND = "PodDisruptionBudget"
 
 def await_budget(place: Place, **spec: Any) -> Manifest:
     """Wait until the pool's budget says this."""
-    found: Manifest = until(
-        "such budget", lambda: place.get(KIND), lambda seen: seen is not None and spec.items() <= seen["spec"].items()
+    found: Manifest = eventually(
+        lambda: place.get(KIND),
+        lambda seen: seen is not None and spec.items() <= seen["spec"].items(),
+        what="such budget",
     )
     return found
 
@@ -42,7 +45,7 @@ def test_a_budget_comes_and_goes_with_the_second_worker_and_restarts_nobody(plac
     place.pool(replicas=2, suspend=True)
     await_budget(place, maxUnavailable=1)
     place.pool()
-    until("end of the budget", lambda: place.get(KIND), lambda seen: seen is None)
+    eventually(lambda: place.get(KIND), lambda seen: seen is None, what="end of the budget")
     last = place.await_deployment(lambda seen: seen["spec"]["replicas"] == 1)
     assert last["spec"]["template"] == first["spec"]["template"]
 
@@ -51,10 +54,10 @@ def test_a_drain_of_nodes_takes_one_worker_at_a_time_and_every_one_that_does_not
     place.pool(replicas=3)
     pods = sorted(place.await_pods(3), key=lambda pod: str(pod["metadata"]["name"]))
     place.make_ready(pods)
-    until(
-        "one worker to spare",
+    eventually(
         lambda: (place.get(KIND) or {}).get("status", {}),
         lambda seen: seen.get("disruptionsAllowed") == 1,
+        what="one worker to spare",
     )
     evict(place, pods[0])
     with pytest.raises(RefusedError) as caught:
@@ -75,19 +78,19 @@ def test_an_edited_or_deleted_budget_is_put_right_and_says_so(place: Place) -> N
     budget = await_budget(place, maxUnavailable=1)
     assert "minAvailable" not in budget["spec"]
     place.api.delete(KIND, place.namespace, "emails")
-    until(
-        "another one",
+    eventually(
         lambda: place.get(KIND),
         lambda seen: seen is not None and seen["metadata"]["uid"] != budget["metadata"]["uid"],
+        what="another one",
     )
     told = {
         "PodDisruptionBudget emails: spec.maxUnavailable is 0, not 1",
         "PodDisruptionBudget emails: it does not exist",
     }
-    until(
-        "events of the repairs",
+    eventually(
         lambda: sorted({e["message"] for e in place.api.list("Event", place.namespace) if e["reason"] == "Repaired"}),
         lambda seen: set(seen) == told,
+        what="events of the repairs",
     )
 
 
@@ -105,7 +108,7 @@ def test_a_foreign_budget_is_never_taken_over(place: Place) -> None:
     assert still is not None
     assert still["spec"] == theirs["spec"]
     place.pool(replicas=2, disruption={"maxUnavailable": "100%"})
-    until("no complaint", place.conditions, lambda seen: "Stalled" not in seen)
+    eventually(place.conditions, lambda seen: "Stalled" not in seen, what="no complaint")
     place.api.delete(KIND, place.namespace, "emails")
     place.pool(replicas=3)
     await_budget(place, maxUnavailable=1)
@@ -116,4 +119,4 @@ def test_a_deleted_pool_takes_its_budget_with_it(place: Place) -> None:
     await_budget(place, maxUnavailable=1)
     place.api.delete("CeleryWorkerPool", place.namespace, "emails")
     # Kubernetes' garbage collector looks for new kinds every 30 s, and this cluster has only just got ours.
-    until("end of the budget", lambda: place.get(KIND), lambda seen: seen is None, seconds=60)
+    eventually(lambda: place.get(KIND), lambda seen: seen is None, timeout=60, what="end of the budget")

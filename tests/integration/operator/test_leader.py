@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 from tests.integration.operator.conftest import kubeconfig_of
-from tests.integration.operator.machine import Api, Operator, Place, audit, running_operator, until
+from tests.integration.operator.machine import Api, Operator, Place, audit, running_operator
+from tests.waiting import eventually
 
 from localcluster.controlplane import ControlPlane
 
@@ -83,7 +84,7 @@ def leads(operator: Operator) -> bool:
 
 
 def takes_over(operator: Operator, since: float, seconds: float) -> float:
-    until("new leader", lambda: leads(operator), seconds=seconds + 5)
+    eventually(lambda: leads(operator), timeout=seconds + 5, what="new leader")
     took = time.monotonic() - since
     assert took <= seconds
     return took
@@ -93,11 +94,11 @@ def test_one_of_two_works_and_the_other_follows_at_once_after_a_clean_exit(
     place: Place, api: Api, control_plane: ControlPlane, replica: Replica, lease: str
 ) -> None:
     with replica("first") as first:
-        until("leader", lambda: leads(first))
+        eventually(lambda: leads(first), what="leader")
         with replica("second") as second:
             place.pool("before")
             place.await_deployment(name="before")
-            until("the pool in the follower's cache", lambda: second.metric("celeriac_operator_pools ") > 0)
+            eventually(lambda: second.metric("celeriac_operator_pools ") > 0, what="the pool in the follower's cache")
             assert not leads(second)
             assert second.healthy()
             assert second.metric("celeriac_operator_reconciles_total") == 0
@@ -120,7 +121,7 @@ def test_one_of_two_works_and_the_other_follows_at_once_after_a_clean_exit(
 
 def test_after_a_kill_the_follower_waits_for_the_end_of_the_lease(place: Place, replica: Replica) -> None:
     with replica("first") as first:
-        until("leader", lambda: leads(first))
+        eventually(lambda: leads(first), what="leader")
         with replica("second") as second:
             began = time.monotonic()
             first.stop(signal.SIGKILL)
@@ -131,7 +132,7 @@ def test_after_a_kill_the_follower_waits_for_the_end_of_the_lease(place: Place, 
 
 def test_a_container_started_again_in_its_pod_leads_on_at_once(replica: Replica) -> None:
     with replica("same") as first:
-        until("leader", lambda: leads(first))
+        eventually(lambda: leads(first), what="leader")
         first.stop(signal.SIGKILL)
         with replica("same") as again:
             takes_over(again, time.monotonic(), AFTER_EXIT_SECONDS)
@@ -141,7 +142,7 @@ def test_a_leader_that_was_paused_beyond_its_lease_writes_nothing(
     place: Place, api: Api, control_plane: ControlPlane, replica: Replica, lease: str
 ) -> None:
     with replica("paused") as first:
-        until("leader", lambda: leads(first))
+        eventually(lambda: leads(first), what="leader")
         with replica("successor") as second:
             place.pool("emails")
             place.await_deployment()
@@ -149,13 +150,13 @@ def test_a_leader_that_was_paused_beyond_its_lease_writes_nothing(
             # Work that waits for it in its connections when it goes on.
             for number in range(20):
                 place.pool(f"waiting-{number}")
-            until("new leader", lambda: leads(second), seconds=AFTER_KILL_SECONDS + 5)
+            eventually(lambda: leads(second), timeout=AFTER_KILL_SECONDS + 5, what="new leader")
             for number in range(20):
                 place.await_deployment(name=f"waiting-{number}")
             for number in range(20):
                 place.pool(f"waiting-{number}", replicas=2)
             first.process.send_signal(signal.SIGCONT)
-            until("end of its term", lambda: "leads no longer" in first.text())
+            eventually(lambda: "leads no longer" in first.text(), what="end of its term")
             for number in range(20):
                 place.await_deployment(lambda seen: seen["spec"]["replicas"] == 2, f"waiting-{number}")
             assert not leads(first)

@@ -12,17 +12,9 @@ from typing import Any
 
 import pytest
 from tests.integration.operator.conftest import kubeconfig_of
-from tests.integration.operator.machine import (
-    RULES,
-    Api,
-    Operator,
-    Place,
-    audit,
-    running_operator,
-    until,
-    writes,
-)
+from tests.integration.operator.machine import RULES, Api, Operator, Place, audit, running_operator, writes
 from tests.integration.worker.processes import RedisServer
+from tests.waiting import eventually
 
 from celeriac_operator import labels
 from localcluster.controlplane import ControlPlane
@@ -92,7 +84,9 @@ def test_a_restart_writes_nothing(place: Place, kubeconfig: Path, control_plane:
         done = quiet(first, control_plane)
         assert first.stop() == 0
     with running_operator(kubeconfig, tmp_path) as second:
-        until("first passes", lambda: second.metric("celeriac_operator_reconciles_total"), lambda n: n >= len(SPECS))
+        eventually(
+            lambda: second.metric("celeriac_operator_reconciles_total"), lambda n: n >= len(SPECS), what="first passes"
+        )
         assert quiet(second, control_plane) == done
     assert templates(place) == before
 
@@ -104,10 +98,10 @@ def test_idling_and_comparing_write_nothing(
         settle(place)
         done = quiet(operator, control_plane)
         passes = operator.metric("celeriac_operator_reconciles_total")
-        until(
-            "three rounds of passes",
+        eventually(
             lambda: operator.metric("celeriac_operator_reconciles_total"),
             lambda now: now >= passes + 3 * len(SPECS),
+            what="three rounds of passes",
         )
         assert writes(control_plane) == done
         assert operator.metric("celeriac_operator_watch_missed_total") == 0
@@ -147,7 +141,7 @@ def test_a_kill_at_any_moment_changes_nothing_that_was_right(place: Place, kubec
         with running_operator(kubeconfig, tmp_path, await_start=moment > 2) as operator:
             place.pool(f"new-{moment}")
             if moment % 3:
-                until("Deployment", lambda name=f"new-{moment}": place.get("Deployment", name))
+                eventually(lambda name=f"new-{moment}": place.get("Deployment", name), what="Deployment")
             operator.stop(signal.SIGKILL)
     with running_operator(kubeconfig, tmp_path):
         for moment in range(6):
@@ -173,7 +167,7 @@ def test_an_upgrade_of_the_operator_restarts_nobody_until_the_pool_changes_or_a_
         place.await_deployment(library("celeriac-worker:1"), "changes")
         before = place.await_deployment(library("celeriac-worker:1"), "asks")
     with running_operator(kubeconfig, tmp_path, CELERIAC_WORKER_IMAGE="celeriac-worker:2") as operator:
-        until("passes", lambda: operator.metric("celeriac_operator_reconciles_total"), lambda n: n >= 2)
+        eventually(lambda: operator.metric("celeriac_operator_reconciles_total"), lambda n: n >= 2, what="passes")
         operator.idle()
         assert templates(place)["asks"][1] == before["spec"]
         place.pool("asks", replicas=2)
@@ -194,7 +188,7 @@ def test_an_upgrade_of_the_operator_restarts_nobody_until_the_pool_changes_or_a_
 def test_a_signal_ends_it_at_once_and_in_order(kubeconfig: Path, tmp_path: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         with running_operator(kubeconfig, tmp_path) as operator:
-            until("health", lambda: _healthy(operator))
+            eventually(lambda: _healthy(operator), what="health")
             started = time.monotonic()
             assert operator.stop(number) == 0, operator.text()
             assert time.monotonic() - started < 4.5, operator.text()  # kopf would wait 5 s for tasks that linger
@@ -276,16 +270,19 @@ def test_its_permissions_are_exactly_those_that_it_uses(
         place.pool(replicas=2, sentry={"dsn": "https://key@sentry.example/1"}, disruption={"minAvailable": 1})
         two = {"minReplicas": 2, "maxReplicas": 2, "target": {"backlogPerReplica": 1}}
         place.pool("scaled", queues=["mail"], broker={"url": server.url}, autoscaling=two)
-        until("Secret", lambda: place.get("Secret", "emails-sentry"))
-        until("budget", lambda: place.get("PodDisruptionBudget"))
+        eventually(lambda: place.get("Secret", "emails-sentry"), what="Secret")
+        eventually(lambda: place.get("PodDisruptionBudget"), what="budget")
         place.api.delete("Deployment", place.namespace, "emails")
-        until("event", lambda: any(each["reason"] == "Repaired" for each in place.api.list("Event", place.namespace)))
-        until(
-            "two workers", lambda: [pod["metadata"]["labels"][labels.POOL] for pod in place.pods()].count("emails") >= 2
+        eventually(
+            lambda: any(each["reason"] == "Repaired" for each in place.api.list("Event", place.namespace)), what="event"
+        )
+        eventually(
+            lambda: [pod["metadata"]["labels"][labels.POOL] for pod in place.pods()].count("emails") >= 2,
+            what="two workers",
         )
         place.pool()  # with one worker less, which is chosen
-        until("end of the Secret", lambda: place.get("Secret", "emails-sentry"), lambda seen: seen is None)
-        until("end of the budget", lambda: place.get("PodDisruptionBudget"), lambda seen: seen is None)
+        eventually(lambda: place.get("Secret", "emails-sentry"), lambda seen: seen is None, what="end of the Secret")
+        eventually(lambda: place.get("PodDisruptionBudget"), lambda seen: seen is None, what="end of the budget")
         place.await_deployment(lambda seen: seen["spec"]["replicas"] == 2, "scaled")
     used = set()
     for entry in audit(control_plane):

@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from tests.integration.operator.machine import Operator, Place, until
+from tests.integration.operator.machine import Operator, Place
+from tests.waiting import eventually
 
 from celeriac_operator import labels
 from localcluster.controlplane import ControlPlane
@@ -31,7 +32,7 @@ def test_a_pool_gets_a_deployment_and_becomes_ready_with_its_workers(place: Plac
     control_plane.kubectl("wait", "-n", place.namespace, "--for=condition=Ready", "cwp/emails", "--timeout=20s")
     # The Deployment may say that workers are ready before their pods do.
     both = {"Ready": "True Ready", "BrokerReachable": "True Connected"}
-    until("both conditions", place.reasons, lambda seen: seen == both)
+    eventually(place.reasons, lambda seen: seen == both, what="both conditions")
     line = control_plane.kubectl("get", "-n", place.namespace, "cwp", "--no-headers").split()
     assert line[:4] == ["emails", "2/2", "2", "Ready"]
     wide = control_plane.kubectl("get", "-n", place.namespace, "cwp", "-o", "wide")
@@ -50,7 +51,9 @@ def test_kubectl_scale_is_followed_and_an_apply_without_replicas_leaves_the_numb
     place.pool(image="shop:2")
     deployment = place.await_deployment(lambda seen: template_hash(seen) != before)
     assert deployment["spec"]["replicas"] == 3
-    until("status", lambda: (place.get("CeleryWorkerPool") or {})["status"]["replicas"], lambda seen: seen >= 3)
+    eventually(
+        lambda: (place.get("CeleryWorkerPool") or {})["status"]["replicas"], lambda seen: seen >= 3, what="status"
+    )
     scale = control_plane.kubectl(
         "get", "-n", place.namespace, "cwp/emails", "--subresource=scale", "-o", "jsonpath={.status.selector}"
     )
@@ -68,10 +71,10 @@ def test_an_edited_deployment_is_put_right_and_says_so(place: Place) -> None:
     after = place.await_deployment(has_replicas(1))
     (worker,) = after["spec"]["template"]["spec"]["containers"]
     assert worker == before["spec"]["template"]["spec"]["containers"][0]
-    events = until(
-        "event",
+    events = eventually(
         lambda: place.api.list("Event", place.namespace),
         lambda seen: any(e["reason"] == "Repaired" for e in seen),
+        what="event",
     )
     assert [e["message"] for e in events if e["reason"] == "Repaired"] == [
         "Deployment emails: spec.replicas is 9, not 1"
@@ -129,11 +132,11 @@ def test_suspending_drains_and_resuming_starts_again(place: Place) -> None:
 def test_a_deleted_pool_takes_everything_with_it(place: Place) -> None:
     place.pool(sentry={"dsn": "https://key@sentry.example/1"})
     place.await_deployment()
-    until("Secret", lambda: place.get("Secret", "emails-sentry"))
+    eventually(lambda: place.get("Secret", "emails-sentry"), what="Secret")
     place.api.delete("CeleryWorkerPool", place.namespace, "emails")
     for kind, name in (("Deployment", "emails"), ("Secret", "emails-sentry")):
         # Kubernetes' garbage collector looks for new kinds every 30 s, and this cluster has only just got ours.
-        until(f"end of {kind}", lambda: place.get(kind, name), lambda seen: seen is None, seconds=50)  # noqa: B023 -- used at once
+        eventually(lambda: place.get(kind, name), lambda seen: seen is None, timeout=50, what=f"end of {kind}")  # noqa: B023 -- used at once
 
 
 def test_a_pool_that_is_deleted_and_made_anew_gets_a_new_deployment(place: Place) -> None:
@@ -156,7 +159,7 @@ def test_pools_of_one_name_in_two_namespaces_do_not_know_each_other(place: Place
     assert place.await_deployment()["spec"]["template"]["spec"]["containers"][0]["image"] == "one:1"
     assert other.await_deployment()["spec"]["template"]["spec"]["containers"][0]["image"] == "two:1"
     place.api.delete("CeleryWorkerPool", place.namespace, "emails")
-    until("end of the Deployment", lambda: place.get("Deployment"), lambda seen: seen is None)
+    eventually(lambda: place.get("Deployment"), lambda seen: seen is None, what="end of the Deployment")
     assert other.get("Deployment")
 
 
@@ -197,8 +200,10 @@ def test_a_missing_secret_stalls_until_it_is_there_and_a_changed_one_replaces_th
     message = place.await_reason("Stalled", "True SecretNotFound")["message"]
     assert message == f"Secret redis does not exist in namespace {place.namespace}: the pool reads its key url"
     place.secret("redis", other="x")
-    until(
-        "other message", lambda: place.conditions()["Stalled"]["message"], lambda m: m == "Secret redis has no key url"
+    eventually(
+        lambda: place.conditions()["Stalled"]["message"],
+        lambda m: m == "Secret redis has no key url",
+        what="other message",
     )
     place.secret("redis", url="redis://:hunter2@redis/0")
     place.await_reason("Ready", "False Progressing")
@@ -234,16 +239,20 @@ def test_a_dsn_from_a_secret_is_judged_and_followed_without_a_restart(place: Pla
 def test_an_inline_dsn_moves_into_an_owned_secret_that_is_kept_right(place: Place) -> None:
     place.pool(sentry={"dsn": "https://key@sentry.example/1"})
     place.await_reason("SentryConfigured", "True Configured")
-    first = until("Secret", lambda: place.get("Secret", "emails-sentry"))
+    first = eventually(lambda: place.get("Secret", "emails-sentry"), what="Secret")
     assert "sentry.example" not in json.dumps(place.await_deployment())
     place.api.merge("Secret", place.namespace, "emails-sentry", {"data": {"dsn": "eA=="}})
-    until("repaired Secret", lambda: place.get("Secret", "emails-sentry"), lambda seen: seen["data"] == first["data"])
+    eventually(
+        lambda: place.get("Secret", "emails-sentry"), lambda seen: seen["data"] == first["data"], what="repaired Secret"
+    )
     place.api.delete("Secret", place.namespace, "emails-sentry")
-    until("Secret again", lambda: place.get("Secret", "emails-sentry"))
+    eventually(lambda: place.get("Secret", "emails-sentry"), what="Secret again")
     place.pool(sentry={"dsn": "https://other@sentry.example/1"})
-    until("other DSN", lambda: place.get("Secret", "emails-sentry"), lambda seen: seen["data"] != first["data"])
+    eventually(
+        lambda: place.get("Secret", "emails-sentry"), lambda seen: seen["data"] != first["data"], what="other DSN"
+    )
     place.pool()
-    until("end of the Secret", lambda: place.get("Secret", "emails-sentry"), lambda seen: seen is None)
+    eventually(lambda: place.get("Secret", "emails-sentry"), lambda seen: seen is None, what="end of the Secret")
 
 
 def test_a_foreign_secret_of_the_name_is_left_alone(place: Place) -> None:

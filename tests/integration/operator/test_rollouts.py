@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.integration.operator.machine import Manifest, Place, until
+from tests.integration.operator.machine import Manifest, Place
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]  # many waits, on a busy machine too
 
@@ -48,10 +49,10 @@ def test_no_worker_is_replaced_for(place: Place, change: dict[str, Any]) -> None
         wanted = 3
         place.api.merge("CeleryWorkerPool", place.namespace, "emails", {"spec": {"replicas": 3}})
     generation = (place.get("CeleryWorkerPool") or {})["metadata"]["generation"]
-    until(
-        "status of the change",
+    eventually(
         lambda: (place.get("CeleryWorkerPool") or {})["status"],
         lambda seen: seen["observedGeneration"] == generation and seen.get("replicas") == wanted,
+        what="status of the change",
     )
     assert uids(before) <= uids(place.pods())
     assert len(replica_sets(place)) == 1
@@ -70,7 +71,7 @@ def test_no_worker_is_replaced_for_a_status_that_somebody_writes(place: Place) -
 def test_a_smaller_number_of_workers_keeps_the_others(place: Place) -> None:
     before = settled(place, replicas=3)
     place.pool(replicas=2)
-    until("two workers", lambda: sorted(uids(place.pods())), lambda seen: len(seen) == 2)
+    eventually(lambda: sorted(uids(place.pods())), lambda seen: len(seen) == 2, what="two workers")
     assert uids(place.pods()) < uids(before)
     assert len(replica_sets(place)) == 1
 
@@ -78,7 +79,7 @@ def test_a_smaller_number_of_workers_keeps_the_others(place: Place) -> None:
 def test_a_broken_new_image_never_takes_the_old_workers_away(place: Place) -> None:
     old = settled(place, replicas=3)
     place.pool(replicas=3, image="shop:broken")
-    pods = until("a worker of the new image", place.pods, lambda seen: len(seen) > 3)
+    pods = eventually(place.pods, lambda seen: len(seen) > 3, what="a worker of the new image")
     new = [pod for pod in pods if pod["metadata"]["uid"] not in uids(old)]
     for pod in new:
         place.set_container(pod, state={"waiting": {"reason": "ErrImagePull", "message": "not found"}})
@@ -88,7 +89,7 @@ def test_a_broken_new_image_never_takes_the_old_workers_away(place: Place) -> No
     assert uids(old) <= uids(place.pods())
     # Another attempt that is broken as well takes none of them either.
     place.pool(replicas=3, image="shop:worse")
-    until("its template", lambda: replica_sets(place), lambda seen: len(seen) == 3)
+    eventually(lambda: replica_sets(place), lambda seen: len(seen) == 3, what="its template")
     place.await_reason("Ready", "False Progressing")
     assert uids(old) <= uids(place.pods())
 
@@ -104,5 +105,5 @@ def test_a_good_new_image_replaces_all_workers_one_after_the_other(place: Place)
         place.make_ready([pod for pod in there if not pod["status"].get("containerStatuses")])
         return there
 
-    until("new workers alone", roll, lambda seen: len(seen) == 2 and uids(seen).isdisjoint(uids(old)))
+    eventually(roll, lambda seen: len(seen) == 2 and uids(seen).isdisjoint(uids(old)), what="new workers alone")
     place.await_reason("Ready", "True Ready")

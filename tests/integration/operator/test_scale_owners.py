@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.operator.machine import Manifest, Place, until
+from tests.integration.operator.machine import Manifest, Place
 from tests.integration.worker.processes import RedisServer
+from tests.waiting import eventually
 
 from localcluster import build
 from localcluster.controlplane import ControlPlane
@@ -103,13 +104,11 @@ def test_autoscaling_keeps_its_number(place: Place, server: RedisServer, deploy:
     )
     deploy(manifest)
     await_three(place)
-    until("the first decision", lambda: scaling_of(place))
+    eventually(lambda: scaling_of(place), what="the first decision")
     deploy({**manifest, "spec": {**manifest["spec"], "image": "shop:2"}})
-    until("the new image", lambda: image_of(place), lambda image: image == "shop:2")
-    until(
-        f"{decisions} decisions",
-        lambda: len(scaling_of(place)["decisions"]),
-        lambda count: count == decisions,
+    eventually(lambda: image_of(place), lambda image: image == "shop:2", what="the new image")
+    eventually(
+        lambda: len(scaling_of(place)["decisions"]), lambda count: count == decisions, what=f"{decisions} decisions"
     )
     await_three(place)
 
@@ -131,6 +130,6 @@ def test_a_horizontal_pod_autoscaler_keeps_its_number_too(place: Place, control_
     control_plane.kubectl("apply", "-f", "-", input=json.dumps(autoscaler))
     await_three(place)
     place.pool(image="shop:2")
-    until("the new image", lambda: image_of(place), lambda image: image == "shop:2")
+    eventually(lambda: image_of(place), lambda image: image == "shop:2", what="the new image")
     await_three(place)
     assert (place.get("CeleryWorkerPool") or {})["spec"]["replicas"] == 3

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.integration.operator.machine import Manifest, Operator, Place, until
+from tests.integration.operator.machine import Manifest, Operator, Place
 from tests.integration.worker.processes import RedisServer
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]
 
@@ -40,13 +41,13 @@ def replicas(place: Place, name: str = "emails") -> int | None:
 
 
 def await_replicas(place: Place, count: int, name: str = "emails") -> None:
-    until(f"{count} replicas", lambda: replicas(place, name), lambda seen: seen == count, seconds=30)
+    eventually(lambda: replicas(place, name), lambda seen: seen == count, timeout=30, what=f"{count} replicas")
     place.await_deployment(lambda seen: seen["spec"]["replicas"] == count, name)
 
 
 def await_status(place: Place, accept: Any) -> Manifest:
-    found: Manifest = until(
-        "such status", lambda: (place.get("CeleryWorkerPool") or {}).get("status", {}), accept, seconds=90
+    found: Manifest = eventually(
+        lambda: (place.get("CeleryWorkerPool") or {}).get("status", {}), accept, timeout=90, what="such status"
     )
     return found
 
@@ -75,10 +76,10 @@ def test_from_zero_to_many_and_back_with_the_reasons(place: Place, server: Redis
     await_replicas(place, 1)
     client.delete("celeriac:held:{mail}")
     await_replicas(place, 0)
-    told = until(
-        "events of both directions",
+    told = eventually(
         lambda: [e["reason"] for e in place.api.list("Event", place.namespace) if e["reason"] in TURNS],
         lambda seen: len(seen) >= 3,
+        what="events of both directions",
     )
     assert sorted(told) == ["ScalingDown", "ScalingDown", "ScalingUp"]
 
@@ -171,7 +172,7 @@ def test_backlog_is_told_seldom_and_goes_with_the_field(
     version = (place.get("CeleryWorkerPool") or {})["metadata"]["resourceVersion"]
     client.lpush(QUEUE, "c")
     name = f'celeriac_operator_scaling_backlog_messages{{pool="emails",pool_namespace="{place.namespace}"}}'
-    until("the next round", lambda: operator.metric(name), lambda seen: seen == 3)
+    eventually(lambda: operator.metric(name), lambda seen: seen == 3, what="the next round")
     assert (place.get("CeleryWorkerPool") or {})["metadata"]["resourceVersion"] == version
     place.api.merge("CeleryWorkerPool", place.namespace, "emails", {"spec": {"autoscaling": None}})
     status = await_status(place, lambda seen: "queues" not in seen)

@@ -8,7 +8,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from tests.integration.operator.machine import PATHS, Api, Operator, Place, running_operator, until
+from tests.integration.operator.machine import PATHS, Api, Operator, Place, running_operator
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(180)  # many waits, on a busy machine too
 
@@ -48,10 +49,12 @@ def test_the_dsn_of_all_pools_reaches_those_that_name_none_and_follows_its_file_
         assert "SentryConfigured" not in place.conditions("silent")
         before = place.await_deployment(name="asks")["spec"]
         dsn.write_text("https://other@sentry.example/4")
-        until("other DSN", lambda: read_dsn(place, "asks"), lambda seen: seen == "https://other@sentry.example/4")
+        eventually(
+            lambda: read_dsn(place, "asks"), lambda seen: seen == "https://other@sentry.example/4", what="other DSN"
+        )
         dsn.unlink()
         place.await_reason("SentryConfigured", "False NoDSN", "asks")
-        until("end of the Secret", lambda: read_dsn(place, "asks"), lambda seen: not seen)
+        eventually(lambda: read_dsn(place, "asks"), lambda seen: not seen, what="end of the Secret")
         assert place.await_deployment(name="asks")["spec"] == before
         assert "planted" not in operator.text()
 
@@ -94,7 +97,7 @@ def test_planted_secrets_are_nowhere_but_in_secrets(api: Api, place: Place, kube
             place.await_reason("SentryConfigured", "True Configured", name)
         place.await_reason("NotificationsConfigured", "True Configured", "inline")
         place.await_reason("Stalled", "True InvalidTemplate", "bad")
-        until("pods", place.pods, lambda seen: len(seen) == 3)
+        eventually(place.pods, lambda seen: len(seen) == 3, what="pods")
         (pod,) = (each for each in place.pods() if each["metadata"]["labels"]["celeriac.dev/pool"] == "good")
         words = (
             f"cannot reach {PLANTED['broker']} or {PLANTED['results']}?password=planted-query, told {PLANTED['named']}"
@@ -111,7 +114,7 @@ def test_planted_secrets_are_nowhere_but_in_secrets(api: Api, place: Place, kube
         place.await_reason("NotificationsConfigured", "False InvalidWebhook", "inline")
         api.delete("Secret", place.namespace, "redis")
         api.delete("Secret", place.namespace, "inline-sentry")
-        until("Secret again", lambda: place.get("Secret", "inline-sentry"))
+        eventually(lambda: place.get("Secret", "inline-sentry"), what="Secret again")
         place.pool("good", image="shop:2", **broker, **results)
         place.await_reason("Stalled", "True SecretNotFound", "good")
         operator.idle()

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from tests.integration.operator.machine import Manifest, Operator, Place, audit, free_port, until
+from tests.integration.operator.machine import Manifest, Operator, Place, audit, free_port
+from tests.waiting import eventually
 
 from celeriac_operator import labels
 from localcluster.controlplane import ControlPlane
@@ -93,7 +94,7 @@ def shrink(place: Place, workers: Workers, replicas: int) -> tuple[dict[str, int
     place.api.merge("CeleryWorkerPool", place.namespace, "emails", {"spec": {"replicas": replicas}}, "scale")
     place.await_deployment(lambda seen: seen["spec"]["replicas"] == replicas)
     took = time.monotonic() - began
-    staying = until("a smaller pool", lambda: here(place), lambda seen: len(seen) == replicas)
+    staying = eventually(lambda: here(place), lambda seen: len(seen) == replicas, what="a smaller pool")
     return {name_of(pod): int(pod["metadata"]["annotations"].get(labels.DELETION_COST, 0)) for pod in staying}, took
 
 
@@ -119,10 +120,10 @@ def test_busy_workers_stay_and_costs_are_written_once(
     assert took < 1
     assert operator.metric('celeriac_operator_shrink_answers_total{answer="idle"}') == 3
     assert "of its workers 3 are idle, 2 busy, and 0 did not say" in operator.text()
-    until("the audit log", lambda: costs_written(control_plane, place), lambda seen: seen == 5)
+    eventually(lambda: costs_written(control_plane, place), lambda seen: seen == 5, what="the audit log")
     staying, _ = shrink(place, workers, 2)
     assert len(staying.keys() & {b, d}) == 1
-    until("one more request", lambda: costs_written(control_plane, place), lambda seen: seen == 6)
+    eventually(lambda: costs_written(control_plane, place), lambda seen: seen == 6, what="one more request")
     assert {a, e}.isdisjoint(staying), "only the foreign cost was asked for once more"
 
 
@@ -153,6 +154,6 @@ def test_what_a_worker_that_leaves_did_not_finish_is_told_once(
     end = {"exitCode": 0, "reason": "Completed", "message": words, "startedAt": now, "finishedAt": now}
     place.set_container({"metadata": {"name": pod}}, state={"terminated": end})
     place.api.delete("Pod", place.namespace, pod)
-    until("an event", lambda: events(place, "TasksCutShort"), bool, seconds=10)
+    eventually(lambda: events(place, "TasksCutShort"), timeout=10, what="an event")
     operator.idle()
     assert events(place, "TasksCutShort") == [f"pod {pod}: 1 task cut short after 300 s: shop.pack[7f] handed back"]

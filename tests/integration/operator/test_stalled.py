@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.integration.operator.machine import Api, Place, RefusedError, until
+from tests.integration.operator.machine import Api, Place, RefusedError
+from tests.waiting import eventually
 
 from localcluster.controlplane import ControlPlane
 
@@ -113,7 +114,9 @@ def test_what_the_kubelet_says_is_quoted_with_one_event(
     place.set_container(pod, **status)
     place.await_reason("Stalled", f"True {reason}")
     assert place.reasons() == {"Ready": f"False {reason}", "Stalled": f"True {reason}", "BrokerReachable": broker}
-    events = until("event", lambda: [e for e in place.api.list("Event", place.namespace) if e["reason"] == reason])
+    events = eventually(
+        lambda: [e for e in place.api.list("Event", place.namespace) if e["reason"] == reason], what="event"
+    )
     assert [(e["type"], e["involvedObject"]["name"]) for e in events] == [("Warning", "emails")]
     text = describe(control_plane, place)
     assert words in text
@@ -122,7 +125,7 @@ def test_what_the_kubelet_says_is_quoted_with_one_event(
     place.await_reason("Ready", "True Ready")
     # The Deployment may say that workers are ready before their pods do.
     both = {"Ready": "True Ready", "BrokerReachable": "True Connected"}
-    until("both conditions", place.reasons, lambda seen: seen == both)
+    eventually(place.reasons, lambda seen: seen == both, what="both conditions")
 
 
 def test_an_injector_that_fails_is_quoted(place: Place, control_plane: ControlPlane) -> None:
@@ -139,10 +142,10 @@ def test_a_worker_that_waits_for_a_volume_is_named(place: Place, control_plane: 
     (pod,) = place.await_pods(1)
     start = {"type": "PodReadyToStartContainers", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"}
     place.set_pod(pod, phase="Pending", conditions=[start])
-    until(
-        "message",
+    eventually(
         lambda: place.conditions()["Ready"]["message"],
         lambda seen: "waits for its volumes or its network" in seen,
+        what="message",
     )
     assert f"kubectl describe pod -n {place.namespace} {pod['metadata']['name']}" in describe(control_plane, place)
 
@@ -164,10 +167,10 @@ def test_the_scheduler_is_quoted(place: Place, control_plane: ControlPlane) -> N
 
 def test_a_quota_that_is_used_up_is_quoted(place: Place, control_plane: ControlPlane) -> None:
     place.api.create("ResourceQuota", place.namespace, {"metadata": {"name": "team"}, "spec": {"hard": {"pods": "0"}}})
-    until(
-        "quota",
+    eventually(
         lambda: place.api.get("ResourceQuota", place.namespace, "team"),
         lambda seen: "hard" in seen.get("status", {}),
+        what="quota",
     )
     place.pool()
     place.await_reason("Stalled", "True QuotaExceeded")
@@ -216,7 +219,7 @@ def test_a_policy_of_the_cluster_is_quoted_and_the_old_workers_stay(
 ) -> None:
     place.pool()
     before = place.await_deployment()
-    until("policy in force", lambda: _is_refused(place, before))
+    eventually(lambda: _is_refused(place, before), what="policy in force")
     place.pool(image="elsewhere/shop:1")
     place.await_reason("Stalled", "True AdmissionRefused")
     assert house_rule in describe(control_plane, place)

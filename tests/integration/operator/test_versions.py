@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.integration.operator.machine import CRD, Api, Place, pools_path, running_operator, until
+from tests.integration.operator.machine import CRD, Api, Place, pools_path, running_operator
+from tests.waiting import eventually
 
 from localcluster.controlplane import ControlPlane
 
@@ -29,14 +30,14 @@ def test_pools_of_another_stored_version_are_served_and_none_is_restarted_for_it
         api = Api(control_plane)
         place = Place(api=api, namespace="default")
         control_plane.kubectl("apply", "--server-side", "-f", str(CRD))
-        until("definition", api.serves_pools)
+        eventually(api.serves_pools, what="definition")
         with running_operator(control_plane.kubeconfig, tmp_path) as operator:
             for name in ("kept", "changed"):
                 place.pool(name)
                 place.await_reason("Ready", "False Progressing", name)
             before = {name: place.await_deployment(name=name) for name in ("kept", "changed")}
             control_plane.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(with_later_version()))
-            until("later version", lambda: api.serves_pools(LATER))
+            eventually(lambda: api.serves_pools(LATER), what="later version")
             new = {**place.pool_manifest("new"), "apiVersion": f"celeriac.dev/{LATER}"}
             api.request("POST", pools_path("default", LATER), new)
             place.await_deployment(name="new")

@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.waiting import eventually
 
 from localcluster import processes
 from localcluster.controlplane import ControlPlane
@@ -91,7 +91,9 @@ def test_nothing_is_left_when_the_starter_is_killed() -> None:
         home = Path(starter.stdout.readline().strip())
         assert {process.name for process in processes.running(home)} == {"etcd", "kube-apiserver"}
         starter.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while processes.running(home) or home.exists():
-        assert time.monotonic() < deadline, f"left in {home}: {processes.running(home)}"
-        time.sleep(0.02)
+    eventually(
+        lambda: (processes.running(home), home.exists()),
+        lambda seen: seen == ([], False),
+        timeout=10,
+        what="all is gone",
+    )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.tools.machine import Machine
+from tests.waiting import eventually
 
 from localcluster import processes
 from localcluster.configuration import FIXED_PATHS, home_id
@@ -86,10 +87,12 @@ def test_a_starter_killed_at_any_moment_is_no_obstacle(clean: Machine) -> None:
 
 def test_ctrl_c_takes_back_what_was_begun(clean: Machine) -> None:
     starter = clean.start("up")
-    deadline = time.monotonic() + 20
-    while not any(it.name == "kube-apiserver" for it in processes.running(clean.home)):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually(
+        lambda: processes.running(clean.home),
+        lambda seen: any(process.name == "kube-apiserver" for process in seen),
+        timeout=20,
+        what="kube-apiserver runs",
+    )
     starter.send_signal(signal.SIGINT)
     starter.communicate(timeout=20)
     assert starter.returncode == 130
@@ -115,10 +118,7 @@ def test_the_first_process_takes_all_others_with_it(clean: Machine) -> None:
     for process in processes.running(clean.home):
         if process.name == "sandbox":
             os.kill(process.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while processes.running(clean.home):
-        assert time.monotonic() < deadline, processes.running(clean.home)
-        time.sleep(0.02)
+    eventually(lambda: processes.running(clean.home), lambda seen: not seen, timeout=10, what="no process is left")
 
 
 def test_two_starts_at_once_make_one_cluster(clean: Machine) -> None:

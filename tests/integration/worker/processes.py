@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import redis
+from tests.waiting import eventually
 
 APPS = Path(__file__).parent / "apps"
 """The applications that the tests' workers run; the working directory of every worker."""
@@ -38,25 +38,6 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-
-
-def eventually(
-    read: Callable[[], T],
-    is_right: Callable[[T], object] = bool,
-    *,
-    timeout: float = 60,
-    what: str = "",
-    every: float = 0.03,
-) -> T:
-    """Read until the value is right and return it; a timeout shows the last value read."""
-    deadline = time.monotonic() + timeout
-    while True:
-        value = read()
-        if is_right(value):
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout} s: {what or is_right}; last seen: {value!r}")
-        time.sleep(every)
 
 
 SERVER = os.environ.get("TEST_REDIS_SERVER", "redis-server")
@@ -237,7 +218,7 @@ class WorkerProcess:
             assert self.is_alive(), f"the worker has ended with {self._exit_code()}"
             return read()
 
-        with self._shows_log():
+        with self.shows_log():
             return eventually(read_while_alive, is_right, timeout=timeout, what=what)
 
     def until_ready(self, *, timeout: float = 60) -> WorkerProcess:
@@ -258,7 +239,7 @@ class WorkerProcess:
 
     def until_logged(self, pattern: str, *, timeout: float = 60) -> re.Match[str]:
         """Wait for a line of the log, also when the worker has ended meanwhile."""
-        with self._shows_log():
+        with self.shows_log():
             match = eventually(
                 lambda: re.search(pattern, self.logs(), re.MULTILINE), timeout=timeout, what=f"logged: {pattern}"
             )
@@ -271,7 +252,7 @@ class WorkerProcess:
     def wait(self, timeout: float = 60) -> int:
         """Wait for the end; the exit code."""
         assert self._process is not None
-        with self._shows_log():
+        with self.shows_log():
             try:
                 return self._process.wait(timeout)
             except subprocess.TimeoutExpired:
@@ -311,7 +292,7 @@ class WorkerProcess:
         return self._process.poll() if self._process else None
 
     @contextlib.contextmanager
-    def _shows_log(self) -> Iterator[None]:
+    def shows_log(self) -> Iterator[None]:
         try:
             yield
         except AssertionError as error:

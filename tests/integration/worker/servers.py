@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 import redis
-from tests.integration.worker.processes import SERVER, RedisServer, eventually, free_port
+from tests.integration.worker.processes import SERVER, RedisServer, free_port
+from tests.waiting import eventually
 
 MASTER = "shop"
 

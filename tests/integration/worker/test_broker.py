@@ -8,7 +8,8 @@ import time
 import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
-from tests.integration.worker.processes import RedisServer, eventually, free_port
+from tests.integration.worker.processes import RedisServer, free_port
+from tests.waiting import eventually
 
 from celeriac.exits import Exit
 

@@ -10,7 +10,8 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.integration.worker.processes import RedisServer, eventually
+from tests.integration.worker.processes import RedisServer
+from tests.waiting import eventually
 
 from celeriac.delivery import scripts, taking
 from celeriac.delivery.holdings import Holdings

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
-from tests.integration.worker.processes import RedisServer, WorkerProcess, eventually
+from tests.integration.worker.processes import RedisServer, WorkerProcess
+from tests.waiting import eventually
 
 from celeriac.exits import Exit
 from celeriac.store import keys

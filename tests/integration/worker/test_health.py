@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
-from tests.integration.worker.processes import Answer, RedisServer, WorkerProcess, eventually
+from tests.integration.worker.processes import Answer, RedisServer, WorkerProcess
 from tests.integration.worker.rows import row
+from tests.waiting import eventually
 
 POOLS = ("prefork", "threads", "solo")
 STARTED = 90.0

@@ -6,7 +6,8 @@ import pytest
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 from tests.integration.worker.conftest import StartWorker
-from tests.integration.worker.processes import RedisServer, eventually
+from tests.integration.worker.processes import RedisServer
+from tests.waiting import eventually
 
 
 def test_the_pools_soft_limit_ends_a_task(start_worker: StartWorker, producer: Celery) -> None:

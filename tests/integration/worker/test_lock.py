@@ -17,7 +17,8 @@ import pytest
 import redis
 from redis.crc import key_slot
 from redis.exceptions import LockError, LockNotOwnedError
-from tests.integration.worker.processes import RedisServer, eventually
+from tests.integration.worker.processes import RedisServer
+from tests.waiting import eventually
 
 from celeriac.locks import inbox, scripts
 from celeriac.locks.lock import Lock, LockLostError

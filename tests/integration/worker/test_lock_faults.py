@@ -15,7 +15,8 @@ import redis
 from celery import Celery
 from redis.exceptions import LockError, LockNotOwnedError, RedisError
 from tests.integration.worker.conftest import StartWorker
-from tests.integration.worker.processes import RedisServer, eventually, free_port
+from tests.integration.worker.processes import RedisServer, free_port
+from tests.waiting import eventually
 
 from celeriac.locks import scripts
 from celeriac.locks.lock import Lock

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
-from tests.integration.worker.processes import eventually
 from tests.integration.worker.rows import row
 from tests.receivers.sentry_receiver import Receiver
 from tests.receivers.slack_receiver import Refusal, SlackReceiver
+from tests.waiting import eventually
 
 from celeriac.failures.notifications.grouping import Origin, Pace
 from celeriac.failures.notifications.slack import POST_SECONDS, Slack, is_webhook

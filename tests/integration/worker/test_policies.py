@@ -17,7 +17,8 @@ import redis
 from celery import chain, chord, group
 from tests.integration.worker.conftest import StartWorker
 from tests.integration.worker.polling import BACKEND
-from tests.integration.worker.processes import APPS, RedisServer, WorkerProcess, eventually
+from tests.integration.worker.processes import APPS, RedisServer, WorkerProcess
+from tests.waiting import eventually
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ import redis
 from celery import Celery, chain, chord, group
 from celery.exceptions import Ignore, Reject, TaskRevokedError
 from tests.integration.worker.policy_cells import POLICIES, covers
-from tests.integration.worker.processes import RedisServer, eventually
+from tests.integration.worker.processes import RedisServer
+from tests.waiting import eventually
 
 import celeriac
 from celeriac import testing

@@ -15,7 +15,8 @@ from celery import Celery
 from tests.integration.worker.conftest import StartWorker
 from tests.integration.worker.policy_cells import covers
 from tests.integration.worker.polling import BACKEND
-from tests.integration.worker.processes import APPS, RedisServer, WorkerProcess, eventually
+from tests.integration.worker.processes import APPS, RedisServer, WorkerProcess
+from tests.waiting import eventually
 
 import celeriac
 

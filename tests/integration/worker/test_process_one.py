@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
-from tests.integration.worker.processes import WorkerProcess, eventually, worker_command
+from tests.integration.worker.processes import WorkerProcess, worker_command
+from tests.waiting import eventually
 
 from celeriac.exits import Exit
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
-from tests.integration.worker.processes import RedisServer, WorkerProcess, eventually
+from tests.integration.worker.processes import RedisServer, WorkerProcess
+from tests.waiting import eventually
 
 AT_ONCE = {"retryBackoffSeconds": {"initial": 0.2, "max": 0.5}}
 

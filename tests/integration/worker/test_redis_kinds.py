@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
-from tests.integration.worker.processes import RedisServer, WorkerProcess, eventually
+from tests.integration.worker.processes import RedisServer, WorkerProcess
 from tests.integration.worker.servers import MASTER, Sentinel, make_authority, start_replica, start_tls_server
+from tests.waiting import eventually
 
 from celeriac.store import keys
 

@@ -17,7 +17,8 @@ import pytest
 from celery import Celery
 from tests.environments import python_of
 from tests.integration.worker.conftest import StartWorker
-from tests.integration.worker.processes import RedisServer, WorkerProcess, eventually, free_port
+from tests.integration.worker.processes import RedisServer, WorkerProcess, free_port
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
 LOCK = Path(__file__).with_name("monitors-requirements.lock")

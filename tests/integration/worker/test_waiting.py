@@ -15,7 +15,8 @@ import redis
 from celery import Celery
 from kombu import Connection, Queue
 from tests.integration.worker.conftest import StartWorker
-from tests.integration.worker.processes import RedisServer, WorkerProcess, eventually
+from tests.integration.worker.processes import RedisServer, WorkerProcess
+from tests.waiting import eventually
 
 from celeriac.delivery import transport
 from celeriac.delivery.holdings import Holdings
