@@ -19,7 +19,7 @@ from celeriac_operator.decide.plan import Plan
 from celeriac_operator.decide.secrets import ABSENT
 from celeriac_operator.resource import CeleryWorkerPool, Condition, Status
 from celeriac_operator.status import compute as status
-from celeriac_operator.status import writing
+from celeriac_operator.status import events, writing
 
 DSN = {"sentry": {"dsnFrom": {"secretKeyRef": {"name": "sentry", "key": "dsn"}}}}
 READY_POD = a_container(ready=True, started=True, running_for=60)
@@ -293,7 +293,7 @@ STALLED = {"Ready": ("False", "CrashLoop"), "Stalled": ("True", "CrashLoop")}
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "events"),
+    ("old", "new", "expected"),
     [
         pytest.param(NOT_READY, STALLED, [("Warning", "CrashLoop")], id="it stalls: a warning"),
         pytest.param(STALLED, STALLED, [], id="it stays stalled: silence"),
@@ -332,10 +332,10 @@ STALLED = {"Ready": ("False", "CrashLoop"), "Stalled": ("True", "CrashLoop")}
     ],
 )
 def test_events_when(
-    old: dict[str, tuple[str, str]], new: dict[str, tuple[str, str]], events: list[tuple[str, str]]
+    old: dict[str, tuple[str, str]], new: dict[str, tuple[str, str]], expected: list[tuple[str, str]]
 ) -> None:
     found = [(each.kind, each.reason) for each in events.between(a_status(**old), a_status(**new))]
-    assert found == events
+    assert found == expected
 
 
 def test_a_pool_that_cannot_be_read_keeps_its_counts_and_says_why() -> None:
