@@ -113,7 +113,7 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
         return run_celery(app, settings.celery_arguments(config, environment))
     finally:
         if delivered is not None:
-            delivered.holdings.leave()
+            delivered.renewal.leave()
         reporter.flush()
         health.stop()
 
