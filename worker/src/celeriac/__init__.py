@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from celeriac.exceptions import CeleriacError, PolicyError
     from celeriac.locks.lock import Lock, LockLostError
+    from celeriac.policies.publishing import call_dropped
     from celeriac.policies.values import Coalesce, Debounce, Exclusive, Throttle, Unique
     from celeriac.task import Task
 
@@ -25,6 +26,7 @@ __all__ = [
     "Task",
     "Throttle",
     "Unique",
+    "call_dropped",
 ]
 
 _HOMES = {
@@ -38,6 +40,7 @@ _HOMES = {
     "Task": "task",
     "Throttle": "policies.values",
     "Unique": "policies.values",
+    "call_dropped": "policies.publishing",
 }
 
 
