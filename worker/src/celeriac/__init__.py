@@ -9,11 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from celeriac.exceptions import CeleriacError, PolicyError, TaskExitError
+    from celeriac.exceptions import CeleriacError, PolicyError
     from celeriac.locks.lock import Lock, LockLostError
-    from celeriac.policies.publishing import call_dropped
     from celeriac.policies.values import Coalesce, Debounce, Exclusive, Throttle, Unique
     from celeriac.task import Task
+
+    __version__: str
+    """The installed release, or `unknown` where only the source folder is on the path."""
 
 __all__ = [
     "CeleriacError",
@@ -24,10 +26,8 @@ __all__ = [
     "LockLostError",
     "PolicyError",
     "Task",
-    "TaskExitError",
     "Throttle",
     "Unique",
-    "call_dropped",
 ]
 
 _HOMES = {
@@ -39,14 +39,14 @@ _HOMES = {
     "LockLostError": "locks.lock",
     "PolicyError": "exceptions",
     "Task": "task",
-    "TaskExitError": "exceptions",
     "Throttle": "policies.values",
     "Unique": "policies.values",
-    "call_dropped": "policies.publishing",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module(f"{__name__}.installed").version()
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
