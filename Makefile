@@ -14,11 +14,17 @@ LOCALCLUSTER := PYTHONPATH=tools $(PYTHON) -m localcluster
 ##@ Start here
 .PHONY: help
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} \
+	  function show(name, text,    n, i, words, line) { n = split(text, words, " "); line = ""; \
+	    for (i = 1; i <= n; i++) { if (length(line words[i]) > 84) { printf "  %-28s%s\n", name, line; name = ""; line = "" } \
+	      line = line words[i] " " } printf "  %-28s%s\n", name, line } \
+	  /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z0-9-]+:.*## / {show("make " $$1, $$2)} \
+	  /^#: / {split(substr($$0, 4), part, ": "); show("make " part[1], substr($$0, 6 + length(part[1])))}' $(MAKEFILE_LIST)
 
 ##@ Demo
 .PHONY: demo demo-down
-demo: ## a real cluster, a shop that sends e-mail, and each promise measured
+demo: ## start a real cluster and a shop that sends e-mail, and measure each promise
 	@PYTHONPATH=tools $(PYTHON) -m demo up
 demo-down: ## remove what the demo started
 	@PYTHONPATH=tools $(PYTHON) -m demo down
@@ -27,9 +33,9 @@ demo-down: ## remove what the demo started
 .PHONY: cluster-up cluster-down cluster-status
 cluster-up: ## start a real Kubernetes on this machine (or use the one you name)
 	@$(LOCALCLUSTER) up
-cluster-down: ## stop it and leave nothing behind
+cluster-down: ## stop it and remove everything
 	@$(LOCALCLUSTER) down
-cluster-status: ## what runs, where, and how to reach it
+cluster-status: ## show what runs, where, and how to reach it
 	@$(LOCALCLUSTER) status || [[ $$? == 3 ]] # 3: it is not up, which is an answer too
 
 ##@ Set-up (every other target does what it needs by itself)
@@ -62,38 +68,46 @@ lock: | $(UV) ## renew the locks (versions and hashes, never addresses)
 	  $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes $$d.in -o $$d.lock; done
 
 ##@ Checks and tests
-.PHONY: check lint scan format types imports verify generate manifests unit integration e2e test
-check: lint types imports verify unit ## lint, types, import contracts, generated files, unit tests (a minute)
+.PHONY: check lint scan format types imports verify generate manifests golden unit integration e2e test
+check: lint types imports verify unit ## lint, types, import contracts, generated files, unit tests (a minute; the first time it builds helm)
 
-lint: $(VENV)/operator.stamp ## ruff: lint and formatting; known vulnerabilities, where a database can be reached
+lint: $(VENV)/operator.stamp ## ruff: lint and formatting; known vulnerabilities if a database can be reached
 	@$(OPERATOR)/ruff check --quiet .
 	@$(OPERATOR)/ruff format --quiet --check .
 	@tools/scan --if-possible --uv $(UV)
 
-scan: $(UV) ## known vulnerabilities in dependencies and images; fails where no database can be reached
+scan: $(UV) ## known vulnerabilities in dependencies and images; fails if no database can be reached
 	@tools/scan --uv $(UV)
 
 format: $(VENV)/operator.stamp ## rewrite the formatting
 	@$(OPERATOR)/ruff check --quiet --fix . || true
 	@$(OPERATOR)/ruff format --quiet .
 
-types: $(VENV)/operator.stamp $(VENV)/worker.stamp ## mypy, strict
+types: $(VENV)/operator.stamp $(VENV)/worker.stamp ## mypy --strict, and the types that users see (tests/typing)
 	@$(OPERATOR)/mypy --strict operator/src
-	@$(WORKER)/mypy --strict worker/src
+	@$(WORKER)/mypy --strict worker/src tests/typing
 	@MYPYPATH=tools $(OPERATOR)/mypy --strict --explicit-package-bases tools/localcluster tools/demo tools/matrix
 
-imports: $(VENV)/operator.stamp $(VENV)/worker.stamp ## import contracts: pure rooms stay pure
+imports: $(VENV)/operator.stamp $(VENV)/worker.stamp ## import contracts: rooms import only what they may
 	@for it in operator worker; do out=$$(cd $$it && ../$(VENV)/$$it/bin/lint-imports --no-cache 2>&1) || { echo "$$out"; exit 1; }; done
 
-generate: $(VENV)/operator.stamp ## rewrite what is generated: CRD, references, contract schema
+generate: $(VENV)/operator.stamp ## rewrite all generated files: CRD, references, contract schema, and `manifests`
 	@$(OPERATOR)/python -m celeriac_operator.generate
+	@$(LOCALCLUSTER) programs helm
 	@tools/render-manifests
 
-manifests: ## rewrite what follows from the chart: deploy/, its golden files, its copy of the CRD
+manifests: ## rewrite what follows from the chart: deploy/, its README, golden files and copy of the CRD
 	@tools/render-manifests
 
-verify: $(VENV)/operator.stamp ## fail when a generated file is out of date
+verify: $(VENV)/operator.stamp ## fail if a generated file is out of date
 	@$(OPERATOR)/python -m celeriac_operator.generate --check
+	@$(LOCALCLUSTER) programs helm
+	@tools/render-manifests --check
+
+golden: $(VENV)/operator.stamp ## rewrite the golden files from the code; look at the difference before you commit it
+	@REWRITE_GOLDEN=1 PYTHONPATH=tools $(OPERATOR)/python -m pytest -q tests/unit/operator/test_desired.py tests/unit/operator/test_contract.py -k golden
+	@$(LOCALCLUSTER) programs helm
+	@tools/render-manifests
 
 unit: $(VENV)/operator.stamp $(VENV)/worker.stamp ## unit tests of both programs and of the tools
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target unit-operator unit-worker
@@ -117,19 +131,19 @@ e2e: $(VENV)/operator.stamp ## the promises, on a real cluster with the built im
 	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q -n 3 --dist loadfile -m "not alone" tests/e2e
 	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q -m alone tests/e2e # these look at a clock, or replace the operator
 
-test: check integration test-oldest e2e ## everything; installs what it needs
+test: check integration test-oldest e2e ## everything that CI runs; installs what it needs
 
 .PHONY: test-oldest test-matrix
-test-oldest: $(UV) ## the oldest versions that the worker library supports, in a short form
+test-oldest: $(UV) ## the oldest versions that the worker library supports, short form
 	@tools/ensure-packages redis-server
 	@PYTHONPATH=tools $(PYTHON) -m matrix --corner oldest --short
-test-matrix: $(UV) ## the worker's tests at every corner of the versions at hand (ARGS="--corner newest")
+test-matrix: $(UV) ## the worker's tests with every set of versions on this machine (ARGS="--corner newest")
 	@tools/ensure-packages redis-server
 	@PYTHONPATH=tools $(PYTHON) -m matrix $(ARGS)
 
-##@ Choosing an autoscaling target
+##@ Autoscaling
 .PHONY: simulate
-simulate: $(VENV)/operator.stamp ## what a target would do with a load (ARGS=--help)
+simulate: $(VENV)/operator.stamp ## simulate what an autoscaling target would do with a load (ARGS=--help)
 	@$(OPERATOR)/python -m celeriac_operator.autoscaling.simulation $(ARGS)
 
 .PHONY: burst-picture
@@ -138,56 +152,41 @@ burst-picture: $(VENV)/operator.stamp ## run the demo's burst and draw it beside
 
 ##@ Faults
 .PHONY: chaos-operator
-chaos-operator: $(VENV)/operator.stamp ## kill the operator between any two API calls, and worse (ARGS=--help; a part of it is in `make test`)
+chaos-operator: $(VENV)/operator.stamp ## kill the operator between any two API calls, and other faults (ARGS=--help); a part is in `make test`
 	@$(LOCALCLUSTER) programs
 	@PYTHONPATH=tools $(OPERATOR)/python -m tests.chaos.operator $(ARGS)
 .PHONY: chaos-worker
-chaos-worker: $(VENV)/worker.stamp ## thousands of tasks, and a lock, under kills and pauses (ARGS="--seed 7 --minutes 10 --json")
+chaos-worker: $(VENV)/worker.stamp ## thousands of tasks and a lock under kills and pauses (ARGS="--seed 7 --minutes 10 --json")
 	@tools/ensure-packages redis-server
 	@$(WORKER)/python -m tests.chaos.worker $(ARGS)
 
-##@ Figures of waiting
-.PHONY: bench-wakeup
-bench-wakeup: $(VENV)/worker.stamp ## how soon an idle worker begins, against plain Celery's BRPOP
-	@tools/ensure-packages redis-server
-	@$(WORKER)/python tests/bench/wakeup.py
-
-##@ Figures (each: ours and the peer in turn in one run; the last line is one JSON object)
-.PHONY: bench
-bench: $(VENV)/worker.stamp ## the worker library's figures one after the other, into docs/project/benchmarks.md (ARGS="--only throughput" renews one)
+##@ Benchmarks (each runs ours and the peer in turn; the last line is one JSON object)
+.PHONY: bench bench-operator
+bench: $(VENV)/worker.stamp ## all benchmarks of the worker library, into docs/project/benchmarks.md (ARGS="--only throughput" renews one)
 	@tools/ensure-packages redis-server
 	@$(WORKER)/python tests/bench/all.py $(ARGS)
-
-.PHONY: bench-throughput bench-lock-contended bench-lock-uncontended bench-kill-loss bench-scale-down-loss bench-redelivery bench-debounce bench-dedupe
-bench-throughput: ## tasks a second and memory, against bare Celery
-bench-lock-contended: ## a line of waiters, against redis-py's lock
-bench-lock-uncontended: ## a lock that nobody else wants
-bench-kill-loss: ## tasks lost under SIGKILL, against Celery with late acknowledgement
-bench-scale-down-loss: ## tasks lost and doubled by a pool that shrinks and grows again and again, among kills and restarts of Redis
-bench-redelivery: ## from a worker's death to its task's next start
-bench-debounce: ## how late a debounced task fires, against the pattern by hand
-bench-dedupe: ## calls doubled or lost, against celery-once and celery-singleton (in an environment of their own)
-bench-throughput bench-lock-contended bench-lock-uncontended bench-kill-loss bench-scale-down-loss bench-redelivery bench-debounce bench-dedupe: $(VENV)/worker.stamp
-	@tools/ensure-packages redis-server
-	@$(WORKER)/python tests/bench/$(subst -,_,$(@:bench-%=%)).py
-
-.PHONY: bench-probe bench-observability
-bench-probe: ## CPU of one liveness check, against `celery inspect ping`
-bench-observability: ## tasks a second with logs, Sentry, metrics and probes, against none of them
-bench-probe bench-observability: $(VENV)/worker.stamp
-	@tools/ensure-packages redis-server
-	@$(WORKER)/python tests/bench/$(subst -,_,$(@:bench-%=%)).py
-
-.PHONY: bench-operator bench-operator-writes bench-operator-scale bench-operator-restart bench-scale-latency bench-scale-cost bench-slo
-bench-operator: $(VENV)/operator.stamp ## the operator's figures one after the other, into docs/project/benchmarks.md
+bench-operator: $(VENV)/operator.stamp ## all benchmarks of the operator, into the same page
 	@$(LOCALCLUSTER) programs
 	@PYTHONPATH=.:tools $(OPERATOR)/python tests/bench/all.py --section operator $(ARGS)
-bench-operator-writes: ## API writes beyond the needed ones, against a plain kopf operator
-bench-operator-scale: ## 500, 2,000 and 5,000 pools: pools a second, delay of a change, memory
-bench-operator-restart: ## a restart with 2,000 unchanged pools
-bench-scale-latency: ## from a message to the workers it needs, 1,000 pools on one Redis, against KEDA itself (built once: a quarter of an hour)
-bench-scale-cost: ## CPU and Redis commands of 1,000 idle pools with autoscaling
-bench-slo: ## a day in the simulator: tasks that start in time, and workers' hours, against KEDA's and the HPA's ways
-bench-operator-writes bench-operator-scale bench-operator-restart bench-scale-latency bench-scale-cost bench-slo: $(VENV)/operator.stamp
-	@$(LOCALCLUSTER) programs
-	@PYTHONPATH=.:tools $(OPERATOR)/python tests/bench/$(subst -,_,$(@:bench-%=%)).py $(ARGS)
+
+#: bench-throughput: tasks per second and memory, against bare Celery
+#: bench-wakeup: milliseconds until an idle worker starts a task, against Celery's BRPOP
+#: bench-lock-contended: a line of waiters, against redis-py's lock
+#: bench-lock-uncontended: a lock that nobody else wants, against redis-py's lock
+#: bench-kill-loss: tasks lost under SIGKILL, against Celery with late acknowledgement
+#: bench-scale-down-loss: tasks lost and run twice while a pool shrinks and grows, against Celery
+#: bench-redelivery: seconds from a worker's death to the next start of its task
+#: bench-debounce: milliseconds that a debounced task is late, against the usual pattern
+#: bench-dedupe: calls doubled or lost, against celery-once and celery-singleton
+#: bench-probe: CPU time of one liveness check, against `celery inspect ping`
+#: bench-observability: tasks per second with logs, Sentry, metrics and probes, against none of them
+#: bench-operator-writes: API writes beyond the needed ones, against a plain kopf operator
+#: bench-operator-scale: 500, 2,000 and 5,000 pools: pools per second, delay of a change, memory
+#: bench-operator-restart: writes after a restart with 2,000 unchanged pools
+#: bench-scale-latency: from a message to its workers, 1,000 pools, against KEDA (built once, 15 minutes)
+#: bench-scale-cost: CPU and Redis commands of 1,000 idle pools with autoscaling
+#: bench-slo: a simulated day: tasks that start in time, and worker hours, against KEDA and the HPA
+OPERATOR_BENCHES := operator-writes operator-scale operator-restart scale-latency scale-cost slo
+bench-%: $(VENV)/operator.stamp $(VENV)/worker.stamp
+	@$(if $(filter $*,$(OPERATOR_BENCHES)),$(LOCALCLUSTER) programs,tools/ensure-packages redis-server)
+	@PYTHONPATH=.:tools $(if $(filter $*,$(OPERATOR_BENCHES)),$(OPERATOR),$(WORKER))/python tests/bench/$(subst -,_,$*).py $(ARGS)
