@@ -11,14 +11,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 ANSWER_SECONDS: Final = 2.0
-"""How much longer than asked a blocking command may take before its connection counts as broken."""
+"""A blocking command that takes this many seconds longer than asked has lost its connection."""
 
 
-def pop(client: Any, inbox: str, seconds: float) -> Any:
-    """Sleep in Redis until something is in the inbox; `None` when time is up or the connection breaks.
+def pop(client: Any, inbox: bytes, seconds: float) -> Any:
+    """Sleep in Redis until something is in the inbox; `None` after `seconds`, or when the connection breaks.
 
-    redis-py applies a client's `socket_timeout` (5 s unless set) to blocking commands too, so the wait is done on a
-    connection from its pool, and bounded here. After a break the caller asks the lock itself, which knows best.
+    redis-py applies a client's `socket_timeout` (5 s unless set) to blocking commands too. So this waits on a
+    connection from its pool, and bounds the wait here. After a break the caller asks for the lock itself.
     """
     pool = getattr(client, "connection_pool", None)
     if pool is None:  # Cluster's client picks the node; it has no timeout unless one is set

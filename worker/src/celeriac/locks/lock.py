@@ -1,29 +1,32 @@
 """A lock in Redis with redis-py's interface, safe against expiry, crash and late owners.
 
-`Lock` takes the arguments of `redis.lock.Lock` and raises its exceptions, so code and tests written for that class go
-on working. What is different:
+`Lock` takes the arguments of `redis.lock.Lock` and raises its exceptions, so code and tests written for that class work
+with it. What is different:
 
-* Waiters do not poll. They stand in a line and sleep in Redis; whoever releases the lock hands it, in the same step,
-  to the first of them. Nobody is overtaken while the lock is handed on.
+* Waiters do not poll. They stand in a line and sleep in Redis. Whoever releases the lock hands it, in the same step, to
+  the first of them.
 * Each acquisition gets a `fence`, a number that grows with every acquisition of that name. A store that remembers the
-  highest fence it has seen and refuses lower ones cannot be damaged by an owner who is late.
-* `renew=True` keeps a lock alive while its owner lives, and says so loudly when it is lost; `max_hold` bounds that,
-  so that a task which hangs does not keep its lock for ever because a thread goes on renewing it.
-* A lock taken in a task is free when its worker is known to be dead: when the lease of the task's delivery has run out,
-  or its process died, and the message was given back. Whoever asks next has it, usually that task's next run.
+  highest fence it has seen, and refuses lower ones, cannot be damaged by an owner who is late.
+* `renew=True` extends the lock while its owner lives, and reports when the lock is lost. `max_hold` bounds that, so
+  that a task which hangs does not keep its lock for ever.
+* A lock acquired in a task is free when its worker is known to be dead: when the lease of the task's delivery has run
+  out, or its process died, and the message was given back. The next client that asks gets it, usually that task's next
+  run.
 
-**Promise.** Of all clients that compare fences, one at a time; one round trip to take a free lock, one to let go.
-**Limits.** The lock has the durability of one Redis: a failover to a replica that had not got the last write can give
-it to two owners, whose fences then tell them apart (each is at least the server's clock in microseconds). A waiter
-that is killed before it is handed the lock keeps it from the others until one of them looks, `LONGEST_WAIT_SECONDS`
-at most. Without a `timeout`, a lock whose owner dies is never free again, as with redis-py, unless the owner was a
-task. A forked child does not own what its parent has acquired.
+**Promise.** Of all clients that compare fences, one at a time. One round trip to acquire a free lock, one to release.
+**Limits.** The lock is as durable as one Redis. After a failover to a replica that did not have the last write, it can
+have two owners; their fences tell them apart (each fence is at least the server's clock in microseconds). A waiter that
+is killed just before the lock is handed to it keeps the lock from the others until one of them looks: 2 s and that
+one's place in the line in seconds, `scripts.LONGEST_WAIT_SECONDS` at most. Without a `timeout`, a lock whose owner dies
+is never free again, as with redis-py, unless the owner was a task. A forked child does not own what its parent has
+acquired.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
-import math
+import numbers
 import os
 import re
 import sys
@@ -37,22 +40,20 @@ from redis.exceptions import LockError, LockNotOwnedError, RedisError
 
 from celeriac import counts
 from celeriac.locks import inbox, scripts
-from celeriac.store import keys, replies
+from celeriac.locks.renewal import Held, Renewal
+from celeriac.store import keys
+from celeriac.store.replies import text
 
 logger = logging.getLogger(__name__)
 
-LONGEST_WAIT_SECONDS: Final = 30.0
-"""A waiter looks at the lock itself at least this often, in case its owner or the waiter before it has died."""
-
 _LEASED_DELIVERY: Final = re.compile(r"[0-9a-f]{12}:\d+")
-"""Ids that the leased transport gives; other brokers and plain workers have other ones."""
+"""Ids that the leased transport gives. Other brokers and plain workers have other ids."""
 
 
 class LockLostError(LockNotOwnedError):
     """The lock expired, was taken over, or could not be renewed, while its owner believed to hold it.
 
-    Whatever was done since under the lock may have met somebody else doing the same. Stores that compare fences
-    have refused the older writer.
+    Another owner may have done the same work since then. Stores that compare fences have refused the older writer.
     """
 
 
@@ -65,26 +66,28 @@ class Lock:
     ```
 
     Args:
-        redis: a redis-py client (plain, Sentinel's or Cluster's; `decode_responses` either way).
-        name: the lock's name, which is also its key. `lock:{42}` keeps everything of this lock in the Cluster slot
-            of `42`.
-        timeout: seconds until the lock is free whatever its owner does; `None`: never.
-        sleep: accepted for redis-py's sake and not used: waiters do not poll.
+        redis: a synchronous redis-py client (plain, Sentinel's or Cluster's; `decode_responses` either way).
+        name: the lock's name, which is also its key; text or bytes. `lock:{42}` keeps everything of this lock in the
+            Cluster slot of `42`.
+        timeout: seconds after which the lock expires whatever its owner does; `None`: never.
+        sleep: accepted because redis-py has it, and not used: waiters do not poll.
         blocking: whether `acquire` waits.
-        blocking_timeout: how many seconds `acquire` waits at most; `None`: without end.
+        blocking_timeout: how many seconds `acquire` waits at most; `None`: for ever.
         thread_local: keep the token for each thread, as redis-py does.
         raise_on_release_error: whether leaving a `with` block whose lock was lost raises, or logs a warning.
-        renew: extend the lock in the background, every third of `timeout`, until it is released or lost.
+        renew: extend the lock in the background, every third of `timeout`, until it is released or lost, until this
+            object is collected, or (with `thread_local`) until the thread that acquired it has ended.
         max_hold: seconds after which renewing stops; needs `renew`.
 
     Raises:
+        TypeError: `redis` is not a synchronous client of redis-py, or a time is not a number of seconds.
         ValueError: `renew` without `timeout`, `max_hold` without `renew`, or a `timeout` below a millisecond.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - redis-py's signature
         self,
         redis: Any,
-        name: str,
+        name: str | bytes,
         timeout: float | None = None,
         sleep: float = 0.1,
         blocking: bool = True,
@@ -95,6 +98,9 @@ class Lock:
         renew: bool = False,
         max_hold: float | None = None,
     ) -> None:
+        _must_be_synchronous(redis)
+        for what, value in (("timeout", timeout), ("blocking_timeout", blocking_timeout), ("max_hold", max_hold)):
+            _must_be_seconds(what, value)
         if timeout is not None and timeout < 0.001:
             raise ValueError(f"timeout is {timeout:g} s: a lock must last at least a millisecond")
         if renew and timeout is None:
@@ -116,9 +122,10 @@ class Lock:
         self.local.fence = None
         self._process = os.getpid()
         self._lost: threading.Event | None = None
-        self._renewal: _Renewal | None = None
-        self._keys = [name, keys.fence(name), keys.waiters(name)]
-        self._inbox_prefix = keys.inbox_prefix(name)
+        # A name is whatever bytes the client sends for it, and Latin-1 has one character for each byte.
+        plain = bytes(redis.get_encoder().encode(name)).decode("latin-1")
+        names = (plain, keys.fence(plain), keys.waiters(plain), keys.inbox_prefix(plain))
+        *self._keys, self._inbox_prefix = (it.encode("latin-1") for it in names)
         # On a Cluster those keys are elsewhere, and a script may not look.
         self._over = keys.OVER_PREFIX if hasattr(redis, "connection_pool") else ""
 
@@ -146,7 +153,7 @@ class Lock:
         blocking_timeout: float | None = None,
         token: str | bytes | None = None,
     ) -> bool:
-        """Take the lock; whether it was taken.
+        """Acquire the lock; whether it was acquired.
 
         Args:
             sleep: not used, see the class.
@@ -154,25 +161,21 @@ class Lock:
             blocking_timeout: seconds to wait at most; default as given to the class.
             token: what identifies the owner; default a new random one.
         """
-        text = (
-            uuid.uuid4().hex + delivery_mark()
-            if token is None
-            else replies.text(self.redis.get_encoder().encode(token))
-        )
+        own: bytes = self.redis.get_encoder().encode(uuid.uuid4().hex + delivery_mark() if token is None else token)
         blocking = self.blocking if blocking is None else blocking
         limit = self.blocking_timeout if blocking_timeout is None else blocking_timeout
         limit = limit if blocking else 0
         began = asked = time.monotonic()
-        fence = self._get(text, limit)
-        # Heard of so late, the lock may have run out since: this process was stopped meanwhile, or stood in the line.
+        fence = self._get(own, limit)
+        # If the reply took longer than the timeout, the lock may have expired: this process was stopped meanwhile.
         while fence is not None and self.timeout is not None and time.monotonic() - asked >= self.timeout:
             asked = time.monotonic()
-            if not self._set_end(text, self.timeout):
-                fence = self._get(text, None if limit is None else limit - (asked - began))
+            if not self._set_end(own, self.timeout):
+                fence = self._get(own, None if limit is None else limit - (asked - began))
         counts.LOCK_WAIT.observe(time.monotonic() - began, "not_acquired" if fence is None else "acquired")
         if fence is None:
             return False
-        self._taken(text, int(fence))
+        self._hold(own, int(fence))
         return True
 
     def locked(self) -> bool:
@@ -185,14 +188,15 @@ class Lock:
         if token is None:
             return False
         owner = self.redis.get(self.name)
-        return owner is not None and replies.text(owner) == token
+        return owner is not None and bool(self.redis.get_encoder().encode(owner) == token)
 
     def release(self) -> None:
-        """Let go of the lock; the first in the line has it then.
+        """Release the lock and hand it to the first in the line.
 
         Raises:
-            LockError: it was never acquired here, or is released already.
-            LockLostError: it was lost while it was held; nobody else's lock is touched. A `LockNotOwnedError`.
+            LockError: the lock was never acquired here, or is released already.
+            LockLostError: the lock was lost while it was held; another owner's lock is not touched. It is a
+                `LockNotOwnedError`.
         """
         token = self._token
         if token is None:
@@ -203,16 +207,16 @@ class Lock:
             raise _named(LockLostError("Cannot release a lock that's no longer owned"), self.name)
 
     def extend(self, additional_time: float, replace_ttl: bool = False) -> Literal[True]:
-        """Add seconds to a lock that is held, or with `replace_ttl` let it end so many seconds from now.
+        """Add seconds to the time that the lock has left, or with `replace_ttl` replace that time.
 
         Raises:
-            LockError: it is not held here, or has no timeout.
-            LockNotOwnedError: it was lost.
+            LockError: the lock is not held here, or has no timeout.
+            LockNotOwnedError: the lock was lost.
         """
         return self._extend("extend", additional_time, "set" if replace_ttl else "add")
 
     def reacquire(self) -> Literal[True]:
-        """Let a lock that is held end `timeout` seconds from now. Raises as `extend` does."""
+        """Let the lock expire `timeout` seconds from now. Raises as `extend` does."""
         return self._extend("reacquire", self.timeout or 0, "set")
 
     # --- what redis-py's lock does not have
@@ -231,39 +235,46 @@ class Lock:
         return self._lost
 
     def check(self) -> None:
-        """Raise if a renewed lock has been lost; for long work to call between its steps.
+        """Raise if the renewed lock has been lost; for long work to call between its steps.
 
         Raises:
-            LockLostError: it was lost.
+            LockLostError: the lock was lost.
         """
         if self.lost.is_set():
-            raise _named(LockLostError(f"lock {self.name} was lost while it was held"), self.name)
+            raise _named(LockLostError(f"lock {self.name!s} was lost while it was held"), self.name)
 
     # --- steps
 
     @property
-    def _token(self) -> str | None:
+    def _token(self) -> bytes | None:
         # A thread that has not acquired sees no attribute of another thread's; a forked child inherits a copy of them.
-        value: str | None = getattr(self.local, "token", None)
+        value: bytes | None = getattr(self.local, "token", None)
         return value if self._process == os.getpid() else None
 
-    def _get(self, token: str, limit: float | None) -> str | bytes | None:
-        """Have the lock within so many seconds (`None`: in the end): its fence, or `None`."""
+    def _get(self, token: bytes, limit: float | None) -> str | bytes | None:
+        """Acquire within `limit` seconds (`None`: wait for ever); the fence, or `None`."""
         if limit is not None and limit <= 0:
             answer = self._ask(token, "try", 0)
             return None if isinstance(answer, int) else answer
         return self._wait(token, limit)
 
-    def _set_end(self, token: str, seconds: float) -> bool:
-        """Let a lock end so many seconds from now; false: it is not this token's any more."""
-        return bool(scripts.EXTEND.run(self.redis, [self.name], [token, _milliseconds(seconds), "set"]))
+    def _set_end(self, token: bytes, seconds: float, how: str = "set") -> bool:
+        """Let the lock expire `seconds` from now; false when it is not this token's any more."""
+        return bool(scripts.EXTEND.run(self.redis, self._keys[:1], [token, scripts.milliseconds(seconds), how]))
 
-    def _ask(self, token: str, how: str, seconds: float) -> Any:
-        """Run the script once: a fence (text), or minus the ms that the lock has left (0: it has no end)."""
-        arguments = [token, _milliseconds(self.timeout), how, _milliseconds(seconds), self._inbox_prefix, self._over]
+    def _ask(self, token: bytes, how: str, seconds: float) -> Any:
+        """Run the script once: a fence (text), or minus the milliseconds until it is worth asking again."""
+        arguments = [
+            token,
+            scripts.milliseconds(self.timeout),
+            how,
+            scripts.milliseconds(seconds),
+            self._inbox_prefix,
+            self._over,
+        ]
         return scripts.ACQUIRE.run(self.redis, self._keys, arguments)
 
-    def _wait(self, token: str, limit: float | None) -> str | bytes | None:
+    def _wait(self, token: bytes, limit: float | None) -> str | bytes | None:
         """Stand in the line until the lock is handed over or time is up."""
         give_up_at = None if limit is None else time.monotonic() + limit
         own_inbox = self._inbox_prefix + token
@@ -276,41 +287,51 @@ class Lock:
                 answer = self._ask(token, "wait", 0 if left is None else max(left, 0.001))
                 if not isinstance(answer, int):
                     return answer  # type: ignore[no-any-return]  # a fence, text or bytes
-                # The owner may die: look again when its time has run out.
-                seconds = LONGEST_WAIT_SECONDS if left is None else min(LONGEST_WAIT_SECONDS, left)
-                if answer:
-                    seconds = min(seconds, -answer / 1000 + 0.005)
+                seconds = -answer / 1000 + 0.005
+                if left is not None:
+                    seconds = min(seconds, left)
                 handed = inbox.pop(self.redis, own_inbox, max(seconds, 0.001))
                 if handed is not None:
-                    return replies.text(handed).partition(":")[0]
+                    return text(handed).partition(":")[0]
         except BaseException:
             # Ctrl-C, a soft time limit, Redis away: do not stand in the line when nobody waits any more.
             self._try_leave(token)
             raise
 
-    def _leave(self, token: str) -> None:
+    def _leave(self, token: bytes) -> None:
         scripts.LEAVE.run(self.redis, self._keys, [token, self._inbox_prefix])
 
-    def _try_leave(self, token: str) -> None:
+    def _try_leave(self, token: bytes) -> None:
         try:
             self._leave(token)
         except (RedisError, OSError) as error:
             logger.debug("could not leave the line of lock %s: %s", self.name, error)
 
-    def _taken(self, token: str, fence: int) -> None:
+    def _hold(self, token: bytes, fence: int) -> None:
         self.local.token, self.local.fence = token, fence
         self._process = os.getpid()
         if self._lost is not None:
             self._lost.clear()
-        if self.renew:
-            _ = self.lost  # made before the thread that sets it
-            self._renewal = _Renewal(self, token)
-            self._renewal.start()
+        self._stop_renewal()
+        if self.renew and self.timeout is not None:
+            # Kept where the token is: it goes with this object, or with the thread that the token belongs to.
+            self.local.renewal = Renewal(
+                Held(
+                    client=self.redis,
+                    name=self.name,
+                    key=self._keys[0],
+                    token=token,
+                    timeout=self.timeout,
+                    max_hold=self.max_hold,
+                    lost=self.lost,
+                )
+            )
 
     def _stop_renewal(self) -> None:
-        renewal, self._renewal = self._renewal, None
+        renewal: Renewal | None = getattr(self.local, "renewal", None)
         if renewal is not None:
             renewal.stop()
+            self.local.renewal = None
 
     def _extend(self, what: str, seconds: float, how: str) -> Literal[True]:
         token = self._token
@@ -318,64 +339,22 @@ class Lock:
             raise _named(LockError(f"Cannot {what} an unlocked lock"), self.name)
         if self.timeout is None:
             raise _named(LockError(f"Cannot {what} a lock with no timeout"), self.name)
-        if not scripts.EXTEND.run(self.redis, [self.name], [token, _milliseconds(seconds), how]):
+        if not self._set_end(token, seconds, how):
             raise _named(LockNotOwnedError(f"Cannot {what} a lock that's no longer owned"), self.name)
         return True
 
 
-class _Renewal:
-    """Extends one lock until it is told to stop, cannot any more, or has done so long enough."""
-
-    def __init__(self, lock: Lock, token: str) -> None:
-        self._lock = lock
-        self._token = token
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"celeriac-lock-{lock.name}", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    def _run(self) -> None:
-        lock = self._lock
-        timeout = lock.timeout or 0
-        started = renewed = time.monotonic()
-        while not self._stopped.wait(timeout / 3):
-            now = time.monotonic()
-            if lock.max_hold is not None and now - started >= lock.max_hold:
-                return self._lose(f"it was held for {lock.max_hold:g} s, the longest that max_hold allows")
-            try:
-                is_ours = lock._set_end(self._token, timeout)
-            except (RedisError, OSError) as error:
-                if now - renewed >= timeout:
-                    return self._lose(f"it could not be renewed for {timeout:g} s: {error}")
-                continue
-            if self._stopped.is_set():
-                return None
-            if not is_ours:
-                return self._lose("it expired or was taken over")
-            renewed = now
-        return None
-
-    def _lose(self, why: str) -> None:
-        if not self._stopped.is_set():
-            counts.LOCKS_LOST.add()
-            logger.error("lost lock %s: %s", self._lock.name, why)
-            self._lock.lost.set()
-
-
-def _named(error: LockError, name: str) -> LockError:
+def _named(error: LockError, name: str | bytes) -> LockError:
     """Write the lock's name into an error; redis-py before 5.1 does not take it as an argument."""
-    error.lock_name = name
+    error.lock_name = name  # type: ignore[assignment]  # typed as text; redis-py hands on what it was given
     return error
 
 
 def delivery_mark() -> str:
-    """What the token of a lock ends with that is taken in a task of a leased delivery: `@` and the delivery's id.
+    """The end of the token of a lock that is acquired in a task of a leased delivery: `@` and the delivery's id.
 
-    When that delivery is given back, since its worker died or lost its lease, the lock counts as free. Elsewhere: "".
+    When that delivery is given back because its worker died or lost its lease, the lock counts as free. Outside such
+    a task it is empty.
     """
     state: Any = sys.modules.get("celery._state")  # without Celery there is no task
     task = state.get_current_task() if state is not None else None
@@ -383,5 +362,15 @@ def delivery_mark() -> str:
     return f"@{tag}" if _LEASED_DELIVERY.fullmatch(tag) else ""
 
 
-def _milliseconds(seconds: float | None) -> int:
-    return 0 if seconds is None else math.ceil(seconds * 1000)
+def _must_be_synchronous(client: Any) -> None:
+    execute = getattr(client, "execute_command", None)
+    kind = f"{type(client).__module__}.{type(client).__qualname__}"
+    if execute is None:
+        raise TypeError(f"celeriac.Lock needs a client of redis-py, such as redis.Redis(); {kind} is not one")
+    if inspect.iscoroutinefunction(execute):
+        raise TypeError(f"celeriac.Lock needs a synchronous client, such as redis.Redis(); {kind} is asynchronous")
+
+
+def _must_be_seconds(what: str, value: object) -> None:
+    if value is not None and not isinstance(value, numbers.Number):
+        raise TypeError(f"{what} is {value!r}: it must be a number of seconds, such as 30 or 0.5")

@@ -5,6 +5,7 @@ The rules are those of all scripts: server time, nobody else's token is touched.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from celeriac.store.keys import FENCE_SECONDS, WAITERS_SECONDS
@@ -12,6 +13,9 @@ from celeriac.store.script import Script
 
 GRACE_MILLISECONDS: Final = 2_000
 """A waiter that has not fetched its hand-over by then is taken for dead."""
+
+LONGEST_WAIT_SECONDS: Final = 30
+"""A waiter asks for the lock itself at least this often, and the first in the line every second."""
 
 _LOCKS: Final = f"""
 -- The server's time, asked for only where it is needed: a free lock is taken without.
@@ -31,10 +35,10 @@ end
 local function set_owner(key, token, timeout)
   if timeout == '0' then redis.call('SET', key, token) else redis.call('SET', key, token, 'PX', timeout) end
 end
--- Whether a token stands in the line, and its entry: `<timeout ms>:<gives up at, ms, or 0>:<token>`.
+-- The entry of a token in the line, `<timeout ms>:<gives up at, ms, or 0>:<token>`, and its place from 1; else nil.
 local function entry_of(waiters, token)
-  for _, entry in ipairs(redis.call('LRANGE', waiters, 0, -1)) do
-    if string.match(entry, '^%d+:%d+:(.*)$') == token then return entry end
+  for place, entry in ipairs(redis.call('LRANGE', waiters, 0, -1)) do
+    if string.match(entry, '^%d+:%d+:(.*)$') == token then return entry, place end
   end
 end
 -- Give the lock to the first in the line. The waiter sleeps in BLPOP on its inbox and finds its fence there: no second
@@ -76,8 +80,9 @@ ACQUIRE: Final = Script(
 -- KEYS  lock, fence, waiters
 -- ARGV  token; timeout in ms (0: none); 'try' to leave at once, or 'wait' in the line; give up so many ms from now
 --       (0: never); what inboxes begin with; what the keys of deliveries that are over begin with ('': do not look)
--- ->    fence (string) when taken or already this token's; else -(ms until it is worth asking again: the lock runs out,
---       or its new owner counts as dead), 0 when only a hand-over can change anything
+-- ->    fence (string) when taken or already this token's; 0 when it is not free and the caller does not wait; else
+--       -(ms until the caller should ask again: the lock expires, its new owner counts as dead, or it was deleted by
+--       hand, which nobody is told of: the first in the line looks after 1 s, the second after 2 s, and so on)
 local token, timeout, how, inboxes = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 local is_free
 if timeout == '0' then
@@ -103,7 +108,8 @@ if not is_free then
     is_free = true
   end
 end
-local entry = how == 'wait' and entry_of(KEYS[3], token)
+local entry, place
+if how == 'wait' then entry, place = entry_of(KEYS[3], token) end
 if is_free then
   if entry then redis.call('LREM', KEYS[3], 1, entry) end
   return next_fence(KEYS[2])
@@ -111,13 +117,14 @@ end
 if how == 'try' then return 0 end
 if not entry then
   local give_up = ARGV[4] == '0' and '0' or string.format('%.0f', milliseconds() + tonumber(ARGV[4]))
-  redis.call('RPUSH', KEYS[3], timeout .. ':' .. give_up .. ':' .. token)
+  place = redis.call('RPUSH', KEYS[3], timeout .. ':' .. give_up .. ':' .. token)
 end
 redis.call('EXPIRE', KEYS[3], {WAITERS_SECONDS})
+local look = math.min(place, {LONGEST_WAIT_SECONDS}) * 1000
 local left = redis.call('PTTL', KEYS[1])
-if wait and (left < 0 or wait < left) then left = wait end
-if left < 0 then return 0 end
-return -math.max(left, 1)
+if left >= 0 then look = math.min(look, left) end
+if wait then look = math.min(look, wait) end
+return -math.max(look, 1)
 """,
 )
 
@@ -172,3 +179,8 @@ redis.call('PEXPIRE', KEYS[1], string.format('%.0f', milliseconds))
 return 1
 """,
 )
+
+
+def milliseconds(seconds: float | None) -> int:
+    """Seconds as the scripts take them, never less than given; 0 for `None`."""
+    return 0 if seconds is None else math.ceil(seconds * 1000)

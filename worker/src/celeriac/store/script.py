@@ -9,6 +9,7 @@ into `{}` and rounds large numbers), so that a message stays byte for byte what 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, Final
 
 from redis.exceptions import NoScriptError
@@ -27,7 +28,7 @@ class Script:
         self.source = source.replace("NOW\n", _NOW)
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
-    def run(self, client: Any, keys: list[str], args: list[Any]) -> Any:
+    def run(self, client: Any, keys: Sequence[str | bytes], args: list[Any]) -> Any:
         """Run it on a redis-py client (plain, Sentinel's or Cluster's): one round trip, two on the first call."""
         try:
             return client.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
