@@ -1,54 +1,16 @@
-"""A page of the documentation, as its reader uses it: files to write and commands to type.
-
-A fenced block of yaml whose first line names a file is that file; the lines of a console block are commands; a comment
-before a block says why the tests do not run it.
-"""
+"""What the cluster tests add to a page: the images that were built here, and a shell that runs its commands."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from tests.pages import PROMPT, Block, console_lines, read
 
 from demo import install
 
-BLOCK = re.compile(
-    r"(?P<skipped><!-- not run by the tests: [^\n]+ -->\n)?^```(?P<language>\w+)(?: (?P<file>\S+))?\n(?P<body>.*?)^```",
-    re.DOTALL | re.MULTILINE,
-)
-PROMPT = "$ "
-
-
-@dataclass(frozen=True, kw_only=True)
-class Block:
-    """One fenced block. `file` is the name that it is to be written under, or empty; `is_run` is false where a comment
-    says why the tests leave it out."""
-
-    language: str
-    file: str
-    body: str
-    is_run: bool
-
-
-def read(name: str) -> list[Block]:
-    """The blocks of a page of docs/."""
-    text = (install.ROOT / "docs" / name).read_text()
-    return [
-        Block(language=it["language"], file=it["file"] or "", body=it["body"], is_run=not it["skipped"])
-        for it in BLOCK.finditer(text)
-    ]
-
-
-def console_lines(blocks: Iterable[Block], *, is_run: bool = True) -> list[str]:
-    """Every line of the console blocks that are run, or of those that are not."""
-    return [
-        line
-        for block in blocks
-        if block.language == "console" and block.is_run == is_run
-        for line in block.body.splitlines()
-    ]
+__all__ = ["PROMPT", "Block", "console_lines", "read", "run", "with_images", "write_files"]
 
 
 def with_images(text: str, images: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 
 from celeriac_operator.resource import CeleryWorkerPool
@@ -21,6 +22,15 @@ DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 WORKER_NAME = "celeriac-worker"
 MANAGER = "celeriac"
+
+
+class Pause(enum.StrEnum):
+    """Values of the annotation `celeriac.dev/pause-scaling`: the direction in which the number does not move."""
+
+    IN = "in"
+    OUT = "out"
+    BOTH = "both"
+
 
 LABELS: Mapping[str, str] = {
     NAME: f"`{WORKER_NAME}` on everything that belongs to a pool's workers",
@@ -63,6 +73,15 @@ def owned(pool: CeleryWorkerPool) -> dict[str, str]:
         COMPONENT: "worker",
         POOL: pool.metadata.name,
     }
+
+
+def pause(pool: CeleryWorkerPool) -> Pause | None:
+    """The direction in which the pool's annotation holds the number. A word that means nothing holds both: whoever
+    wrote it wanted something held, and the condition says which words there are."""
+    word = pool.metadata.annotations.get(PAUSE_SCALING)
+    if word is None:
+        return None
+    return Pause(word) if word in set(Pause) else Pause.BOTH
 
 
 def as_selector(labels: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ from tests.waiting import eventually
 from celeriac.delivery import scripts, taking
 from celeriac.delivery.holdings import Holdings
 from celeriac.delivery.outcomes import Outcome
+from celeriac.delivery.renewal import Renewal
 from celeriac.store import keys
 
 QUEUES = ["x", "y"]
@@ -106,7 +107,7 @@ def test_every_message_is_in_one_place_until_it_is_settled(client: Any, steps: l
         elif step in {"take", "look"}:
             numbers.update(take(client, workers[first], second, looks=step == "look"))
         elif step == "renew":
-            assert workers[first].run_once().lost == []
+            assert Renewal(workers[first]).run_once().lost == []
         elif step == "die":
             # Its leases run out, the other one notices.
             gone, other = workers[first], workers[1 - first]
@@ -115,7 +116,7 @@ def test_every_message_is_in_one_place_until_it_is_settled(client: Any, steps: l
             count = len(gone)
             workers[first] = Holdings(lambda: client, lease_seconds=60, where="next")
             workers[first].watch(QUEUES)
-            assert other.run_once().expired == count
+            assert Renewal(other).run_once().expired == count
         elif worker_ids := workers[first].ids():
             delivery = worker_ids[second % len(worker_ids)]
             queue = str(workers[first].queue_of(delivery))
@@ -157,9 +158,9 @@ def test_a_lost_lease_is_noticed_and_its_late_end_changes_nothing(client: Any) -
     other.watch(QUEUES)
     [(delivery, _)] = take(client, slow, 1)
     client.zadd(keys.leases("x"), {delivery: 1})
-    assert other.run_once().expired == 1
+    assert Renewal(other).run_once().expired == 1
     [(second, _)] = take(client, other, 1)
-    assert slow.run_once().lost == [delivery]
+    assert Renewal(slow).run_once().lost == [delivery]
     slow.settle([(delivery, "x")])
     assert slow.lost_count == 2
     assert client.hkeys(keys.held("x")) == [second.encode()]
@@ -184,7 +185,7 @@ def test_ends_that_redis_did_not_hear_of_are_settled_later(client: Any, redis_se
     worker.settle([(delivery, "x")])
     assert delivery in worker
     redis_server.start()
-    worker.run_once()
+    Renewal(worker).run_once()
     assert delivery not in worker
     assert everything(client) == []
     assert queue == 0
@@ -217,5 +218,5 @@ def test_who_died_in_the_line_is_forgotten(client: Any) -> None:
     worker.watch(QUEUES)
     client.zadd(keys.line("x"), {"dead:": 1})
     assert ask(client, worker, 5)[1].place == 1
-    worker.run_once()
+    Renewal(worker).run_once()
     assert ask(client, worker, 5)[1].place == 0

@@ -269,7 +269,7 @@ def test_a_waiter_that_gave_up_is_not_handed_the_lock(client: Any) -> None:
 
 WAITER = """
 import sys, redis
-from celeriac.lock import Lock
+from celeriac.locks.lock import Lock
 client = redis.Redis.from_url(sys.argv[1])
 Lock(client, "x", timeout=int(sys.argv[2]) or None).acquire()
 print("acquired", flush=True)

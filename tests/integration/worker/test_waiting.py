@@ -160,7 +160,6 @@ def test_two_hundred_idle_workers_take_turns(redis_server: RedisServer, client: 
         for consumer in consumers:
             consumer.thread.join(30)
             transport.unregister(consumer.holdings)
-            consumer.holdings.stop()
 
 
 @pytest.mark.parametrize("task", ["hoarding.pass_by", "hoarding.pass_slowly"])

@@ -15,7 +15,7 @@ from celeriac_operator.desired import build, disruption_budget
 from celeriac_operator.desired.build import Choices
 from celeriac_operator.resource import CeleryWorkerPool
 from celeriac_operator.settings import Settings
-from celeriac_operator.status.stalled import Case, Refusal
+from celeriac_operator.status.case import Case, Refusal
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 SETTINGS = Settings(worker_image="celeriac-worker:2")

@@ -28,11 +28,11 @@ def test_the_delay_before(retry: int, chance: float, seconds: float) -> None:
     retry=st.integers(0, 10**9),
     chance=st.floats(0, 1, exclude_max=True),
 )
-def test_a_delay_is_between_half_the_maximum_and_the_maximum_at_most(
+def test_a_delay_is_between_half_the_shortest_and_the_longest(
     initial: float, maximum: float, retry: int, chance: float
 ) -> None:
     delay = Retry(initial_seconds=initial, max_seconds=maximum).delay_seconds(retry, chance)
-    assert 0 <= delay <= maximum
+    assert min(initial, maximum) / 2 <= delay <= maximum
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from celeriac.exceptions import CeleriacError, PolicyError
+    from celeriac.exceptions import CeleriacError, PolicyError, TaskExitError
     from celeriac.locks.lock import Lock, LockLostError
+    from celeriac.policies.publishing import call_dropped
     from celeriac.policies.values import Coalesce, Debounce, Exclusive, Throttle, Unique
     from celeriac.task import Task
 
@@ -26,8 +27,10 @@ __all__ = [
     "LockLostError",
     "PolicyError",
     "Task",
+    "TaskExitError",
     "Throttle",
     "Unique",
+    "call_dropped",
 ]
 
 _HOMES = {
@@ -39,8 +42,10 @@ _HOMES = {
     "LockLostError": "locks.lock",
     "PolicyError": "exceptions",
     "Task": "task",
+    "TaskExitError": "exceptions",
     "Throttle": "policies.values",
     "Unique": "policies.values",
+    "call_dropped": "policies.publishing",
 }
 
 

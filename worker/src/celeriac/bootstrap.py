@@ -59,7 +59,7 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
     from celeriac.failures.reporter import dead_letters
     from celeriac.health.backlog import BacklogWatch
     from celeriac.health.vitals import Vitals, pool_processes
-    from celeriac.hooks import consumer, counting, failures, results
+    from celeriac.hooks import bodies, consumer, counting, failures, results
     from celeriac.hooks.drain import Drain, hand_back_held
     from celeriac.hooks.reaper import Reaper
 
@@ -98,6 +98,7 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
     published.install()
     once_set_up(
         lambda: application.install_task_loggers(app),
+        lambda: bodies.install(app),
         results_given_up.install,
         lambda: failures.install_requests(app, reporter),
         lambda: counting.install(app),
@@ -113,7 +114,7 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
         return run_celery(app, settings.celery_arguments(config, environment))
     finally:
         if delivered is not None:
-            delivered.holdings.leave()
+            delivered.renewal.leave()
         reporter.flush()
         health.stop()
 

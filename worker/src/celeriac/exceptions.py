@@ -1,7 +1,8 @@
 """Every error that the library raises on purpose.
 
     CeleriacError
-    └── PolicyError            a policy and its task do not fit; the application's code must change
+    ├── PolicyError            a policy and its task do not fit; the application's code must change
+    └── TaskExitError          a task raised what would have ended its worker, such as `SystemExit`; mend the task
     redis.exceptions.LockError
     └── redis.exceptions.LockNotOwnedError
         └── LockLostError      a lock ended while its owner still worked
@@ -19,3 +20,10 @@ class CeleriacError(Exception):
 
 class PolicyError(CeleriacError, TypeError):
     """A policy does not fit its task: the text names the task, the parameter and what would be right."""
+
+
+class TaskExitError(CeleriacError):
+    """A task raised an exception that would have ended its worker: `SystemExit`, `KeyboardInterrupt`, `MemoryError`.
+
+    The task has failed with it. The original exception is its cause (`__cause__`) where the task ran.
+    """

@@ -244,7 +244,7 @@ def install(formatter: logging.Formatter, config: Logging) -> None:
     """
 
     def dress(**_: Any) -> None:
-        for logger in _roots():
+        for logger in _loggers():
             for handler in logger.handlers:
                 if handler.formatter is formatter:
                     continue
@@ -259,10 +259,11 @@ def install(formatter: logging.Formatter, config: Logging) -> None:
         signal.connect(dress, weak=False, dispatch_uid=f"celeriac-logs-{id(signal)}")
 
 
-def _roots() -> list[logging.Logger]:
-    named = [logging.getLogger(name) for name in ("celery", TASK_LOGGER, "celery.redirected")]
+def _loggers() -> list[logging.Logger]:
+    """Every logger that may have handlers: an application gives them to any (Django's LOGGING to `django`)."""
+    known = [it for it in list(logging.root.manager.loggerDict.values()) if isinstance(it, logging.Logger)]
     pool = get_multiprocessing_logger()
-    return [logging.getLogger(), *named, *([pool] if pool is not None else [])]
+    return [logging.getLogger(), *known, *([pool] if pool is not None else [])]
 
 
 def _is_celerys(handler: logging.Handler) -> bool:

@@ -4,6 +4,10 @@
 of an application. It works in processes that only call tasks, too: what belongs to running and to policies is loaded
 when it is needed.
 
+The class stands in front of the base that the application's tasks have without it (Django's `DjangoTask`, the
+`task_cls` of the application), and takes nothing away from it. A base class of your own names all its bases itself,
+as with Celery: `class Base(celeriac.Task, DjangoTask)`.
+
 The hooks are Celery's own (`apply_async`, `before_start`, the signal after a run). `__call__` is left alone: Celery
 traces tasks that override it on a slower path, and every traceback would get one more frame. A subclass with a
 `before_start` of its own must call this one's.
@@ -43,6 +47,16 @@ class Task(celery.Task):  # type: ignore[type-arg]  # generic only in the stubs
     """What happens to calls that are the same; a policy, or one for calling and one for running."""
 
     _policies: ClassVar[_Policies | None] = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Keep the base class that the application would have given to a task without `base`."""
+        super().__init_subclass__(**options)
+        made = cls.__dict__
+        if cls.__bases__ != (Task,) or not ("_decorated" in made or "_app" in made):
+            return  # a class that somebody wrote: it names its bases
+        # The class made from a function by a decorator has `app`; an application's own `Task` has `_app`.
+        base = made["app"].Task if "_decorated" in made else _default_base(made["_app"])
+        cls.__bases__ = (base,) if issubclass(base, Task) else (Task, base)
 
     @property
     def logger(self) -> TaskLogger:
@@ -128,8 +142,7 @@ class Task(celery.Task):  # type: ignore[type-arg]  # generic only in the stubs
         return dispatch.publish(self, policy, publish_now, args, kwargs, task_id=task_id, producer=producer, **options)
 
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
-        """Celery calls this before each run."""
-        super().before_start(task_id, args, kwargs)
+        """Celery calls this before each run; the application's base class sees the runs that the policies let start."""
         policies = self._resolve()
         if (policies.calling is not None or policies.running is not None) and not self.request.is_eager:
             from celeriac.policies import dispatch
@@ -139,6 +152,17 @@ class Task(celery.Task):  # type: ignore[type-arg]  # generic only in the stubs
             except Ignore as ended:
                 # Celery formats the traceback of each, twice: two frames take a third of the time of six.
                 raise ended.with_traceback(None) from None
+        super().before_start(task_id, args, kwargs)
+
+
+def _default_base(app: Any) -> type[celery.Task]:  # type: ignore[type-arg]  # generic only in the stubs
+    """The base class of tasks of an application whose `task_cls` is `Task`: what Celery would have chosen."""
+    # Celery's fix-up for Django gives way to any `task_cls`, this one included.
+    if any(type(fixup).__module__ == "celery.fixups.django" for fixup in app._fixups):
+        from celery.contrib.django.task import DjangoTask
+
+        return DjangoTask
+    return celery.Task
 
 
 def _body(task: type[Task]) -> Any:

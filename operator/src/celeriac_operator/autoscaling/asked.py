@@ -69,20 +69,11 @@ def read(pool: CeleryWorkerPool, deployment: Manifest | None) -> Asked | None:
             target=_target(scaling.target),
             slots=_slots(pool, deployment),
             stabilization_seconds=scaling.scale_down.stabilization_seconds,
-            pause=pause(pool),
+            pause=labels.pause(pool),
         ),
         replicas=pool.spec.replicas,
         is_suspended=pool.spec.suspend,
     )
-
-
-def pause(pool: CeleryWorkerPool) -> policy.Pause | None:
-    """The direction in which the pool's annotation holds the number. A word that means nothing holds both: whoever
-    wrote it wanted something held, and the condition says which words there are."""
-    word = pool.metadata.annotations.get(labels.PAUSE_SCALING)
-    if word is None:
-        return None
-    return policy.Pause(word) if word in set(policy.Pause) else policy.Pause.BOTH
 
 
 def _target(target: Target) -> policy.Target:

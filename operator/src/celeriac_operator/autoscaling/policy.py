@@ -11,10 +11,10 @@ the window covers; messages whose time has not come (countdown, eta) count only 
 
 from __future__ import annotations
 
-import enum
 import math
 from dataclasses import dataclass, field
 
+from celeriac_operator.labels import Pause
 from celeriac_operator.reasons import Activity
 
 STALE_SECONDS = 10.0
@@ -22,14 +22,6 @@ STALE_SECONDS = 10.0
 
 LEAST_TIME_LEFT = 0.1
 """Share of the latency target in which the backlog is to be worked off when its oldest message is already late."""
-
-
-class Pause(enum.StrEnum):
-    """Values of the annotation `celeriac.dev/pause-scaling`: the direction in which the number does not move."""
-
-    IN = "in"
-    OUT = "out"
-    BOTH = "both"
 
 
 @dataclass(frozen=True, kw_only=True)

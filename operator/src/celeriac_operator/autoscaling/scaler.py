@@ -37,7 +37,7 @@ from celeriac_operator.metrics import Metrics, ScalingFigures
 from celeriac_operator.reasons import Activity
 from celeriac_operator.resource import CeleryWorkerPool, Decision
 from celeriac_operator.resource.status import MAX_DECISIONS
-from celeriac_operator.status import compute
+from celeriac_operator.status import writing
 from celeriac_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -265,7 +265,7 @@ class Scaler:
         if pool.told == (activity, backlog):
             return
         is_news = pool.told is None or pool.told[0] is not activity
-        if is_news or self._clock() - pool.told_at >= compute.figures_seconds(len(self._pools)):
+        if is_news or self._clock() - pool.told_at >= writing.figures_seconds(len(self._pools)):
             pool.told, pool.told_at = (activity, backlog), self._clock()
             self._queue.add(key)
 

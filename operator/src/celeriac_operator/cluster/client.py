@@ -14,9 +14,9 @@ from celeriac_operator import labels, names
 from celeriac_operator.cluster import kinds
 from celeriac_operator.cluster.kinds import Kind
 from celeriac_operator.cluster.transport import APPLY_PATCH, JSON, MERGE_PATCH, METADATA_LIST, Transport
+from celeriac_operator.event import Event
 from celeriac_operator.exceptions import ApiError, OperatorError
 from celeriac_operator.resource import GROUP, KIND, VERSION, CeleryWorkerPool, Status
-from celeriac_operator.status.compute import Event
 
 Manifest = Mapping[str, Any]
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from celeriac_operator import labels, names
-from celeriac_operator.decide import difference, observed, secrets
+from celeriac_operator.decide import difference, observed, references, secrets
 from celeriac_operator.decide.observed import Answer, Observed
 from celeriac_operator.desired import build as desired
 from celeriac_operator.desired import deployment, sentry_secret
 from celeriac_operator.desired.build import Choices, TemplateError
-from celeriac_operator.resource import Broker, CeleryWorkerPool, ResultBackend
+from celeriac_operator.resource import CeleryWorkerPool
 from celeriac_operator.settings import Settings
 
 Manifest = Mapping[str, Any]
@@ -102,7 +102,7 @@ def choose(seen: Observed, settings: Settings) -> Choices:
 def choose_digest(seen: Observed) -> str | None:
     """A digest of the URLs that come from Secrets. While one of them is missing, workers that run are left alone."""
     parts = []
-    for name, key in url_keys(seen.pool):
+    for name, key in references.url_keys(seen.pool):
         value = seen.secrets.get(name, secrets.ABSENT).values.get(key)
         if value is None:
             return observed.template_annotation(seen.deployment, labels.SECRETS_DIGEST) or None
@@ -112,12 +112,12 @@ def choose_digest(seen: Observed) -> str | None:
 
 def missing_secret(seen: Observed) -> str:
     """Which Secret, or key of it, the workers need and do not find, in words; empty: none."""
-    return _missing(seen, url_keys(seen.pool))
+    return _missing(seen, references.url_keys(seen.pool))
 
 
 def missing_broker_secret(seen: Observed) -> str:
     """The same for the broker's URL alone."""
-    return _missing(seen, _keys(seen.pool.spec.broker))
+    return _missing(seen, references.broker_keys(seen.pool))
 
 
 def _missing(seen: Observed, keys: tuple[tuple[str, str], ...]) -> str:
@@ -131,26 +131,6 @@ def _missing(seen: Observed, keys: tuple[tuple[str, str], ...]) -> str:
         if key not in facts.values:
             return f"Secret {name} has no key {key}"
     return ""
-
-
-def url_keys(pool: CeleryWorkerPool) -> tuple[tuple[str, str], ...]:
-    """Secret and key of each URL that workers get in their environment."""
-    return _keys(pool.spec.broker, pool.spec.result_backend)
-
-
-def _keys(*sections: Broker | ResultBackend | None) -> tuple[tuple[str, str], ...]:
-    sources = [section.url_from.secret_key_ref for section in sections if section and section.url_from]
-    return tuple((source.name, source.key) for source in sources)
-
-
-def secret_names(pool: CeleryWorkerPool) -> frozenset[str]:
-    """Every Secret whose changes concern the pool."""
-    sentry = pool.spec.sentry
-    dsn = [sentry.dsn_from.secret_key_ref.name] if sentry and sentry.dsn_from else []
-    inline = [names.sentry_secret(pool)] if sentry and not sentry.dsn_from else []
-    notifications = pool.spec.notifications
-    webhook = [notifications.slack.webhook_from.secret_key_ref.name] if notifications else []
-    return frozenset([*(name for name, _ in url_keys(pool)), *dsn, *inline, *webhook])
 
 
 def running_library(deployment: Manifest | None) -> str:

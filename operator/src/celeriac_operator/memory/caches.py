@@ -16,17 +16,16 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from celeriac_operator import labels, names
 from celeriac_operator.cluster import kinds
 from celeriac_operator.cluster.kinds import Kind
-from celeriac_operator.decide import observed, plan, secrets, victims
+from celeriac_operator.decide import last_words, observed, references, secrets, victims
+from celeriac_operator.decide.last_words import LastWords
 from celeriac_operator.decide.observed import Pod
 from celeriac_operator.resource import KIND, CeleryWorkerPool
-from celeriac_operator.status import farewells
-from celeriac_operator.status.farewells import Farewell
 
 Manifest = Mapping[str, Any]
 Content = TypeVar("Content")
 
 
-FAREWELLS = 16
+LAST_WORDS = 16
 """Most that are kept of one pool, the newest: a replica that does not lead tells nobody."""
 
 
@@ -108,7 +107,7 @@ class Caches:
         self.answers: dict[Key, dict[str, observed.Answer]] = {}
         self._pods_of: dict[Key, dict[str, Pod]] = {}
         self._workers_of: dict[Key, dict[str, victims.Worker]] = {}
-        self._farewells: dict[Key, deque[Farewell]] = {}
+        self._last_words: dict[Key, deque[LastWords]] = {}
         self._named_by: dict[Key, set[str]] = {}  # Secret -> pools of its namespace that name it
         self._names_of: dict[Key, frozenset[str]] = {}
         self._observe: Mapping[Kind, Callable[[Manifest], set[Key]]] = {
@@ -168,7 +167,7 @@ class Caches:
         if not self.pools.remove(key, version):
             return set()
         self.answers.pop(key, None)
-        self._farewells.pop(key, None)
+        self._last_words.pop(key, None)
         self._note_names(key, frozenset())
         return {key}
 
@@ -208,10 +207,10 @@ class Caches:
             return set()
         self._pods_of.setdefault(pool, {})[key.name] = pod
         self._workers_of.setdefault(pool, {})[key.name] = victims.read_worker(manifest)
-        farewell = farewells.read(pod)
+        said = last_words.read(pod)
         # Kept here: the pod may be gone before a pass can look at it.
-        if farewell is not None and (before is None or farewells.read(before[1]) != farewell):
-            self._farewells.setdefault(pool, deque(maxlen=FAREWELLS)).append(farewell)
+        if said is not None and (before is None or last_words.read(before[1]) != said):
+            self._last_words.setdefault(pool, deque(maxlen=LAST_WORDS)).append(said)
         # Most updates of a pod change nothing that a rule looks at.
         return {pool} if before != (pool, pod) else set()
 
@@ -229,9 +228,9 @@ class Caches:
         """The pool's pods, as candidates for going when it shrinks."""
         return tuple(self._workers_of.get(pool, {}).values())
 
-    def take_farewells(self, pool: Key) -> tuple[Farewell, ...]:
+    def take_last_words(self, pool: Key) -> tuple[LastWords, ...]:
         """What the pool's workers have left unfinished since this was last asked."""
-        return tuple(self._farewells.pop(pool, ()))
+        return tuple(self._last_words.pop(pool, ()))
 
     def observe_secret(self, manifest: Manifest) -> set[Key]:
         """Some Secret was added or changed; it is kept only if a pool names or owns it."""
@@ -254,13 +253,13 @@ class Caches:
 
     def unknown_secrets(self, pool: CeleryWorkerPool) -> list[Key]:
         """Secrets that the pool names and of which nothing is known."""
-        keys = (Key(pool.metadata.namespace, name) for name in sorted(plan.secret_names(pool)))
+        keys = (Key(pool.metadata.namespace, name) for name in sorted(references.secret_names(pool)))
         return [key for key in keys if self.secrets.get(key) is None]
 
     def observe(self, pool: CeleryWorkerPool) -> observed.Observed:
         """All that is known of one pool."""
         key = Key(pool.metadata.namespace, pool.metadata.name)
-        wanted = {*plan.secret_names(pool), names.sentry_secret(pool)}
+        wanted = {*references.secret_names(pool), names.sentry_secret(pool)}
         facts = {name: found for name in wanted if (found := self.secrets.get(Key(key.namespace, name))) is not None}
         return observed.Observed(
             pool=pool,
@@ -337,6 +336,6 @@ def _unversioned(manifest: Manifest) -> Manifest:
 
 def _secret_names(manifest: Manifest) -> frozenset[str]:
     try:
-        return plan.secret_names(CeleryWorkerPool.parse(dict(manifest)))
+        return references.secret_names(CeleryWorkerPool.parse(dict(manifest)))
     except ValueError:  # stored under another CRD; the pass says so in the status
         return frozenset()

@@ -14,14 +14,15 @@ from celeriac_operator.cluster.client import Cluster, Manifest, OccupiedError
 from celeriac_operator.decide import observed, plan, secrets, victims
 from celeriac_operator.decide.observed import Observed, ScalingState
 from celeriac_operator.decide.plan import Apply, Conflict, Delete, Plan
+from celeriac_operator.event import Event
 from celeriac_operator.exceptions import ApiError
 from celeriac_operator.memory.caches import Caches, Key, version_of
 from celeriac_operator.reasons import EventReason
 from celeriac_operator.resource import CeleryWorkerPool, Status
 from celeriac_operator.settings import Settings
-from celeriac_operator.status import compute, farewells, refusals
-from celeriac_operator.status.compute import Event
-from celeriac_operator.status.stalled import Case, Refusal
+from celeriac_operator.status import compute, refusals, writing
+from celeriac_operator.status import events as status_events
+from celeriac_operator.status.case import Case, Refusal
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +94,8 @@ class Reconciler:
         case = Case(seen=self._observe(pool), plan=todo, refusal=refusal, now=self._clock())
         report = compute.compute(case)
         wait = await self._report(key, manifest, pool.status, report.status)
-        events += farewells.events(self._caches.take_farewells(key), self._clock())
-        await self._emit(pool, [*events, *(compute.events(pool.status, report.status) if wait is None else ())])
+        events += status_events.cut_short(self._caches.take_last_words(key), self._clock())
+        await self._emit(pool, [*events, *(status_events.between(pool.status, report.status) if wait is None else ())])
         again = [
             report.recheck_seconds,
             wait,
@@ -173,16 +174,16 @@ class Reconciler:
 
     async def _report(self, key: Key, manifest: Manifest, old: Status, new: Status) -> float | None:
         """Write the status if it says something new. Returns how long a minor change has to wait; None: written."""
-        if compute.is_same(old, new):
+        if writing.is_same(old, new):
             return None
         now = self._clock()
         since = (now - self._reported[key]).total_seconds() if key in self._reported else MINOR_SECONDS
-        if compute.is_minor(old, new) and since < MINOR_SECONDS:
+        if writing.is_minor(old, new) and since < MINOR_SECONDS:
             return MINOR_SECONDS - since
-        if compute.is_figures(old, new):
+        if writing.is_figures(old, new):
             # After a start all pools have something new to say: not all at once.
             since = (now - self._reported.get(key, self._started)).total_seconds()
-            pause = compute.figures_seconds(len(self._caches.pools))
+            pause = writing.figures_seconds(len(self._caches.pools))
             if since < pause:
                 return pause - since
         try:

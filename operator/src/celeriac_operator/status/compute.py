@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from celeriac_operator import labels, names
 from celeriac_operator.decide import plan
 from celeriac_operator.decide.observed import Observed, Pod
 from celeriac_operator.desired import deployment
-from celeriac_operator.reasons import Activity, Cause, EventReason, Meaningful, Progress, Type
-from celeriac_operator.resource import Condition, Decision, Status
+from celeriac_operator.reasons import Activity, Cause, Meaningful, Progress, Type
+from celeriac_operator.resource import Condition, Status
 from celeriac_operator.status import stalled
+from celeriac_operator.status.case import Case, Finding
 from celeriac_operator.status.conditions import broker, notifications, scaling, sentry, time_limits
 from celeriac_operator.status.conditions.statement import Answer, Statement
-from celeriac_operator.status.stalled import Case
 
 QUESTIONS = (
     broker.reachable,
@@ -26,21 +25,6 @@ QUESTIONS = (
     scaling.active,
 )
 """What else is said of a pool; each question may go unasked."""
-
-ALARMING: Mapping[Type, Answer] = {
-    Type.STALLED: "True",
-    Type.SENTRY_CONFIGURED: "False",
-    Type.NOTIFICATIONS_CONFIGURED: "False",
-    Type.TIME_LIMITS_ENFORCED: "False",
-    Type.SCALING_ACTIVE: "False",
-}
-"""Conditions that are worth an event when they come to this status. That the broker is away shows in others."""
-
-FIGURES_SECONDS = 30.0
-"""Between two writes of a status in which only the autoscaler's figures moved."""
-
-FIGURES_WRITES_A_SECOND = 10
-"""For all pools together: with more than 300 the figures of each are written less often."""
 
 SET_UP_SECONDS = 30
 """How long the kubelet may take for a pod's volumes and network before the pool says that it waits for them."""
@@ -60,15 +44,6 @@ class Report:
 
     status: Status
     recheck_seconds: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """A Kubernetes event about the pool."""
-
-    kind: Literal["Normal", "Warning"]
-    reason: str
-    message: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,60 +91,6 @@ def unreadable(old: Status, generation: int, message: str, now: datetime) -> Sta
     verdict = _Verdict(reason=Cause.INVALID_SPEC, message=message, stalled=True)
     conditions = _conditions(_overall(verdict), old, generation, now)
     return old.model_copy(update={"observed_generation": generation, "conditions": conditions})
-
-
-def is_same(one: Status, other: Status) -> bool:
-    """Whether a write would change nothing. The order of conditions carries no meaning."""
-    return _unordered(one) == _unordered(other)
-
-
-def is_figures(old: Status, new: Status) -> bool:
-    """Whether only the autoscaler's figures moved: what waits in the queues, and the words about it."""
-    return is_same(_without_figures(old), _without_figures(new))
-
-
-def figures_seconds(pools: int) -> float:
-    """How long such a change waits for the next one, with so many pools that scale by themselves."""
-    return max(FIGURES_SECONDS, pools / FIGURES_WRITES_A_SECOND)
-
-
-def is_minor(old: Status, new: Status) -> bool:
-    """Whether only numbers and wording moved: what may wait a moment, so that a burst becomes one write."""
-    return _words(old) == _words(new) and old.observed_generation == new.observed_generation
-
-
-def events(old: Status, new: Status) -> Iterator[Event]:
-    """What is worth an event in the step from one status to the next. The old status is the memory: a restart of the
-    operator repeats nothing."""
-    before, after = ({each.type: each for each in status.conditions} for status in (old, new))
-    for kind, failed in ALARMING.items():
-        was, now = before.get(kind), after.get(kind)
-        if (
-            now is not None
-            and now.status == failed
-            and now.reason not in scaling.ON_REQUEST
-            and (was is None or (was.status, was.reason) != (failed, now.reason))
-        ):
-            yield Event(kind="Warning", reason=now.reason, message=now.message)
-    if Type.STALLED in before and after[Type.READY].status == "True":
-        yield Event(kind="Normal", reason=EventReason.RECOVERED, message=after[Type.READY].message)
-    yield from _turns(old, new)
-
-
-def _turns(old: Status, new: Status) -> Iterator[Event]:
-    """Changes of direction among the decisions that the old status does not know."""
-    decisions = new.scaling.decisions if new.scaling else ()
-    known = set(old.scaling.decisions) if old.scaling else set()
-    for decision, before in reversed(list(zip(decisions, (*decisions[1:], None)[: len(decisions)], strict=True))):
-        if decision in known or (before is not None and _is_up(before) == _is_up(decision)):
-            continue
-        reason = EventReason.SCALING_UP if _is_up(decision) else EventReason.SCALING_DOWN
-        message = f"from {decision.from_replicas} to {decision.to_replicas} workers: {decision.reason}"
-        yield Event(kind="Normal", reason=reason, message=message)
-
-
-def _is_up(decision: Decision) -> bool:
-    return decision.to_replicas > decision.from_replicas
 
 
 def _overall(verdict: _Verdict) -> list[Statement]:
@@ -226,7 +147,7 @@ def _judge_workers(case: Case, counts: Counts) -> _Verdict:
     return _Verdict(reason=Progress.PROGRESSING, message=message, reconciling=True)
 
 
-def _stalled(case: Case, finding: stalled.Finding) -> _Verdict:
+def _stalled(case: Case, finding: Finding) -> _Verdict:
     newest = {pod.uid for pod in case.seen.newest_pods()}
     older = any(pod.ready and not pod.deleting and pod.uid not in newest for pod in case.seen.pods)
     suffix = "; workers of the previous template keep running" if older else ""
@@ -320,21 +241,3 @@ def _conditions(statements: Iterable[Statement], old: Status, generation: int, n
             )
         )
     return tuple(conditions)
-
-
-def _words(status: Status) -> set[tuple[str, str, str]]:
-    # That workers reach the broker comes with the first one that is ready, and can wait for the others.
-    told = (each for each in status.conditions if each.type != Type.BROKER_REACHABLE or each.status == "False")
-    return {(each.type, each.status, each.reason) for each in told}
-
-
-def _without_figures(status: Status) -> Status:
-    conditions = tuple(
-        each.model_copy(update={"message": ""}) if each.type == Type.SCALING_ACTIVE else each
-        for each in status.conditions
-    )
-    return status.model_copy(update={"conditions": conditions, "queues": None, "backlog": None})
-
-
-def _unordered(status: Status) -> Status:
-    return status.model_copy(update={"conditions": tuple(sorted(status.conditions, key=lambda each: each.type))})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celeriac_operator.exceptions import ApiError
 from celeriac_operator.reasons import Cause
-from celeriac_operator.status.stalled import Refusal
+from celeriac_operator.status.case import Refusal
 
 
 def read(error: ApiError) -> Refusal | None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from celeriac_operator import names
-from celeriac_operator.decide import plan
-from celeriac_operator.decide.observed import Container, Observed, Pod, Termination
+from celeriac_operator.decide import last_words, plan
+from celeriac_operator.decide.observed import Container, Pod, Termination
 from celeriac_operator.reasons import Cause
+from celeriac_operator.status.case import Case, Finding
 
 UNSCHEDULABLE_SECONDS = 5
 """How long a pod must have been without a node. A pod that waits for one to leave, in a rollout, is placed sooner."""
@@ -29,44 +29,9 @@ ENDED_BY_PROBE = (0, 137, 143)
 BROKER_EXIT, CONFIGURATION_EXIT = 69, 78
 """Exit codes of the worker library: EX_UNAVAILABLE and EX_CONFIG of sysexits.h."""
 
-LAST_WORDS_CHARACTERS = 500
-
-# User names too: the key of a Sentry DSN stands where one would. Up to the last @ of a word, as passwords may hold one.
-_SECRETS = re.compile(r"(?<=://)(?:[^\s/@]*:\S*|[^\s/@]+)(?=@)|(?<=[?&]password=)[^\s&]+")
 _BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*"(: ErrImagePull: )?')
 _IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 _CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refusal:
-    """The API server did not take an object; its sentence."""
-
-    cause: Cause
-    message: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """What a rule says."""
-
-    cause: Cause
-    message: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """What the rules look at.
-
-    Attributes:
-        plan: what this pass meant to do.
-        refusal: what the API server said to it, if it refused.
-    """
-
-    seen: Observed
-    plan: plan.Plan
-    refusal: Refusal | None
-    now: datetime
 
 
 Rule = Callable[[Case], Finding | None]
@@ -122,14 +87,14 @@ def _held(case: Case) -> Finding | None:
 
 def _refusal(case: Case) -> Finding | None:
     refusal = case.refusal
-    return Finding(cause=refusal.cause, message=last_words(refusal.message)) if refusal else None
+    return Finding(cause=refusal.cause, message=last_words.excerpt(refusal.message)) if refusal else None
 
 
 def _pods_refused(case: Case) -> Finding | None:
     status = (case.seen.deployment or {}).get("status") or {}
     for condition in status.get("conditions") or []:
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            message = last_words(condition.get("message", ""))
+            message = last_words.excerpt(condition.get("message", ""))
             quota = "exceeded quota" in message
             return Finding(cause=Cause.QUOTA_EXCEEDED if quota else Cause.ADMISSION_REFUSED, message=message)
     return None
@@ -144,7 +109,7 @@ def _image(case: Case) -> Finding | None:
     for pod, container in _containers(case):
         if container.waiting in _IMAGE_REASONS:
             cause = _BACK_OFF.sub("", container.waiting_message) or container.waiting
-            message = f"pod {pod.name}, container {container.name}: {last_words(cause)}"
+            message = f"pod {pod.name}, container {container.name}: {last_words.excerpt(cause)}"
             return Finding(cause=Cause.IMAGE_PULL_FAILED, message=message)
     return None
 
@@ -152,7 +117,7 @@ def _image(case: Case) -> Finding | None:
 def _container_config(case: Case) -> Finding | None:
     for pod, container in _containers(case):
         if container.waiting in _CONFIG_REASONS:
-            text = last_words(container.waiting_message or container.waiting)
+            text = last_words.excerpt(container.waiting_message or container.waiting)
             secret = re.search(r'secret "[^"]*" not found|in Secret ', text)
             root = "; give template.spec.securityContext a runAsUser" if "runAsNonRoot" in text else ""
             return Finding(
@@ -167,7 +132,7 @@ def _crash(case: Case) -> Finding | None:
         last = container.last
         if last is None or container.ready or not _loops(container, last):
             continue
-        words = last_words(last.message) or "it left no last words; see kubectl logs --previous"
+        words = last_words.excerpt(last.message) or "it left no last words; see kubectl logs --previous"
         message = f"pod {pod.name}, container {container.name}, exit code {last.exit_code}: {words}"
         return Finding(cause=_crash_cause(container, last), message=message)
     return None
@@ -199,18 +164,13 @@ def _unschedulable(case: Case) -> Finding | None:
     for pod in _pods(case):
         since = pod.unschedulable_since
         if pod.unschedulable and since is not None and _age(case, since) >= UNSCHEDULABLE_SECONDS:
-            return Finding(cause=Cause.UNSCHEDULABLE, message=f"pod {pod.name}: {last_words(pod.unschedulable)}")
+            return Finding(
+                cause=Cause.UNSCHEDULABLE, message=f"pod {pod.name}: {last_words.excerpt(pod.unschedulable)}"
+            )
     return None
 
 
 FAILING: tuple[Rule, ...] = (_pods_refused, _secret_missing, _image, _container_config, _crash, _unschedulable)
-
-
-def last_words(text: str) -> str:
-    """The last line that says something, without passwords, at a length that fits a condition."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    words = _SECRETS.sub("**", lines[-1]) if lines else ""
-    return words if len(words) <= LAST_WORDS_CHARACTERS else f"{words[:LAST_WORDS_CHARACTERS]}…"
 
 
 def _pods(case: Case) -> list[Pod]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tests.unit.operator.factories import a_deployment, a_pool
 
+from celeriac_operator import labels
 from celeriac_operator.autoscaling import asked, policy
 from celeriac_operator.autoscaling.asked import Source
 from celeriac_operator.autoscaling.brokers.readings import Watched
@@ -87,11 +88,11 @@ def test_slots_of_a_document_that_says_nothing(value: str) -> None:
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
-        pytest.param("in", policy.Pause.IN, id="no fewer"),
-        pytest.param("out", policy.Pause.OUT, id="no more"),
-        pytest.param("both", policy.Pause.BOTH, id="neither"),
-        pytest.param("", policy.Pause.BOTH, id="a word that means nothing: something was to be held"),
+        pytest.param("in", labels.Pause.IN, id="no fewer"),
+        pytest.param("out", labels.Pause.OUT, id="no more"),
+        pytest.param("both", labels.Pause.BOTH, id="neither"),
+        pytest.param("", labels.Pause.BOTH, id="a word that means nothing: something was to be held"),
     ],
 )
-def test_pauses(word: str, expected: policy.Pause) -> None:
-    assert asked.pause(a_pool(annotations={"celeriac.dev/pause-scaling": word}, **SCALES)) is expected
+def test_pauses(word: str, expected: labels.Pause) -> None:
+    assert labels.pause(a_pool(annotations={"celeriac.dev/pause-scaling": word}, **SCALES)) is expected

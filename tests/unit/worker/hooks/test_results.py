@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from billiard.einfo import ExceptionInfo
-from celery.exceptions import BackendStoreError
+from celery.exceptions import BackendStoreError, WorkerShutdown
 
+from celeriac.exceptions import TaskExitError
 from celeriac.hooks import results
 
 
@@ -70,11 +71,21 @@ def test_what_comes_out_of_a_run_is_its_outcome() -> None:
     assert isinstance(escaped.exception.exc, ZeroDivisionError)
 
 
-def test_a_process_that_is_out_of_memory_is_not_asked_to_go_on() -> None:
+@pytest.mark.parametrize("raised", [SystemExit(1), KeyboardInterrupt(), MemoryError("none left")], ids=repr)
+def test_what_would_end_more_than_the_run_is_a_failure_that_celery_settles(raised: BaseException) -> None:
     def run() -> None:
-        raise MemoryError
+        raise raised
 
-    with pytest.raises(MemoryError):
+    _, escaped, _ = a_pool().apply_async(run, ())
+    assert isinstance(escaped.exception.exc, TaskExitError)
+    assert escaped.exception.exc.__cause__ is raised
+
+
+def test_what_ends_the_worker_passes() -> None:
+    def run() -> None:
+        raise WorkerShutdown(0)
+
+    with pytest.raises(WorkerShutdown):
         a_pool().apply_async(run, ())
 
 

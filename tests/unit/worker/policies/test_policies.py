@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from hypothesis import given
-from hypothesis import strategies as st
 
 import celeriac
-from celeriac.policies import values
-from celeriac.policies.values import Coalesce, Debounce, Exclusive, Throttle, Unique, carries_more, delay_seconds
+from celeriac import testing
+from celeriac.policies import dispatch, values
+from celeriac.policies.values import Coalesce, Debounce, Exclusive, Throttle, Unique, carries_more
 
 
 def run(user: Any, kind: str = "mail", *rest: Any, **extra: Any) -> None:
@@ -165,23 +164,6 @@ def test_numbers_that_make_no_sense_are_refused(make: Callable[[], object]) -> N
         make()
 
 
-@given(
-    conflicts=st.integers(0, 10_000),
-    shortest=st.floats(0.001, 10),
-    factor=st.floats(1, 100),
-    chance=st.floats(0, 0.999),
-)
-def test_delays_stay_between_half_the_shortest_and_the_longest(
-    conflicts: int, shortest: float, factor: float, chance: float
-) -> None:
-    delay = delay_seconds(conflicts, shortest, shortest * factor, chance)
-    assert shortest / 2 <= delay <= shortest * factor
-
-
-def test_delays_double() -> None:
-    assert [delay_seconds(n, 1, 5, 0) for n in range(5)] == [1, 2, 4, 5, 5]
-
-
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -213,3 +195,19 @@ def test_delays_double() -> None:
 )
 def test_calls_that_carry_more_than_themselves_are_known(options: dict[str, Any], expected: bool) -> None:
     assert carries_more(options) is expected
+
+
+def test_every_policy_for_calling_has_its_steps() -> None:
+    assert set(dispatch._STEPS) == set(values.CallPolicy.__subclasses__())
+    for policy in dispatch._STEPS:
+        assert set(dir(dispatch._steps(policy.__new__(policy)))) >= {"publish", "hold", "start", "end", "abandon"}
+
+
+def test_a_policy_that_an_application_derives_is_carried_out_as_the_one_that_it_is_derived_from() -> None:
+    class EveryMinute(Throttle):
+        """A policy under an application's own name."""
+
+    task = make_task(policy=EveryMinute("user", seconds=60))
+    with testing.policies(task.app) as calls:
+        assert task.delay("ann").id == task.delay("ann").id
+        assert [type(it.policy) for it in calls.dropped] == [EveryMinute]

@@ -1,8 +1,7 @@
 """Which messages does this process hold, and how long are they still its own?
 
 A held message is one that was delivered to this process and is not settled: it runs, it waits for a slot, or it waits
-for its ETA. Each is held under a lease that a thread here renews, well before it runs out, through a connection of its
-own. The same thread puts back what others left behind: messages whose lease has run out.
+for its ETA. Each is held under a lease, which is renewed well before it runs out.
 
 **Promise.** A message is in its queue's lists or held under a lease at every moment, so whatever happens to a worker,
 it is delivered again at most `lease_seconds` plus a quarter of it after the last renewal. As long as the process lives
@@ -10,8 +9,7 @@ and reaches Redis, nobody else gets what it holds, however long a task runs.
 
 **Limit.** A process that is paused, or cut off from Redis, for longer than the lease loses its leases: the messages
 are delivered elsewhere while their tasks may still run here. That is noticed at the next renewal or acknowledgement,
-logged and counted; a late acknowledgement changes nothing any more. A thread cannot renew while
-other code holds Python's global lock for longer than the lease.
+logged and counted; a late acknowledgement changes nothing any more.
 
 Delivery ids are `<identity>:<number>`; the identity is new for each process, so that a container restarted under
 the same name is never taken for its predecessor.
@@ -19,35 +17,27 @@ the same name is never taken for its predecessor.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celeriac import counts
 from celeriac.delivery import messages, outcomes, scripts, taking
 from celeriac.delivery.outcomes import Outcome
 from celeriac.store import keys
-from celeriac.store.replies import text
 from celeriac.store.script import Script
 
 if TYPE_CHECKING:
     from celeriac.delivery.autoscaling_report import Figures
 
 logger = logging.getLogger(__name__)
-
-RENEWALS_PER_LEASE: Final = 4
-"""Three renewals in a row may fail before a lease is lost."""
-EXPIRED_AT_ONCE: Final = 100
-"""Expired messages of one queue put back in one round: bounds the size of an answer."""
 
 
 @dataclass(slots=True)
@@ -57,16 +47,6 @@ class Holding:
     queue: str
     ended: bool = False
     """Its task has ended, and it is about to be settled."""
-
-
-@dataclass(slots=True)
-class Round:
-    """What one pass of the renewal did; returned for logs and tests."""
-
-    renewed: int = 0
-    lost: list[str] = field(default_factory=list)
-    expired: int = 0
-    """Messages of others that were put back."""
 
 
 class Holdings:
@@ -97,6 +77,8 @@ class Holdings:
         self.max_deliveries = max_deliveries
         self.on_dead_letter: Callable[[str, dict[str, Any] | None, str], None] | None = None
         """Told queue, message and reason of each message that goes to the dead-letter queue."""
+        self.on_watch: Callable[[], object] = lambda: None
+        """Told that there are queues to look after."""
         self.keeps: Callable[[str], bool] = lambda _: False
         """Whether a delivery that has not ended outlives its connection: its task runs on during the reconnect."""
         self.is_leaving: Callable[[], bool] = lambda: False
@@ -112,10 +94,6 @@ class Holdings:
         self._queues: set[str] = set()
         self._delayed: dict[str, tuple[float, Outcome, str]] = {}
         self._lock = threading.Lock()
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._is_failing = False
-        self._has_said_refused = False
 
     # --- what is held
 
@@ -173,6 +151,7 @@ class Holdings:
         """Look after the expired messages of these queues from now on."""
         with self._lock:
             self._queues.update(queues)
+        self.on_watch()
 
     # --- how deliveries end
 
@@ -233,7 +212,7 @@ class Holdings:
         if payload is None:
             return self.dead_letter(delivery, queue, message, f"unreadable message ({why})")
         payload = outcomes.given_back(payload, outcome, now=time.time(), where=self.where, why=why)
-        pair = self._pairs([queue])
+        pair = self.pairs([queue])
         side = "front" if outcome.goes_to_front else "back"
         return bool(script.run(self.client, [*pair, name], [delivery, side, messages.write(payload)]))
 
@@ -258,7 +237,7 @@ class Holdings:
         }
         fields: list[Any] = [part for pair in entry.items() for part in pair]
         dead = keys.dead(queue, prefix=self.prefix)
-        if not scripts.DEAD_LETTER.run(self.client, [*self._pairs([queue]), dead], [delivery, *fields]):
+        if not scripts.DEAD_LETTER.run(self.client, [*self.pairs([queue]), dead], [delivery, *fields]):
             return False
         counts.DEAD_LETTERS.add(queue)
         logger.error("message of task %s[%s] is dead: %s", entry["task"] or "?", entry["id"] or "?", why)
@@ -280,82 +259,29 @@ class Holdings:
             self.lease_seconds,
         )
 
-    # --- renewal
+    # --- what the renewal asks for
 
-    @property
-    def interval_seconds(self) -> float:
-        """Seconds between two renewals."""
-        return self.lease_seconds / RENEWALS_PER_LEASE
-
-    def start(self) -> None:
-        """Start renewing; a second call changes nothing."""
+    def by_queue(self) -> dict[str, list[str]]:
+        """The ids of all held deliveries of each queue that is looked after, oldest first; queues in order."""
         with self._lock:
-            if self._thread is not None and self._thread.is_alive():
-                return
-            self._stopped.clear()
-            self._thread = threading.Thread(target=self._run, name="celeriac-leases", daemon=True)
-            self._thread.start()
+            ids: dict[str, list[str]] = {queue: [] for queue in sorted(self._queues)}
+            for delivery, holding in self._held.items():
+                ids[holding.queue].append(delivery)
+        return ids
 
-    def stop(self) -> None:
-        """Stop renewing. What is still held then expires."""
-        self._stopped.set()
-
-    def leave(self) -> None:
-        """Stop renewing, and be counted among the pool's workers no more. Without Redis that takes two leases."""
-        self.stop()
-        if self._thread is not None:
-            self._thread.join(1)  # else its last word might come after this one
-        if self.figures is not None and not self._is_failing and self._client is not None:
-            with contextlib.suppress(OSError, RedisError):
-                self.client.hdel(self.figures.workers_key, self.identity)
-
-    def run_once(self) -> Round:
-        """Renew every lease once, put back what has expired, give back what was to be given back by now."""
+    def settle_rest(self) -> None:
+        """Settle what Redis was not reached for."""
         if self._unsettled:
             pairs = list(self._unsettled.items())
             self._settle(pairs)
             for delivery, _ in pairs:
                 self.forget(delivery)
                 self._unsettled.pop(delivery, None)
-        with self._lock:
-            queues = sorted(self._queues)
-            ids: dict[str, list[str]] = {queue: [] for queue in queues}
-            for delivery, holding in self._held.items():
-                ids[holding.queue].append(delivery)
-        done = Round(renewed=sum(map(len, ids.values())))
-        if not queues:
-            return done
-        args: list[Any] = [int(self.lease_seconds * 1000), EXPIRED_AT_ONCE, *self._says()]
-        for queue in queues:
-            args += [len(ids[queue]), *ids[queue]]
-        names = self._pairs(queues) + [keys.line(queue, prefix=self.prefix) for queue in queues]
-        lost, expired, refused = scripts.RENEW.run(self.client, names, args)
-        self._note_refused(text(refused))
-        # What was settled while the script ran is not lost.
-        done.lost = [delivery for item in lost if (delivery := text(item)) in self._held]
-        self.note_lost(done.lost)
-        counts.LEASES_RENEWED.add(amount=max(0, done.renewed - len(done.lost)))
-        for index, delivery, value in zip(expired[::3], expired[1::3], expired[2::3], strict=True):
-            why = f"its worker stopped renewing the lease of {self.lease_seconds:g} s"
-            if self._put_back(queues[index], text(delivery), value, Outcome.EXPIRED, why, scripts.GIVE_BACK_EXPIRED):
-                done.expired += 1
-        if done.expired:
-            logger.warning("put %d message(s) back whose worker is gone", done.expired)
-        self.give_back_delayed()
-        return done
 
-    def _says(self) -> list[Any]:
-        """What the script writes down for the autoscaler."""
-        if self.figures is None:
-            return [""] * 6
-        self.figures.note_runtimes()
-        key, number, entry = self.figures.say()
-        return [key, self.identity, number, entry, self.figures.layout_key, self.figures.layout]
-
-    def _note_refused(self, why: str) -> None:
-        if why and not self._has_said_refused:
-            self._has_said_refused = True
-            logger.warning("Redis does not take this worker's figures: the autoscaler does not know them (%s)", why)
+    def put_back_expired(self, queue: str, delivery: str, value: bytes) -> bool:
+        """Put back a message of another worker whose lease has run out; whether it was still held."""
+        why = f"its worker stopped renewing the lease of {self.lease_seconds:g} s"
+        return self._put_back(queue, delivery, value, Outcome.EXPIRED, why, scripts.GIVE_BACK_EXPIRED)
 
     def give_back_delayed(self, *, at_once: bool = False) -> None:
         """Give back what is due by `give_back_later`; with `at_once` all of it, for a worker that leaves."""
@@ -365,25 +291,7 @@ class Holdings:
                 del self._delayed[delivery]
                 self.give_back([delivery], outcome, why)
 
-    def _run(self) -> None:
-        # The first round is for the autoscaler, which learns at once that there is a worker.
-        while not self._stopped.is_set():
-            error = self._attempt()
-            if error is not None and not self._is_failing:
-                logger.warning("cannot renew leases: %s; trying on", error)
-            elif error is None and self._is_failing:
-                logger.info("leases are renewed again")
-            self._is_failing = error is not None
-            self._stopped.wait(self.interval_seconds)
-
-    def _attempt(self) -> Exception | None:
-        try:
-            self.run_once()
-        except Exception as error:  # whatever it was, the next round may succeed, and the thread must not end
-            return error
-        return None
-
-    def _pairs(self, queues: list[str]) -> list[str]:
+    def pairs(self, queues: Iterable[str]) -> list[str]:
         return [
             key
             for queue in queues

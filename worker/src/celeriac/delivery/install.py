@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from celeriac.config.contract import Config
     from celeriac.delivery.holdings import Holdings
+    from celeriac.delivery.renewal import Renewal
     from celeriac.metrics.tally import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -45,9 +46,11 @@ _TRANSPORTS: Final = {
 class Delivery:
     """The deliveries of this process."""
 
-    def __init__(self, app: Any, holdings: Holdings) -> None:
+    def __init__(self, app: Any, holdings: Holdings, renewal: Renewal) -> None:
         self.app = app
         self.holdings = holdings
+        self.renewal = renewal
+        holdings.on_watch = renewal.start
         holdings.keeps = self._runs_on
         holdings.is_leaving = _is_leaving
 
@@ -80,7 +83,7 @@ class Delivery:
         """Stop renewing leases; for tests, since a worker's process ends anyway."""
         from celeriac.delivery import transport
 
-        self.holdings.stop()
+        self.renewal.stop()
         transport.unregister(self.holdings)
 
     def _runs_on(self, delivery: str) -> bool:
@@ -120,6 +123,7 @@ def install(app: Any, config: Config, *, pod: str) -> Delivery | None:
 
     from celeriac.delivery import transport
     from celeriac.delivery.holdings import Holdings
+    from celeriac.delivery.renewal import Renewal
 
     options = dict(app.conf.broker_transport_options or {})
     holdings = Holdings(
@@ -135,7 +139,7 @@ def install(app: Any, config: Config, *, pod: str) -> Delivery | None:
         kombu.transport.TRANSPORT_ALIASES[alias] = path
         kombu.transport._transport_cache.pop(alias, None)  # type: ignore[attr-defined]  # not in the stubs
     app.conf.broker_transport_options = {**options, transport.OPTION: holdings.identity}
-    delivery = Delivery(app, holdings)
+    delivery = Delivery(app, holdings, Renewal(holdings))
     app.conf.worker_consumer = _consumer_class(symbol_by_name(app.conf.worker_consumer), delivery)
     return delivery
 

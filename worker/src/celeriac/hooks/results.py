@@ -25,8 +25,9 @@ from celery.concurrency.prefork import TaskPool as Prefork
 from celery.exceptions import BackendStoreError
 from celery.worker import state
 
+from celeriac.exceptions import TaskExitError
 from celeriac.exits import Exit, GivingUpError
-from celeriac.hooks import requests
+from celeriac.hooks import bodies, requests
 
 logger = logging.getLogger(__name__)
 """Says the sentence; Sentry has the failure of the task already."""
@@ -51,6 +52,16 @@ class Escaped(ExceptionInfo):
     """What came out of a run beside its result: storing it failed, and so did storing that failure."""
 
 
+def escaped(error: BaseException) -> Escaped:
+    """What to tell the request of an exception that is being handled."""
+    if isinstance(error, Exception) and not isinstance(error, MemoryError):
+        return Escaped()
+    try:
+        raise TaskExitError(bodies.described(error)) from error  # noqa: TRY301 - so that it has a traceback
+    except TaskExitError:
+        return Escaped()
+
+
 def guard(pool: Any) -> None:
     """Let a pool that runs tasks in this process tell what came out of a run, as billiard does for its children."""
     if isinstance(pool, Prefork):
@@ -61,10 +72,10 @@ def guard(pool: Any) -> None:
         def run(*its_args: Any, **its_kwargs: Any) -> Any:
             try:
                 return target(*its_args, **its_kwargs)
-            except MemoryError:
-                raise
-            except Exception:  # whatever it is, the request must hear of it, or its message is held for ever
-                return 1, Escaped(), 0.0
+            except BaseException as error:  # whatever it is, the request must be told, or its message is held for ever
+                if bodies.ends_the_run(error):
+                    raise
+                return 1, escaped(error), 0.0
 
         return apply_async(run, *args, **options)
 
@@ -81,7 +92,7 @@ class StoringRequest(_Request):  # type: ignore[misc]  # a class of Celery's, ch
         # What a child could not hand over as the outcome of a run comes without `return_ok`.
         has_escaped = isinstance(exc_info, Escaped) or not return_ok
         if not (has_escaped and isinstance(requests.error_of(exc_info), BackendStoreError)):
-            return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+            return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=not has_escaped)
         state.task_ready(self)
         self.given_back = True
         self.reject(requeue=True)

@@ -25,10 +25,9 @@ from typing import Any, Final
 
 from kombu.utils.uuid import uuid
 
-from celeriac.policies import scripts, settling
-from celeriac.policies.debounce import must_be_broker
+from celeriac.policies import newest, scripts, settling
 from celeriac.policies.keeping import RUN_SECONDS, keeper
-from celeriac.policies.publishing import ATTEMPTS, FAILURES, Call, made, milliseconds
+from celeriac.policies.publishing import Call, Message, made, milliseconds
 from celeriac.policies.values import CALL_HEADER, Coalesce
 from celeriac.store import connections, keys
 from celeriac.store.replies import text
@@ -46,45 +45,34 @@ def publish(call: Call, policy: Coalesce) -> Any:
         PolicyError: the broker is not Redis.
         kombu.exceptions.OperationalError: the broker cannot be reached, as without a policy.
     """
-    try:
-        store = connections.store(call.task.app)
-        must_be_broker(store, policy, call.task)
-        waiting = keys.coalesce(call.task.name, call.key, prefix=store.prefix)
-        found = store.client.hget(waiting, "id")
-        with call.task.app.producer_or_acquire(call.options.get("producer")) as producer:
-            own = call.task_id if found is None else text(found)
-            return _written(call, policy, store, waiting, own, producer)
-    except FAILURES as error:
-        return call.publish_undecided(error)
+    return newest.publish(call, policy, lambda prefix: _record(call, policy, prefix))
 
 
-def _written(call: Call, policy: Coalesce, store: Any, waiting: str, waiter: str, producer: Any) -> Any:
-    mark, guard_mark, guard = MARK + uuid(), GUARD + uuid(), ""
-    needs_guard = False
+def _record(call: Call, policy: Coalesce, prefix: str) -> newest.Record:
+    mark, guard_mark = MARK + uuid(), GUARD + uuid()
+    name = keys.coalesce(call.task.name, call.key, prefix=prefix)
     patience = policy.claim_seconds + call.delay_seconds()
-    for _ in range(ATTEMPTS):
-        result, messages = made(call, store.prefix, producer, task_id=waiter, headers=call.headers(mark))
-        if len(messages) != 1:
-            break
-        newest = messages[0]
-        if needs_guard:
-            headers = call.headers(guard_mark)
-            changes = {"countdown": RUN_SECONDS, "eta": None, "expires": None, "headers": headers}
-            _, [message] = made(call, store.prefix, producer, task_id=waiter, **changes)
-            guard = message.text
-        arguments = [waiter, mark, newest.text, milliseconds(patience), guard_mark, guard]
+
+    def make_guard(_: Message, waiter: str, producer: Any) -> str:
+        headers = call.headers(guard_mark)
+        changes = {"countdown": RUN_SECONDS, "eta": None, "expires": None, "headers": headers}
+        _, [message] = made(call, prefix, producer, task_id=waiter, **changes)
+        return message.text
+
+    def write(message: Message, waiter: str, guard: str) -> Any:
+        arguments = [waiter, mark, message.text, milliseconds(patience), guard_mark, guard]
         arguments.append(milliseconds(policy.claim_seconds + RUN_SECONDS))
-        names = [waiting, keys.running(waiting), newest.list]
-        answer = scripts.COALESCE.run(store.client, names, arguments)
-        if answer == 1:
-            return result if waiter == call.task_id else call.dropped(policy, waiter)
-        what, _, other = text(answer).partition(" ")
-        needs_guard, guard, waiter = what == "guard", "", other or waiter
-    else:
-        return call.publish_undecided(f"it was overtaken {ATTEMPTS} times")
-    if messages:
-        return call.publish_undecided("it goes to several queues")
-    return result  # a fanout exchange: it is published already
+        client = connections.store(call.task.app).client
+        return scripts.COALESCE.run(client, [name, keys.running(name), message.list], arguments)
+
+    return newest.Record(
+        name=name,
+        changes={"headers": call.headers(mark)},
+        helper="guard",
+        starts_with_helper=False,
+        make_helper=make_guard,
+        write=write,
+    )
 
 
 def hold(call: Call, policy: Coalesce) -> None:
@@ -93,7 +81,7 @@ def hold(call: Call, policy: Coalesce) -> None:
     _keep_running(call.task, running, call.task_id, policy.claim_seconds + call.delay_seconds())
 
 
-def start(task: Any, key: str, mark: str) -> None:
+def start(task: Any, policy: Coalesce, key: str, mark: str) -> None:  # noqa: ARG001 - as every policy's
     """Begin a run, or do what this message is for.
 
     Raises:

@@ -31,12 +31,10 @@ from typing import Any, Final
 import celery
 from kombu.utils.uuid import uuid
 
-from celeriac.exceptions import PolicyError
-from celeriac.policies import scripts, settling
-from celeriac.policies.publishing import ATTEMPTS, FAILURES, Call, Message, captured, made, milliseconds
+from celeriac.policies import newest, scripts, settling
+from celeriac.policies.publishing import Call, Message, captured, milliseconds
 from celeriac.policies.values import WAKER, Debounce
 from celeriac.store import connections, keys
-from celeriac.store.replies import text
 
 LATE_SECONDS: Final = 10.0
 """A waker that is later than this counts as lost when the next call comes."""
@@ -54,50 +52,50 @@ def publish(call: Call, policy: Debounce) -> Any:
         PolicyError: the broker is not Redis.
         kombu.exceptions.OperationalError: the broker cannot be reached, as without a policy.
     """
-    try:
-        store = connections.store(call.task.app)
-        must_be_broker(store, policy, call.task)
-        name = keys.debounce(call.task.name, call.key, prefix=store.prefix)
-        found = store.client.hget(name, "id")
-        with call.task.app.producer_or_acquire(call.options.get("producer")) as producer:
-            burst = call.task_id if found is None else text(found)
-            return _written(call, policy, store, name, burst, producer)
-    except FAILURES as error:
-        return call.publish_undecided(error)
+    return newest.publish(call, policy, lambda prefix: _record(call, policy, prefix))
 
 
-def _written(call: Call, policy: Debounce, store: Any, name: str, burst: str, producer: Any) -> Any:
+def _record(call: Call, policy: Debounce, prefix: str) -> newest.Record:
+    app, token = call.task.app, uuid()
+    name = keys.debounce(call.task.name, call.key, prefix=prefix)
     longest = 0 if policy.max_wait is None else milliseconds(policy.max_wait)
-    token, waker = uuid(), ""
-    needs_waker = burst == call.task_id
-    for _ in range(ATTEMPTS):
-        result, messages = made(call, store.prefix, producer, task_id=burst)
-        if len(messages) != 1:
-            break
-        newest = messages[0]
-        if needs_waker:
-            waker = _waker(call.task.app, producer, newest, name, token, policy.seconds)
-        arguments = [burst, milliseconds(policy.seconds), longest, newest.list, newest.text]
+
+    def make_waker(message: Message, _: str, producer: Any) -> str:
+        return _waker(app, producer, message, name, token, policy.seconds)
+
+    def write(message: Message, burst: str, waker: str) -> Any:
+        arguments = [burst, milliseconds(policy.seconds), longest, message.list, message.text]
         arguments += [token, waker, milliseconds(LATE_SECONDS)]
-        answer = scripts.DEBOUNCE.run(store.client, [name, newest.list], arguments)
-        if answer == 1:
-            return result if burst == call.task_id else call.dropped(policy, burst)
-        what, _, other = text(answer).partition(" ")
-        needs_waker, waker, burst = what == "waker", "", other or burst
-    else:
-        return call.publish_undecided(f"it was overtaken {ATTEMPTS} times")
-    if messages:
-        return call.publish_undecided("it goes to several queues")
-    return result  # a fanout exchange: it is published already
+        return scripts.DEBOUNCE.run(connections.store(app).client, [name, message.list], arguments)
+
+    return newest.Record(
+        name=name, changes={}, helper="waker", starts_with_helper=True, make_helper=make_waker, write=write
+    )
 
 
-def _waker(app: Any, producer: Any, newest: Message, burst: str, token: str, seconds: float) -> str:
+def hold(call: Call, policy: Debounce) -> None:
+    """A call that is published again stands outside any burst."""
+
+
+def start(task: Any, policy: Debounce, key: str, mark: str) -> None:
+    """A burst is over before its message runs."""
+
+
+def end(task: Any, policy: Debounce, key: str, *, is_over: bool) -> None:
+    """A run has no claim that could end."""
+
+
+def abandon(task: Any, key: str, task_id: str) -> None:
+    """The burst of a message that a worker drops is over already."""
+
+
+def _waker(app: Any, producer: Any, message: Message, burst: str, token: str, seconds: float) -> str:
     """Make a waker for the queue that a burst's message goes to."""
     register(app)
-    options: dict[str, Any] = {"priority": newest.priority} if newest.priority else {}
+    options: dict[str, Any] = {"priority": message.priority} if message.priority else {}
     with captured(producer) as messages:
         app.tasks[WAKER].apply_async(
-            (burst, token), task_id=token, countdown=seconds, queue=newest.queue, producer=producer, **options
+            (burst, token), task_id=token, countdown=seconds, queue=message.queue, producer=producer, **options
         )
     return messages[0].text
 
@@ -130,16 +128,3 @@ def wake(self: Any, burst: str, token: str) -> None:
 def _milliseconds_left(app: Any, burst: str, token: str) -> int:
     """Publish a burst if it is due; else how long until it is. Not positive when its waker is done."""
     return int(scripts.FIRE.run(connections.store(app).client, [burst], [token, milliseconds(LATE_SECONDS)]))
-
-
-def must_be_broker(store: connections.Store, policy: object, task: Any) -> None:
-    """Refuse a policy whose messages and decisions are not in the same Redis.
-
-    Raises:
-        PolicyError: they are not.
-    """
-    if not store.is_broker:
-        raise PolicyError(
-            f"{type(policy).__name__} of task {task.name} needs Redis as the broker: what waits and its message are "
-            "written in one step. Throttle, Unique and Exclusive work with any broker"
-        )

@@ -14,7 +14,7 @@ round. A call that has to wait for the lock is published again under its own id,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, Protocol
 
 from celery import states
 from celery.exceptions import Reject
@@ -22,10 +22,36 @@ from kombu.utils.uuid import uuid
 
 from celeriac import counts
 from celeriac.policies import coalesce, debounce, exclusive, throttle, unique
-from celeriac.policies.publishing import FAILURES, Call, Publish, call_dropped, logger, say_undecided
+from celeriac.policies.publishing import FAILURES, Call, Publish, logger, say_undecided
 from celeriac.policies.values import CALL_HEADER, CallPolicy, Coalesce, Debounce, Exclusive, Throttle, Unique
 
-__all__ = ["call_dropped", "enter", "hold", "leave", "publish", "revoked"]
+
+class Steps(Protocol):
+    """What the module of a policy for calling offers."""
+
+    def publish(self, call: Call, policy: Any) -> Any:
+        """Publish a call if the policy says so; the result handle of the call that runs."""
+
+    def hold(self, call: Call, policy: Any) -> None:
+        """Keep what a call has claimed, because it is published again under its own id."""
+
+    def start(self, task: Any, policy: Any, key: str, mark: str) -> None:
+        """Begin the run of a message that has the policy's mark, or raise `Ignore`."""
+
+    def end(self, task: Any, policy: Any, key: str, *, is_over: bool) -> None:
+        """End the run; not `is_over` when its message comes back."""
+
+    def abandon(self, task: Any, key: str, task_id: str) -> None:
+        """Free what the message of a call has claimed, because a worker has dropped it."""
+
+
+_STEPS: Final[Mapping[type[CallPolicy], Steps]] = {
+    Throttle: throttle,
+    Unique: unique,
+    Debounce: debounce,
+    Coalesce: coalesce,
+}
+"""A new policy for calling is a class in `values`, a module beside this one, and a line here."""
 
 
 def publish(task: Any, policy: CallPolicy, publish_now: Publish, args: Any, kwargs: Any, **options: Any) -> Any:
@@ -36,23 +62,10 @@ def publish(task: Any, policy: CallPolicy, publish_now: Publish, args: Any, kwar
         kombu.exceptions.OperationalError: the broker cannot be reached, as without a policy.
     """
     call = _call(task, policy, publish_now, args, kwargs, options)
-    result = _publish(call, policy)
+    result = _steps(policy).publish(call, policy)
     if getattr(result, "id", None) == call.task_id:
         counts.POLICY_OUTCOMES.add(type(policy).__name__, "published")
     return result
-
-
-def _publish(call: Call, policy: CallPolicy) -> Any:
-    match policy:
-        case Throttle():
-            return throttle.publish(call, policy)
-        case Unique():
-            return unique.publish(call, policy)
-        case Debounce():
-            return debounce.publish(call, policy)
-        case Coalesce():
-            return coalesce.publish(call, policy)
-    raise AssertionError(policy)
 
 
 def hold(task: Any, policy: CallPolicy, args: Any, kwargs: Any, **options: Any) -> None:
@@ -63,11 +76,7 @@ def hold(task: Any, policy: CallPolicy, args: Any, kwargs: Any, **options: Any) 
     request.celeriac_held = True
     try:
         call = _call(task, policy, None, args, kwargs, options)
-        match policy:
-            case Unique():
-                unique.hold(call, policy)
-            case Coalesce():
-                coalesce.hold(call, policy)
+        _steps(policy).hold(call, policy)
     except FAILURES as error:
         logger.warning("the claim of task %s[%s] cannot be kept for its next run: %s", task.name, request.id, error)
 
@@ -83,22 +92,14 @@ def enter(task: Any, calling: CallPolicy | None, running: Exclusive | None, args
     try:
         mark = mark_of(task.request.headers)
         if calling is not None and mark:
-            _start(task, calling, calling.key_of(task.run, args, kwargs), mark)
+            key = calling.key_of(task.run, args, kwargs)
+            _steps(calling).start(task, calling, key, mark)
+            task.request.celeriac_entered = key
         if running is not None:
             deciding = running
             exclusive.start(task, running, running.key_of(task.run, args, kwargs))
     except FAILURES as error:
         say_undecided(task, deciding, "runs", error)
-
-
-def _start(task: Any, policy: CallPolicy, key: str, mark: str) -> None:
-    match policy:
-        case Unique():
-            unique.start(task, policy, key, mark)
-            task.request.celeriac_entered = key
-        case Coalesce():
-            coalesce.start(task, key, mark)
-            task.request.celeriac_entered = key
 
 
 def leave(sender: Any = None, state: str | None = None, retval: Any = None, **_: Any) -> None:
@@ -112,11 +113,7 @@ def leave(sender: Any = None, state: str | None = None, retval: Any = None, **_:
     comes_back = state == states.REJECTED and isinstance(retval, Reject) and bool(getattr(retval, "requeue", False))
     policy = sender._resolve().calling
     try:
-        match policy:
-            case Unique():
-                unique.end(sender, policy, key, is_over=not comes_back)
-            case Coalesce():
-                coalesce.end(sender, policy, key, is_over=not comes_back)
+        _steps(policy).end(sender, policy, key, is_over=not comes_back)
     except FAILURES as error:
         logger.warning("cannot end the claim of task %s, it will expire: %s", sender.name, error)
 
@@ -128,13 +125,14 @@ def revoked(sender: Any = None, request: Any = None, **_: Any) -> None:
         return
     try:
         key = policy.key_of(sender.run, request.args or (), request.kwargs or {})
-        match policy:
-            case Unique():
-                unique.abandon(sender, key, request.id)
-            case Coalesce():
-                coalesce.abandon(sender, key, request.id)
+        _steps(policy).abandon(sender, key, request.id)
     except FAILURES as error:
         logger.warning("cannot free the claim of revoked task %s[%s]: %s", sender.name, request.id, error)
+
+
+def _steps(policy: CallPolicy) -> Steps:
+    """The module of a policy, or of the class that it is derived from."""
+    return next(_STEPS[it] for it in type(policy).__mro__ if it in _STEPS)
 
 
 def mark_of(headers: Mapping[str, Any] | None) -> str:

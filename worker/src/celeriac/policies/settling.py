@@ -61,7 +61,9 @@ def drop(reason: str) -> NoReturn:
 def put_back(task: Any, reason: str, backoff_seconds: tuple[float, float] = BACKOFF_SECONDS) -> NoReturn:
     """Publish a call again under its own id, to run after a delay that grows, and settle this message."""
     conflicts = int(getattr(task.request, values.CONFLICTS_HEADER, None) or 0)
-    delay = values.delay_seconds(conflicts, *backoff_seconds, random.random())  # noqa: S311 - jitter
+    shortest, longest = backoff_seconds
+    pauses = Retry(max_retries=None, initial_seconds=shortest, max_seconds=longest)
+    delay = pauses.delay_seconds(conflicts, random.random())  # noqa: S311 - jitter
     logger.info("%s[%s] runs again in %.1f s: %s", task.name, task.request.id, delay, reason)
     publish_again(task, delay, {values.CONFLICTS_HEADER: conflicts + 1})
     raise Errand("put back")

@@ -21,3 +21,19 @@ def publish(call: Call, policy: Throttle) -> Any:
         return call.publish_undecided(error)
     name = keys.throttle(call.task.name, call.key, prefix=prefix)
     return claims.publish(call, policy, name, call.task_id, policy.seconds)
+
+
+def hold(call: Call, policy: Throttle) -> None:
+    """A call that is published again does not prolong its window."""
+
+
+def start(task: Any, policy: Throttle, key: str, mark: str) -> None:
+    """A run has no claim."""
+
+
+def end(task: Any, policy: Throttle, key: str, *, is_over: bool) -> None:
+    """A run has no claim that could end."""
+
+
+def abandon(task: Any, key: str, task_id: str) -> None:
+    """The window stands, also when the message of its call is dropped."""

@@ -25,9 +25,6 @@ from celeriac.exceptions import PolicyError
 
 Key = str | Callable[..., object] | None
 
-BACKOFF_JITTER: Final = 0.5
-"""A delay is shortened by up to this share, so that calls which met once do not meet again."""
-
 
 @dataclass(frozen=True)
 class Policy:
@@ -251,19 +248,6 @@ class Exclusive(Policy):
         for name, value in (("wait_seconds", self.wait_seconds), ("max_hold_seconds", self.max_hold_seconds)):
             if value is not None:
                 _positive(name, value, self)
-
-
-def delay_seconds(conflicts: int, shortest: float, longest: float, chance: float) -> float:
-    """How long a call waits after its nth conflict (from 0): doubled each time, with jitter.
-
-    Args:
-        conflicts: how often this call was put back already.
-        shortest: seconds of the first delay.
-        longest: seconds that no delay exceeds.
-        chance: a random number in [0, 1).
-    """
-    doubled = min(longest, shortest * 2 ** min(conflicts, 30))
-    return float(doubled * (1 - BACKOFF_JITTER * chance))
 
 
 def carries_more(options: Mapping[str, Any]) -> bool:

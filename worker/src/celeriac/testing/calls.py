@@ -22,7 +22,7 @@ from kombu.utils.uuid import uuid
 
 from celeriac.policies import exclusive
 from celeriac.policies import values as policy_values
-from celeriac.policies.dispatch import call_dropped
+from celeriac.policies.publishing import call_dropped
 from celeriac.policies.settling import Errand
 from celeriac.store import connections
 from celeriac.testing.clock import Clock, RealClock

@@ -9,12 +9,12 @@ found not ready by two probes, so True may be ten seconds old.
 from __future__ import annotations
 
 from celeriac_operator import names
-from celeriac_operator.decide import plan
+from celeriac_operator.decide import last_words, plan
 from celeriac_operator.decide.observed import Container, Pod, Termination
 from celeriac_operator.reasons import BrokerReason, Type
 from celeriac_operator.status import stalled
+from celeriac_operator.status.case import Case
 from celeriac_operator.status.conditions.statement import Statement
-from celeriac_operator.status.stalled import Case
 
 REFUSED_CREDENTIALS = "refuses the credentials"
 """Words of the worker library's last sentence; docs/reference/environment-contract.md promises them."""
@@ -32,7 +32,7 @@ def reachable(case: Case) -> Statement:
         if last is not None:
             refused = REFUSED_CREDENTIALS in last.message
             reason = BrokerReason.AUTHENTICATION_FAILED if refused else BrokerReason.CONNECTION_REFUSED
-            words = stalled.last_words(last.message) or "it left no last words"
+            words = last_words.excerpt(last.message) or "it left no last words"
             return Statement(Type.BROKER_REACHABLE, "False", reason, f"pod {pod.name} gave up: {words}")
     if any(_consumes(pod) and not pod.deleting for pod in case.seen.pods):
         message = "workers of the previous template consume"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from celeriac_operator.decide import secrets
 from celeriac_operator.reasons import NotificationsReason, Type
+from celeriac_operator.status.case import Case
 from celeriac_operator.status.conditions.statement import Answer, Statement
-from celeriac_operator.status.stalled import Case
 
 
 def configured(case: Case) -> Statement | None:

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from celeriac_operator import labels
-from celeriac_operator.autoscaling import asked
-from celeriac_operator.autoscaling.policy import Pause
 from celeriac_operator.decide.observed import Observed
+from celeriac_operator.labels import Pause
 from celeriac_operator.reasons import Activity, Type
 from celeriac_operator.resource import Decision, QueueBacklog, Scaling
 from celeriac_operator.resource.status import MAX_DECISIONS
+from celeriac_operator.status.case import Case
 from celeriac_operator.status.conditions.statement import Answer, Statement
-from celeriac_operator.status.stalled import Case
 
 ON_REQUEST = (Activity.PAUSED, Activity.DISABLED)
 """Reasons for which a person has asked."""
@@ -26,7 +25,7 @@ def active(case: Case) -> Statement | None:
         return None
     if pool.spec.suspend:
         return Statement(Type.SCALING_ACTIVE, "False", Activity.DISABLED, "the pool is suspended")
-    pause = asked.pause(pool)
+    pause = labels.pause(pool)
     if pause is Pause.BOTH:
         return Statement(Type.SCALING_ACTIVE, "False", Activity.PAUSED, _paused(case))
     if seen is None:

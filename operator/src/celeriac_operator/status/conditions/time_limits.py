@@ -8,8 +8,8 @@ Nobody can raise SoftTimeLimitExceeded in a task outside prefork.
 from __future__ import annotations
 
 from celeriac_operator.reasons import LimitReason, Type
+from celeriac_operator.status.case import Case
 from celeriac_operator.status.conditions.statement import Statement
-from celeriac_operator.status.stalled import Case
 
 BY_CELERY = ("prefork", "gevent")
 """Pools on which Celery itself enforces the hard limit."""

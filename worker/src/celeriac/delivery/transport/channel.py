@@ -309,7 +309,6 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
         result = super().basic_consume(queue, no_ack, callback, consumer_tag, **kwargs)
         if not no_ack and queue not in self.active_fanout_queues:
             self.holdings.watch([queue])
-            self.holdings.start()
         return result
 
     def _restore(self, message: Any, leftmost: bool = False) -> None:

@@ -19,6 +19,7 @@ from celeriac_operator.decide.plan import Plan
 from celeriac_operator.decide.secrets import ABSENT
 from celeriac_operator.resource import CeleryWorkerPool, Condition, Status
 from celeriac_operator.status import compute as status
+from celeriac_operator.status import events, writing
 
 DSN = {"sentry": {"dsnFrom": {"secretKeyRef": {"name": "sentry", "key": "dsn"}}}}
 READY_POD = a_container(ready=True, started=True, running_for=60)
@@ -215,14 +216,14 @@ def test_computing_twice_gives_the_same_status_whatever_the_hour() -> None:
     first = compute(pool, deployment_status=counts(1, 1), facts={"sentry": ABSENT}).status
     again = pool.model_copy(update={"status": first})
     second = compute(again, deployment_status=counts(1, 1), facts={"sentry": ABSENT}, later=3600).status
-    assert status.is_same(first, second)
+    assert writing.is_same(first, second)
 
 
 def test_a_round_trip_through_the_api_server_changes_nothing() -> None:
     first = compute(a_pool(**DSN), deployment_status=counts(1, 1), facts={"sentry": ABSENT}).status
     stored = first.model_dump(by_alias=True, exclude_none=True, mode="json")
     stored["conditions"].reverse()
-    assert status.is_same(first, Status.model_validate(stored))
+    assert writing.is_same(first, Status.model_validate(stored))
 
 
 @pytest.mark.parametrize(
@@ -235,7 +236,7 @@ def test_a_round_trip_through_the_api_server_changes_nothing() -> None:
 def test_a_change_is_minor_when(then: dict[str, Any], minor: bool) -> None:
     pool = a_pool(replicas=3)
     old = compute(pool, deployment_status=counts(3, 1)).status
-    assert status.is_minor(old, compute(pool, deployment_status=then).status) == minor
+    assert writing.is_minor(old, compute(pool, deployment_status=then).status) == minor
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ def test_a_change_is_minor_when(then: dict[str, Any], minor: bool) -> None:
     ],
 )
 def test_what_workers_say_of_the_broker_is_minor_when(old: Any, new: Any, minor: bool) -> None:
-    assert status.is_minor(a_status(BrokerReachable=old), a_status(BrokerReachable=new)) == minor
+    assert writing.is_minor(a_status(BrokerReachable=old), a_status(BrokerReachable=new)) == minor
 
 
 def test_a_worker_that_starts_is_given_time_to_reach_the_broker() -> None:
@@ -292,7 +293,7 @@ STALLED = {"Ready": ("False", "CrashLoop"), "Stalled": ("True", "CrashLoop")}
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "events"),
+    ("old", "new", "expected"),
     [
         pytest.param(NOT_READY, STALLED, [("Warning", "CrashLoop")], id="it stalls: a warning"),
         pytest.param(STALLED, STALLED, [], id="it stays stalled: silence"),
@@ -331,10 +332,10 @@ STALLED = {"Ready": ("False", "CrashLoop"), "Stalled": ("True", "CrashLoop")}
     ],
 )
 def test_events_when(
-    old: dict[str, tuple[str, str]], new: dict[str, tuple[str, str]], events: list[tuple[str, str]]
+    old: dict[str, tuple[str, str]], new: dict[str, tuple[str, str]], expected: list[tuple[str, str]]
 ) -> None:
-    found = [(each.kind, each.reason) for each in status.events(a_status(**old), a_status(**new))]
-    assert found == events
+    found = [(each.kind, each.reason) for each in events.between(a_status(**old), a_status(**new))]
+    assert found == expected
 
 
 def test_a_pool_that_cannot_be_read_keeps_its_counts_and_says_why() -> None:

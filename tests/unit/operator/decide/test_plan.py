@@ -16,7 +16,7 @@ from tests.unit.operator.factories import (
 )
 
 from celeriac_operator import labels
-from celeriac_operator.decide import observed, plan, secrets
+from celeriac_operator.decide import observed, plan, references, secrets
 from celeriac_operator.decide.observed import Answer
 from celeriac_operator.decide.plan import Apply, Conflict, Delete
 from celeriac_operator.resource import CeleryWorkerPool
@@ -330,7 +330,7 @@ def test_an_apply_names_the_object_it_means() -> None:
     ],
 )
 def test_secrets_that_concern_a_pool(spec: dict[str, Any], names: set[str]) -> None:
-    assert plan.secret_names(a_pool(**spec)) == names
+    assert references.secret_names(a_pool(**spec)) == names
 
 
 def test_the_hash_that_is_compared_is_the_one_that_is_written() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from tests.unit.operator.factories import NOW, a_container, a_pod, a_pool, an_end
 
-from celeriac_operator.decide import observed
-from celeriac_operator.memory.caches import FAREWELLS, Caches, Key
-from celeriac_operator.status import farewells
+from celeriac_operator.decide import last_words, observed
+from celeriac_operator.memory.caches import LAST_WORDS, Caches, Key
+from celeriac_operator.status import events
 
 EMAILS = Key("shop", "emails")
 WORDS = "drain: 1 task cut short after 300 s: shop.pack[7f] handed back"
@@ -39,14 +39,14 @@ def a_leaving_pod(message: str = WORDS, *, version: int = 21, name: str = "email
     ],
 )
 def test_what_a_pod_says(pod: Any, words: str | None) -> None:
-    said = farewells.read(observed.read_pod(pod))
+    said = last_words.read(observed.read_pod(pod))
     assert (said is None) == (words is None)
-    assert said is None or said.words.startswith(words or "")
+    assert said is None or said.text.startswith(words or "")
 
 
 def test_a_sidecars_words_are_its_own() -> None:
     pod = a_pod(a_pool(), a_container(name="side", ended=an_end(0, WORDS)))
-    assert farewells.read(observed.read_pod(pod)) is None
+    assert last_words.read(observed.read_pod(pod)) is None
 
 
 def test_it_is_told_once_though_the_pod_is_gone() -> None:
@@ -55,21 +55,21 @@ def test_it_is_told_once_though_the_pod_is_gone() -> None:
     caches.observe_pod(a_leaving_pod())
     caches.observe_pod(a_leaving_pod(version=22))
     caches.remove_pod(Key("shop", "emails-1"), 23)
-    (event,) = farewells.events(caches.take_farewells(EMAILS), NOW)
+    (event,) = events.cut_short(caches.take_last_words(EMAILS), NOW)
     assert (event.kind, event.reason) == ("Warning", "TasksCutShort")
     assert event.message == "pod emails-1: 1 task cut short after 300 s: shop.pack[7f] handed back"
-    assert caches.take_farewells(EMAILS) == ()
+    assert caches.take_last_words(EMAILS) == ()
 
 
 def test_what_was_said_long_ago_is_not_told_again() -> None:
     caches = Caches()
     caches.observe_pod(a_leaving_pod())
-    said = caches.take_farewells(EMAILS)
-    assert list(farewells.events(said, NOW + timedelta(seconds=farewells.FRESH_SECONDS))) == []
+    said = caches.take_last_words(EMAILS)
+    assert list(events.cut_short(said, NOW + timedelta(seconds=events.FRESH_SECONDS))) == []
 
 
 def test_where_nobody_tells_them_few_are_kept() -> None:
     caches = Caches()
-    for number in range(FAREWELLS + 4):
+    for number in range(LAST_WORDS + 4):
         caches.observe_pod(a_leaving_pod(name=f"emails-{number}"))
-    assert [each.pod for each in caches.take_farewells(EMAILS)] == [f"emails-{n}" for n in range(4, FAREWELLS + 4)]
+    assert [each.pod for each in caches.take_last_words(EMAILS)] == [f"emails-{n}" for n in range(4, LAST_WORDS + 4)]

@@ -19,7 +19,7 @@ from celeriac_operator.desired import build
 from celeriac_operator.desired.build import Choices, TemplateError
 from celeriac_operator.resource import CeleryWorkerPool
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "operator"
+GOLDEN = Path(__file__).parents[3] / "golden" / "operator"
 CASES = sorted(path.name.removesuffix(".pool.yaml") for path in GOLDEN.glob("*.pool.yaml"))
 CHOICES = Choices(library_image="celeriac-worker:1.0.0", secrets_digest="0123456789abcdef")
 

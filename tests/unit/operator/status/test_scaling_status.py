@@ -12,7 +12,7 @@ from tests.unit.operator.factories import NOW, a_case, a_deployment, a_pool, cou
 from celeriac_operator.decide.observed import ScalingState
 from celeriac_operator.reasons import Activity
 from celeriac_operator.resource import Decision, Status
-from celeriac_operator.status import compute
+from celeriac_operator.status import compute, events, writing
 
 SCALES: dict[str, Any] = {
     "queues": ["mail", "sms"],
@@ -80,7 +80,7 @@ def test_the_status_remembers_ten_decisions_and_each_once() -> None:
 
 def test_after_a_start_the_status_stays_as_it_is_until_something_is_known() -> None:
     old = report(a_state(a_decision(0, 1)))
-    assert compute.is_same(report(None, old=old), old)
+    assert writing.is_same(report(None, old=old), old)
     assert condition(report(None)) is None
 
 
@@ -148,10 +148,10 @@ def test_a_pool_without_work_is_ready_without_workers_unless_nobody_would_notice
 
 def test_figures_alone_are_no_reason_to_write_at_once() -> None:
     old = report(a_state(a_decision(0, 1)))
-    assert compute.is_figures(old, report(a_state(message="backlog 9", backlog=9), old=old))
-    assert not compute.is_figures(old, report(a_state(activity=Activity.FIGURES_STALE), old=old))
-    assert not compute.is_figures(old, report(a_state(a_decision(1, 2)), old=old))
-    assert [compute.figures_seconds(pools) for pools in (1, 300, 1000)] == [30, 30, 100]
+    assert writing.is_figures(old, report(a_state(message="backlog 9", backlog=9), old=old))
+    assert not writing.is_figures(old, report(a_state(activity=Activity.FIGURES_STALE), old=old))
+    assert not writing.is_figures(old, report(a_state(a_decision(1, 2)), old=old))
+    assert [writing.figures_seconds(pools) for pools in (1, 300, 1000)] == [30, 30, 100]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_figures_alone_are_no_reason_to_write_at_once() -> None:
 def test_events_of_turns(before: tuple[Decision, ...], after: tuple[Decision, ...], expected: list[str]) -> None:
     old = report(a_state(*before))
     new = report(a_state(*after), old=old)
-    assert [f"{each.reason} {each.message}" for each in compute.events(old, new)] == expected
+    assert [f"{each.reason} {each.message}" for each in events.between(old, new)] == expected
 
 
 @pytest.mark.parametrize(
@@ -185,4 +185,4 @@ def test_events_of_turns(before: tuple[Decision, ...], after: tuple[Decision, ..
 )
 def test_a_warning_when(state: ScalingState, annotations: dict[str, str], expected: list[str]) -> None:
     old = report(a_state())
-    assert [each.reason for each in compute.events(old, report(state, old=old, annotations=annotations))] == expected
+    assert [each.reason for each in events.between(old, report(state, old=old, annotations=annotations))] == expected

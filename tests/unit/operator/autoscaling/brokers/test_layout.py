@@ -10,7 +10,7 @@ import pytest
 from celeriac_operator.autoscaling.brokers import layout
 from celeriac_operator.autoscaling.brokers.layout import Layout, Workers
 
-GOLDEN = json.loads((Path(__file__).parents[3] / "golden" / "figures.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[4] / "golden" / "figures.json").read_text())
 
 
 @pytest.mark.parametrize("case", GOLDEN["layouts"], ids=lambda case: case["case"])

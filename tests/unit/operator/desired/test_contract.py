@@ -12,7 +12,7 @@ from tests.unit.operator.factories import a_pool
 from celeriac_operator.desired import contract
 from celeriac_operator.resource import CeleryWorkerPool
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 GOLDEN = ROOT / "tests" / "golden" / "contract"
 SCHEMA = json.loads((ROOT / "docs" / "reference" / "contract.schema.json").read_text())
 

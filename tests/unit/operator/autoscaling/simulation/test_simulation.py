@@ -17,7 +17,7 @@ from celeriac_operator.autoscaling.policy import BacklogPerReplica, BusySlots, L
 from celeriac_operator.autoscaling.simulation import __main__, arrivals, rivals, run
 from celeriac_operator.autoscaling.simulation.arrivals import Task
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[5]
 PAGE = (ROOT / "docs/operations/autoscaling.md").read_text()
 SHOWN = re.findall(r'^\$ make simulate ARGS="(.*)"$', PAGE, re.MULTILINE)
 UNHURRIED = settings(deadline=None, max_examples=10)  # a busy machine is no slow simulator

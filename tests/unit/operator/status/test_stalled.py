@@ -18,11 +18,12 @@ from tests.unit.operator.factories import (
     some_facts,
 )
 
+from celeriac_operator.decide import last_words
 from celeriac_operator.decide.plan import Conflict, Plan
 from celeriac_operator.decide.secrets import ABSENT, UNREADABLE
 from celeriac_operator.reasons import Cause
 from celeriac_operator.status import stalled
-from celeriac_operator.status.stalled import Refusal
+from celeriac_operator.status.case import Finding, Refusal
 
 BROKER = {"broker": {"urlFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}}}
 NO_IMAGE = 'failed to pull and unpack image "shop:1": not found'
@@ -34,7 +35,7 @@ def replica_failure(message: str) -> dict[str, Any]:
     return {**counts(0, 0), "conditions": [condition]}
 
 
-def find(*containers: dict[str, Any], later: float = 0, **pod: Any) -> stalled.Finding | None:
+def find(*containers: dict[str, Any], later: float = 0, **pod: Any) -> Finding | None:
     pool = a_pool()
     what = seen(pool, deployment=a_deployment(pool, status=counts(1, 0)), pods=[a_pod(pool, *containers, **pod)])
     return stalled.failing(a_case(what, later=later))
@@ -141,7 +142,7 @@ def find(*containers: dict[str, Any], later: float = 0, **pod: Any) -> stalled.F
     ],
 )
 def test_stalled_when(container: dict[str, Any], cause: Cause, message: str) -> None:
-    assert find(container) == stalled.Finding(cause=cause, message=message)
+    assert find(container) == Finding(cause=cause, message=message)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,7 @@ def test_a_pod_without_a_node_is_given_a_moment() -> None:
     message = "0/3 nodes are available: 3 Insufficient cpu."
     assert find(unschedulable=(message, 1)) is None
     found = find(unschedulable=(message, 1), later=stalled.UNSCHEDULABLE_SECONDS)
-    assert found == stalled.Finding(cause=Cause.UNSCHEDULABLE, message=f"pod emails-1: {message}")
+    assert found == Finding(cause=Cause.UNSCHEDULABLE, message=f"pod emails-1: {message}")
 
 
 def test_says_when_a_pod_without_a_node_will_count() -> None:
@@ -204,7 +205,7 @@ def test_says_when_a_pod_without_a_node_will_count() -> None:
 def test_stalled_when_no_pod_can_be_made_because(message: str, cause: Cause) -> None:
     pool = a_pool()
     what = seen(pool, deployment=a_deployment(pool, status=replica_failure(message)))
-    assert stalled.failing(a_case(what)) == stalled.Finding(cause=cause, message=message)
+    assert stalled.failing(a_case(what)) == Finding(cause=cause, message=message)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +224,7 @@ def test_stalled_when_no_pod_can_be_made_because(message: str, cause: Cause) -> 
 def test_stalled_when_secret(facts: dict[str, Any], message: str | None) -> None:
     pool = a_pool(**BROKER)
     found = stalled.failing(a_case(seen(pool, deployment=a_deployment(pool), facts=facts)))
-    expected = stalled.Finding(cause=Cause.SECRET_NOT_FOUND, message=message) if message else None
+    expected = Finding(cause=Cause.SECRET_NOT_FOUND, message=message) if message else None
     assert found == expected
 
 
@@ -269,7 +270,7 @@ def test_stalled_when_secret(facts: dict[str, Any], message: str | None) -> None
 )
 def test_refused_when(plan: Plan, refusal: Refusal | None, cause: Cause, message: str) -> None:
     found = stalled.refused(a_case(seen(a_pool()), plan=plan, refusal=refusal))
-    assert found == stalled.Finding(cause=cause, message=message)
+    assert found == Finding(cause=cause, message=message)
 
 
 def test_a_foreign_secret_for_the_dsn_stalls_nothing() -> None:
@@ -308,12 +309,12 @@ def test_the_same_pod_speaks_in_every_pass() -> None:
     ],
 )
 def test_last_words_keep_to_themselves(text: str, shown: str) -> None:
-    assert stalled.last_words(text) == shown
+    assert last_words.excerpt(text) == shown
 
 
 def test_last_words_are_cut() -> None:
-    assert len(stalled.last_words("x" * 5000)) == stalled.LAST_WORDS_CHARACTERS + 1
-    assert stalled.last_words("") == ""
+    assert len(last_words.excerpt("x" * 5000)) == last_words.SHOWN_CHARACTERS + 1
+    assert last_words.excerpt("") == ""
 
 
 def test_times_are_read() -> None:

@@ -1,0 +1,67 @@
+"""(pure) Which changes of a pool are worth an event?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Final
+
+from celeriac_operator.decide.last_words import LastWords
+from celeriac_operator.event import Event
+from celeriac_operator.reasons import EventReason, Type
+from celeriac_operator.resource import Decision, Status
+from celeriac_operator.status.conditions import scaling
+from celeriac_operator.status.conditions.statement import Answer
+
+ALARMING: Mapping[Type, Answer] = {
+    Type.STALLED: "True",
+    Type.SENTRY_CONFIGURED: "False",
+    Type.NOTIFICATIONS_CONFIGURED: "False",
+    Type.TIME_LIMITS_ENFORCED: "False",
+    Type.SCALING_ACTIVE: "False",
+}
+"""Conditions that are worth an event when they come to this status. That the broker is away shows in others."""
+
+FRESH_SECONDS: Final = 60.0
+"""What was said longer ago has been told, by this operator or by the one before it."""
+
+
+def between(old: Status, new: Status) -> Iterator[Event]:
+    """What is worth an event in the step from one status to the next. The old status is the memory: a restart of the
+    operator repeats nothing."""
+    before, after = ({each.type: each for each in status.conditions} for status in (old, new))
+    for kind, failed in ALARMING.items():
+        was, now = before.get(kind), after.get(kind)
+        if (
+            now is not None
+            and now.status == failed
+            and now.reason not in scaling.ON_REQUEST
+            and (was is None or (was.status, was.reason) != (failed, now.reason))
+        ):
+            yield Event(kind="Warning", reason=now.reason, message=now.message)
+    if Type.STALLED in before and after[Type.READY].status == "True":
+        yield Event(kind="Normal", reason=EventReason.RECOVERED, message=after[Type.READY].message)
+    yield from _turns(old, new)
+
+
+def _turns(old: Status, new: Status) -> Iterator[Event]:
+    """Changes of direction among the decisions that the old status does not know."""
+    decisions = new.scaling.decisions if new.scaling else ()
+    known = set(old.scaling.decisions) if old.scaling else set()
+    for decision, before in reversed(list(zip(decisions, (*decisions[1:], None)[: len(decisions)], strict=True))):
+        if decision in known or (before is not None and _is_up(before) == _is_up(decision)):
+            continue
+        reason = EventReason.SCALING_UP if _is_up(decision) else EventReason.SCALING_DOWN
+        message = f"from {decision.from_replicas} to {decision.to_replicas} workers: {decision.reason}"
+        yield Event(kind="Normal", reason=reason, message=message)
+
+
+def _is_up(decision: Decision) -> bool:
+    return decision.to_replicas > decision.from_replicas
+
+
+def cut_short(said: Iterable[LastWords], now: datetime) -> Iterator[Event]:
+    """What people are told of the tasks that a worker did not finish."""
+    for each in said:
+        if (now - each.said_at).total_seconds() <= FRESH_SECONDS:
+            yield Event(kind="Warning", reason=EventReason.CUT_SHORT, message=f"pod {each.pod}: {each.text}")
