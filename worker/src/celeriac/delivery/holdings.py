@@ -22,17 +22,16 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celeriac import counts
 from celeriac.delivery import messages, outcomes, scripts, taking
+from celeriac.delivery.held import Delayed, Holding, Unanswered
 from celeriac.delivery.outcomes import Outcome
 from celeriac.store import keys
-from celeriac.store.script import Script
 
 if TYPE_CHECKING:
     from celeriac.delivery.autoscaling_report import Figures
@@ -40,13 +39,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Holding:
-    """One held message."""
-
-    queue: str
-    ended: bool = False
-    """Its task has ended, and it is about to be settled."""
+AWAY: Final = (OSError, RedisConnectionError, RedisTimeoutError)
+"""What a redis-py client raises when Redis cannot be reached, or refuses for the time being."""
+GIVEN_BACK_AT_ONCE: Final = 100
+"""Messages read and given back in one round trip: bounds its size."""
+SETTLED_AT_ONCE: Final = 500
+"""Messages settled in one script call: bounds how long it keeps the server."""
 
 
 class Holdings:
@@ -91,8 +89,10 @@ class Holdings:
         self._number = 0
         self._held: dict[str, Holding] = {}
         self._unsettled: dict[str, str] = {}
+        self._unanswered: list[Unanswered] = []
+        self._reclaiming = threading.Lock()
         self._queues: set[str] = set()
-        self._delayed: dict[str, tuple[float, Outcome, str]] = {}
+        self._delayed: dict[str, Delayed] = {}
         self._lock = threading.Lock()
 
     # --- what is held
@@ -169,15 +169,15 @@ class Holdings:
         work is done and must not be done again.
         """
         pairs = list(deliveries)
-        if not pairs:
-            return
         try:
-            self._settle(pairs)
-        except (OSError, RedisConnectionError, RedisTimeoutError) as error:
+            while pairs:
+                self._settle(pairs[:SETTLED_AT_ONCE])
+                del pairs[:SETTLED_AT_ONCE]
+        except AWAY as error:
             logger.warning("cannot settle %d message(s) now: %s; trying again later", len(pairs), error)
             with self._lock:
                 self._unsettled.update(pairs)
-                self._held.update((delivery, Holding(queue)) for delivery, queue in pairs)
+                self._held.update((delivery, Holding(queue, ended=True)) for delivery, queue in pairs)
 
     def _settle(self, pairs: list[tuple[str, str]]) -> None:
         names, args = taking.Take(settle=pairs, prefix=self.prefix).build()
@@ -186,40 +186,82 @@ class Holdings:
     def give_back(self, deliveries: Iterable[str], outcome: Outcome, why: str) -> int:
         """Put held messages back into their queues; how many were still held.
 
-        One that is not held any more, by this process or in Redis, is left alone.
+        One that is not held any more, by this process or in Redis, is left alone. While Redis is away they stay held,
+        their leases are renewed, and they are given back as soon as Redis is reached again, with the same outcome: a
+        message that has not begun does not pay for the outage.
+
+        Raises:
+            OSError, redis.exceptions.RedisError: Redis is away, and this worker leaves: there is no later.
         """
         by_queue: dict[str, list[str]] = {}
         for delivery in deliveries:
             queue = self.forget(delivery)
             if queue is not None:
                 by_queue.setdefault(queue, []).append(delivery)
-        return sum(self._give_back_one_queue(queue, ids, outcome, why) for queue, ids in by_queue.items())
+        return self._give_back(by_queue, outcome, why)
 
-    def _give_back_one_queue(self, queue: str, ids: list[str], outcome: Outcome, why: str) -> int:
-        values = self.client.hmget(keys.held(queue, prefix=self.prefix), ids)
+    def _give_back(self, by_queue: dict[str, list[str]], outcome: Outcome, why: str, *, again: bool = False) -> int:
         given_back = 0
-        # From the youngest to the oldest: put to the front, they stand in their old order again.
-        for delivery, value in reversed(list(zip(ids, values, strict=True))):
-            if value is None:
-                self.note_lost([delivery])
-            elif self._put_back(queue, delivery, value, outcome, why, scripts.GIVE_BACK):
-                given_back += 1
+        try:
+            for queue, ids in by_queue.items():
+                # From the youngest to the oldest: put to the front, they stand in their old order again.
+                while ids:
+                    part = ids[-GIVEN_BACK_AT_ONCE:]
+                    given_back += self._give_back_part(queue, part, outcome, why, again=again)
+                    del ids[-GIVEN_BACK_AT_ONCE:]
+        except AWAY as error:
+            now = time.monotonic()
+            with self._lock:
+                for queue, ids in by_queue.items():
+                    self._held.update((delivery, Holding(queue)) for delivery in ids)
+                    self._delayed.update((delivery, Delayed(now, outcome, why, again=True)) for delivery in ids)
+            if self.is_leaving():
+                raise
+            left = sum(map(len, by_queue.values()))
+            logger.warning("cannot give %d message(s) back now: %s; trying again later", left, error)
         return given_back
 
-    def _put_back(self, queue: str, delivery: str, value: bytes, outcome: Outcome, why: str, script: Script) -> bool:
+    def _give_back_part(self, queue: str, ids: list[str], outcome: Outcome, why: str, *, again: bool) -> int:
+        values = self.client.hmget(keys.held(queue, prefix=self.prefix), ids)
+        # When it is tried again, the first try may have succeeded without an answer.
+        if not again:
+            self.note_lost([delivery for delivery, value in zip(ids, values, strict=True) if value is None])
+        calls = []
+        for delivery, value in reversed(list(zip(ids, values, strict=True))):
+            call = None if value is None else self.put_back_call(queue, delivery, value, outcome, why)
+            if call is not None:
+                calls.append(call)
+        return sum(map(int, scripts.GIVE_BACK.run_each(self.client, calls)))
+
+    def put_back_call(
+        self, queue: str, delivery: str, value: bytes, outcome: Outcome, why: str
+    ) -> tuple[list[str], list[Any]] | None:
+        """Keys and arguments of the script that puts a message back; an unreadable one is dead-lettered instead."""
         name, message = messages.split(value)
         payload = messages.read(message)
         if payload is None:
-            return self.dead_letter(delivery, queue, message, f"unreadable message ({why})")
+            self.dead_letter(delivery, queue, message, f"unreadable message ({why})")
+            return None
         payload = outcomes.given_back(payload, outcome, now=time.time(), where=self.where, why=why)
-        pair = self.pairs([queue])
         side = "front" if outcome.goes_to_front else "back"
-        return bool(script.run(self.client, [*pair, name], [delivery, side, messages.write(payload)]))
+        return [*self.pairs([queue]), name], [delivery, side, messages.write(payload)]
 
     def give_back_later(self, delivery: str, seconds: float, outcome: Outcome, why: str) -> None:
         """Go on holding a message, and give it back after a delay (or at once when the worker leaves)."""
         if delivery in self._held:
-            self._delayed[delivery] = (time.monotonic() + seconds, outcome, why)
+            self._delayed[delivery] = Delayed(time.monotonic() + seconds, outcome, why)
+
+    def note_unanswered(self, first: int, most: int, queues: Iterable[str]) -> None:
+        """Look, as soon as Redis is reached, for what a take has taken whose answer was not received.
+
+        Args:
+            first: the number of the first delivery that the take was to make.
+            most: how many it was to make at most.
+            queues: what it was to take from.
+        """
+        if most:
+            ids = [self.id_of(number) for number in range(first, first + most)]
+            self._unanswered.append(Unanswered(ids, list(queues)))
 
     def dead_letter(self, delivery: str, queue: str, message: bytes, why: str) -> bool:
         """Move a held message to the dead-letter queue; whether it was still held."""
@@ -269,27 +311,57 @@ class Holdings:
                 ids[holding.queue].append(delivery)
         return ids
 
-    def settle_rest(self) -> None:
-        """Settle what Redis was not reached for."""
-        if self._unsettled:
-            pairs = list(self._unsettled.items())
+    def catch_up(self) -> None:
+        """Do what Redis was not reached for: settle, give back, and look for what unanswered takes have taken.
+
+        Called when a connection is there again, before it takes anything, and with each renewal.
+
+        Raises:
+            OSError, redis.exceptions.RedisError: Redis is not reached now either; all of it stays to be done.
+        """
+        while pairs := list(self._unsettled.items())[:SETTLED_AT_ONCE]:
             self._settle(pairs)
             for delivery, _ in pairs:
                 self.forget(delivery)
                 self._unsettled.pop(delivery, None)
+        self._reclaim()
+        self.give_back_delayed()
 
-    def put_back_expired(self, queue: str, delivery: str, value: bytes) -> bool:
-        """Put back a message of another worker whose lease has run out; whether it was still held."""
-        why = f"its worker stopped renewing the lease of {self.lease_seconds:g} s"
-        return self._put_back(queue, delivery, value, Outcome.EXPIRED, why, scripts.GIVE_BACK_EXPIRED)
+    def _reclaim(self) -> None:
+        """Give back, uncounted, what was taken for this process without its knowledge.
+
+        A server that was paused runs a script after its client has gone, and after it was looked for here. So it is
+        looked for during one lease.
+        """
+        with self._reclaiming:
+            for take in list(self._unanswered):
+                with self.client.pipeline(transaction=False) as pipeline:
+                    for queue in take.queues:
+                        pipeline.hmget(keys.held(queue, prefix=self.prefix), take.ids)
+                    found = pipeline.execute()
+                for queue, values in zip(take.queues, found, strict=True):
+                    ids = [it for it, value in zip(take.ids, values, strict=True) if value and it not in self._held]
+                    self._give_back({queue: ids}, Outcome.RETURNED, "its worker lost the connection", again=True)
+                now = time.monotonic()
+                if take.until is None:
+                    take.until = now + self.lease_seconds
+                elif now >= take.until:
+                    self._unanswered.remove(take)
 
     def give_back_delayed(self, *, at_once: bool = False) -> None:
         """Give back what is due by `give_back_later`; with `at_once` all of it, for a worker that leaves."""
         now = time.monotonic()
-        for delivery, (due, outcome, why) in list(self._delayed.items()):
-            if at_once or due <= now:
+        groups: dict[tuple[Outcome, str, bool], dict[str, list[str]]] = {}
+        with self._lock:
+            due = {delivery: it for delivery, it in self._delayed.items() if at_once or it.due <= now}
+            for delivery, it in due.items():
                 del self._delayed[delivery]
-                self.give_back([delivery], outcome, why)
+                holding = self._held.pop(delivery, None)
+                if holding is not None:
+                    group = groups.setdefault((it.outcome, it.why, it.again), {})
+                    group.setdefault(holding.queue, []).append(delivery)
+        for (outcome, why, again), by_queue in groups.items():
+            self._give_back(by_queue, outcome, why, again=again)
 
     def pairs(self, queues: Iterable[str]) -> list[str]:
         return [

@@ -4,6 +4,10 @@ A thread renews the leases well before they run out, through a connection of its
 of other workers whose leases have run out, settles what Redis was not reached for, and tells the autoscaler what this
 worker does.
 
+**An outage of Redis** takes nothing from a worker that is alive, however long it lasts: once it is over, owners get
+half a lease to renew before anything counts as run out (see the script). A renewal that failed is therefore tried again
+much sooner than the next one is due.
+
 **Limit.** A thread cannot renew while other code holds Python's global lock for longer than the lease.
 """
 
@@ -20,6 +24,7 @@ from redis.exceptions import RedisError
 from celeriac import counts
 from celeriac.delivery import scripts
 from celeriac.delivery.holdings import Holdings
+from celeriac.delivery.outcomes import Outcome
 from celeriac.store import keys
 from celeriac.store.replies import text
 
@@ -29,6 +34,13 @@ RENEWALS_PER_LEASE: Final = 4
 """Three renewals in a row may fail before a lease is lost."""
 EXPIRED_AT_ONCE: Final = 100
 """Expired messages of one queue put back in one round: bounds the size of an answer."""
+
+
+RENEWED_AT_ONCE: Final = 1000
+"""Leases renewed by one call of the script: bounds how long it keeps the server."""
+SOONEST_RETRY_SECONDS: Final = 0.5
+RETRIES_PER_INTERVAL: Final = 8
+"""Attempts within the time between two renewals, while they fail: well within the grace after an outage."""
 
 
 @dataclass(slots=True)
@@ -87,29 +99,58 @@ class Renewal:
     def run_once(self) -> Round:
         """Renew every lease once, put back what has expired, give back what was to be given back by now."""
         holdings = self.holdings
-        holdings.settle_rest()
+        holdings.catch_up()
         ids = holdings.by_queue()
         queues = list(ids)
         done = Round(renewed=sum(map(len, ids.values())))
         if not queues:
             return done
-        args: list[Any] = [int(holdings.lease_seconds * 1000), EXPIRED_AT_ONCE, *self._says()]
-        for queue in queues:
-            args += [len(ids[queue]), *ids[queue]]
-        names = holdings.pairs(queues) + [keys.line(queue, prefix=holdings.prefix) for queue in queues]
-        lost, expired, refused = scripts.RENEW.run(holdings.client, names, args)
-        self._note_refused(text(refused))
-        # What was settled while the script ran is not lost.
-        done.lost = [delivery for item in lost if (delivery := text(item)) in holdings]
-        holdings.note_lost(done.lost)
+        failed: dict[str, str] = {}
+        # Leases that have run out are looked for in the last call, when all own ones are renewed.
+        *parts, last = _slices(ids)
+        for part in parts:
+            self._renew(list(part), part, looks=False, done=done, failed=failed)
+        expired = self._renew(queues, last, looks=True, done=done, failed=failed)
         counts.LEASES_RENEWED.add(amount=max(0, done.renewed - len(done.lost)))
-        for index, delivery, value in zip(expired[::3], expired[1::3], expired[2::3], strict=True):
-            if holdings.put_back_expired(queues[index], text(delivery), value):
-                done.expired += 1
+        for queue, delivery, due, value in expired:
+            done.expired += self._put_back(queue, delivery, due, value)
         if done.expired:
             logger.warning("put %d message(s) back whose worker is gone", done.expired)
-        holdings.give_back_delayed()
+        if failed:
+            queue, why = next(iter(failed.items()))
+            raise RedisError(f"{why} (queue {queue!r}{f', and {len(failed) - 1} more' if len(failed) > 1 else ''})")
         return done
+
+    def _renew(
+        self, queues: list[str], ids: dict[str, list[str]], *, looks: bool, done: Round, failed: dict[str, str]
+    ) -> list[tuple[str, str, str, bytes]]:
+        """Call the script once; queue, id, end of the lease and value of each delivery whose lease has run out."""
+        holdings = self.holdings
+        says = self._says() if looks else [""] * 6
+        args: list[Any] = [int(holdings.lease_seconds * 1000), EXPIRED_AT_ONCE if looks else 0, *says]
+        for queue in queues:
+            args += [len(ids.get(queue, ())), *ids.get(queue, ())]
+        names = holdings.pairs(queues)
+        names += [keys.line(queue, prefix=holdings.prefix) for queue in queues]
+        names += [keys.renewed(queue, prefix=holdings.prefix) for queue in queues]
+        lost, expired, refused, errors = scripts.RENEW.run(holdings.client, names, args)
+        self._note_refused(text(refused))
+        # What was settled while the script ran is not lost.
+        still_held = [delivery for item in lost if (delivery := text(item)) in holdings]
+        holdings.note_lost(still_held)
+        done.lost += still_held
+        failed.update((queues[index], text(why)) for index, why in zip(errors[::2], errors[1::2], strict=True))
+        fours = zip(expired[::4], expired[1::4], expired[2::4], expired[3::4], strict=True)
+        return [(queues[index], text(delivery), text(due), value) for index, delivery, due, value in fours]
+
+    def _put_back(self, queue: str, delivery: str, due: str, value: bytes) -> bool:
+        """Put back a message of another worker whose lease has run out at `due`; whether it was still held."""
+        why = f"its worker stopped renewing the lease of {self.holdings.lease_seconds:g} s"
+        call = self.holdings.put_back_call(queue, delivery, value, Outcome.EXPIRED, why)
+        if call is None:
+            return False
+        names, args = call
+        return bool(scripts.GIVE_BACK_EXPIRED.run(self.holdings.client, names, [*args, due]))
 
     def _says(self) -> list[Any]:
         """What the script writes down for the autoscaler."""
@@ -134,7 +175,10 @@ class Renewal:
             elif error is None and self._is_failing:
                 logger.info("leases are renewed again")
             self._is_failing = error is not None
-            self._stopped.wait(self.interval_seconds)
+            self._stopped.wait(self._retry_seconds() if self._is_failing else self.interval_seconds)
+
+    def _retry_seconds(self) -> float:
+        return min(self.interval_seconds, max(SOONEST_RETRY_SECONDS, self.interval_seconds / RETRIES_PER_INTERVAL))
 
     def _attempt(self) -> Exception | None:
         try:
@@ -142,3 +186,15 @@ class Renewal:
         except Exception as error:  # whatever it was, the next round may succeed, and the thread must not end
             return error
         return None
+
+
+def _slices(ids: dict[str, list[str]]) -> list[dict[str, list[str]]]:
+    """Cut what is to be renewed into parts of at most `RENEWED_AT_ONCE`; at least one part."""
+    flat = [(queue, delivery) for queue, deliveries in ids.items() for delivery in deliveries]
+    parts = []
+    for at in range(0, max(1, len(flat)), RENEWED_AT_ONCE):
+        part: dict[str, list[str]] = {}
+        for queue, delivery in flat[at : at + RENEWED_AT_ONCE]:
+            part.setdefault(queue, []).append(delivery)
+        parts.append(part)
+    return parts

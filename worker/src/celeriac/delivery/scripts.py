@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from celeriac.store.keys import LAYOUT_SECONDS, OVER_PREFIX, OVER_SECONDS, WORKERS_SECONDS
+from celeriac.store.keys import LAYOUT_SECONDS, OVER_PREFIX, OVER_SECONDS, RENEWED_SECONDS, WORKERS_SECONDS
 from celeriac.store.script import Script
+
+AT_ONCE: Final = 500
+"""Members in one command of a script: Lua passes a function at most some 8,000 values."""
 
 _SAY: Final = f"""
 -- Write down what a worker says of itself; '' or why it could not. Its key is not one of KEYS, and allowed to fail: a
@@ -26,6 +29,7 @@ end
 TAKE: Final = Script(
     "take",
     _SAY
+    + f"local OVER = '{OVER_PREFIX}'"
     + """
 -- Settle deliveries that have ended and take new messages, in one step: a worker that dies at any instruction has
 -- either not taken a message, or it is held under a lease and is delivered again.
@@ -39,7 +43,7 @@ TAKE: Final = Script(
 --       and, when some of these still run: key of the pool's workers, number and text of what this one says of itself
 -- ->    {0, or 1 + the caller's place in the line (from 0) when every list was found empty: then a change of any is
 --        announced to this connection, if it tracks,
---        {ids that were not held any more: their lease was lost},
+--        {ids that were given back by somebody else meanwhile: their lease was lost},
 --        index of the queue, index of the priority (both from 0), message, ... for each message taken}
 local queues, others, most, lease = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local prefix, number, fair, look = ARGV[5], tonumber(ARGV[6]), ARGV[7] == 'fair', ARGV[8] == 'look'
@@ -48,7 +52,10 @@ local lost, out = {}, {0, {}}
 for i = 1, settled do
   local queue, id = tonumber(ARGV[8 + 2 * i]), ARGV[9 + 2 * i]
   redis.call('ZREM', KEYS[2 * queue], id)
-  if redis.call('HDEL', KEYS[2 * queue - 1], id) == 0 then lost[#lost + 1] = id end
+  -- Given back by somebody else, or settled by an earlier call whose answer was not received.
+  if redis.call('HDEL', KEYS[2 * queue - 1], id) == 0 and redis.pcall('EXISTS', OVER .. id) ~= 0 then
+    lost[#lost + 1] = id
+  end
 end
 out[2] = lost
 local says = 10 + 2 * settled
@@ -119,18 +126,28 @@ RENEW: Final = Script(
     "renew",
     _SAY
     + f"""
--- Renew the leases that one process holds, find those of others that have run out, and write down for the autoscaler
--- what this worker says of itself.
+-- Renew leases that one process holds. With a limit above 0, also find those of others that have run out, and write
+-- down for the autoscaler what this worker says of itself. One queue's error leaves the others alone.
 --
--- KEYS  held, leases of each queue, then the lines of waiting workers of each queue
--- ARGV  lease in ms; most expired deliveries to return for each queue;
+-- **Grace.** While Redis does not answer, or when its clock steps forward, the leases of healthy workers run out too,
+-- and the first worker to come back must not take the others' messages. Each call therefore records when it renewed
+-- leases of this length. When the record of some length is missing, or older than half of that length, nobody could
+-- renew (each worker renews four times in a lease), and nothing counts as run out for another half of it. Record,
+-- decision and renewal are one step, so a worker that is killed anywhere leaves either all of them behind or none.
+--
+-- KEYS  held, leases of each queue, then the lines of waiting workers of each queue, then the records of each queue
+-- ARGV  lease in ms; most expired deliveries to return for each queue (0: only renew);
 --       key of the pool's workers ('': it says nothing), this worker's identity, number and text of what it says,
 --       key of the pool's layout record, the record;
 --       then for each queue: count, ids
--- ->    {{{{ids that were not held any more: lost}}, {{index of the queue (from 0), id, held value, ... : expired}},
---        '' or why what this worker says could not be written}}
+-- ->    {{{{ids that were not held any more: lost}},
+--        {{index of the queue (from 0), id, end of its lease, held value, ... : expired}},
+--        '' or why what this worker says could not be written,
+--        {{index of the queue (from 0), error, ... : queues that could not be renewed}}}}
 NOW
-local lease, limit, workers, layout, refused = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[7], ''
+local lease, limit, workers, layout, refused = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[7], ''
+-- Redis at maxmemory refuses the first write of a script if it may need memory, and no later one.
+redis.pcall('ZREMRANGEBYSCORE', KEYS[#KEYS / 4 * 2 + 1], '-inf', string.format('%.0f', now - 60000))
 if workers ~= '' then
   refused = say(workers, ARGV[4], ARGV[5], ARGV[6], now, lease)
   local entries = refused == '' and redis.pcall('HGETALL', workers) or {{}}
@@ -146,34 +163,74 @@ if workers ~= '' then
   end
 end
 """
-    + """
-local due = string.format('%.0f', now + lease)
-local lost, expired, at = {}, {}, 9
-for queue = 1, #KEYS / 3 do
-  -- Who died in the line is forgotten; who lives joins it again with the next question.
-  redis.call('ZREMRANGEBYSCORE', KEYS[#KEYS / 3 * 2 + queue], '-inf', string.format('%.0f', now - 60000))
-  local held, leases = KEYS[2 * queue - 1], KEYS[2 * queue]
-  local count = tonumber(ARGV[at])
-  for i = at + 1, at + count do
-    if redis.call('ZSCORE', leases, ARGV[i]) then
-      redis.call('ZADD', leases, due, ARGV[i])
-    else
-      lost[#lost + 1] = ARGV[i]
-    end
-  end
-  at = at + 1 + count
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, limit)) do
-    local value = redis.call('HGET', held, id)
-    if value then
-      expired[#expired + 1] = queue - 1
-      expired[#expired + 1] = id
-      expired[#expired + 1] = value
-    else
-      redis.call('ZREM', leases, id)
+    + f"""
+local due, lost, expired, failed, at = string.format('%.0f', now + lease), {{}}, {{}}, {{}}, 9
+
+local function renew(leases, first, last)
+  for from = first, last, {AT_ONCE} do
+    local to, pairs = math.min(from + {AT_ONCE - 1}, last), {{}}
+    for i = from, to do pairs[#pairs + 1] = due pairs[#pairs + 1] = ARGV[i] end
+    -- All of them changed: all were held. Else it is found out which were not.
+    if redis.call('ZADD', leases, 'XX', 'CH', unpack(pairs)) < to - from + 1 then
+      for i = from, to do
+        if not redis.call('ZSCORE', leases, ARGV[i]) then lost[#lost + 1] = ARGV[i] end
+      end
     end
   end
 end
-return {lost, expired, refused}
+
+-- The end of the grace, in ms; 0 when there is none.
+local function grace(record)
+  local seen, till, own = redis.call('HGETALL', record), 0, tostring(lease)
+  local length_of = {{[own] = -1}}
+  for i = 1, #seen, 2 do
+    if seen[i] == 'grace' then till = tonumber(seen[i + 1]) else length_of[seen[i]] = tonumber(seen[i + 1]) end
+  end
+  -- A clock that stepped back would make it last for long.
+  local longest = lease
+  for length, last in pairs(length_of) do
+    local half = tonumber(length) / 2
+    longest = math.max(longest, tonumber(length))
+    if last < 0 or now - last > half then
+      till = math.max(till, now + half)
+      if length ~= own then redis.call('HDEL', record, length) end
+    end
+  end
+  till = math.min(till, now + longest / 2)
+  redis.call('HSET', record, own, string.format('%.0f', now), 'grace', string.format('%.0f', till))
+  redis.call('PEXPIRE', record, {RENEWED_SECONDS * 1000} + 4 * longest)
+  return till
+end
+
+local function look_after(queue)
+  local queues = #KEYS / 4
+  local held, leases = KEYS[2 * queue - 1], KEYS[2 * queue]
+  local count = tonumber(ARGV[at])
+  renew(leases, at + 1, at + count)
+  if limit == 0 then return end
+  -- A worker that died in the line is forgotten; one that lives joins it again with its next question.
+  redis.call('ZREMRANGEBYSCORE', KEYS[2 * queues + queue], '-inf', string.format('%.0f', now - 60000))
+  if grace(KEYS[3 * queues + queue]) > now then return end
+  local found = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)
+  for i = 1, #found, 2 do
+    local value = redis.call('HGET', held, found[i])
+    if value then
+      for _, part in ipairs({{queue - 1, found[i], found[i + 1], value}}) do expired[#expired + 1] = part end
+    else
+      redis.call('ZREM', leases, found[i])
+    end
+  end
+end
+
+for queue = 1, #KEYS / 4 do
+  local done, why = pcall(look_after, queue)
+  if not done then
+    failed[#failed + 1] = queue - 1
+    failed[#failed + 1] = type(why) == 'table' and why.err or tostring(why)
+  end
+  at = at + 1 + tonumber(ARGV[at])
+end
+return {{lost, expired, refused, failed}}
 """,
 )
 
@@ -202,12 +259,14 @@ GIVE_BACK: Final = Script(
 GIVE_BACK_EXPIRED: Final = Script(
     "give-back-expired",
     f"""
--- As give-back, for a delivery of somebody else: only if its lease has really run out by now.
+-- As give-back, for a delivery of somebody else: only if its lease still ends when it was found to have ended. If the
+-- owner has renewed it since, it is the owner's, even if an outage of Redis let the new lease run out as well.
 --
--- KEYS, ARGV, -> as give-back
-NOW
+-- KEYS  as give-back
+-- ARGV  as give-back, then the end of the lease that was found
+-- ->    as give-back
 local due = redis.call('ZSCORE', KEYS[2], ARGV[1])
-if due and tonumber(due) > now then return 0 end
+if due and tonumber(due) ~= tonumber(ARGV[4]) then return 0 end
 {_GIVE_BACK}
 """,
 )

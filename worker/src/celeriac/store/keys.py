@@ -9,6 +9,7 @@ carry none: the operator, which reads them, learns the prefix there.
 |---|---|---|---|
 | `celeriac:held:{queue}` | hash | delivery id -> `<length of list name>:<list name><message>` | when settled |
 | `celeriac:leases:{queue}` | sorted set | delivery id -> end of its lease, ms, server time | when settled |
+| `celeriac:renewed:{queue}` | hash | lease, ms -> last renewal, ms; `grace` -> its end | an hour and four leases |
 | `celeriac:line:{queue}` | sorted set | waiting workers, by when they began to wait | a minute each |
 | `celeriac:dead:{queue}` | stream | the dead-letter queue | none; a person decides |
 | `celeriac:workers:{namespace/pool}` | hash | identity -> `<end, ms>:<number>:<figures>` | entries: two leases |
@@ -38,6 +39,7 @@ COVERED_SECONDS: Final = 86_400
 WAITERS_SECONDS: Final = 3_600
 OVER_SECONDS: Final = 86_400
 WORKERS_SECONDS: Final = 3_600
+RENEWED_SECONDS: Final = 3_600
 LAYOUT_SECONDS: Final = 365 * 86_400
 """A pool may have no worker for long, and must still be found by its first message."""
 
@@ -53,6 +55,11 @@ def held(queue: str, *, prefix: str = "") -> str:
 def leases(queue: str, *, prefix: str = "") -> str:
     """Until when each held message of a queue belongs to the worker that took it."""
     return f"{prefix}celeriac:leases:{_tag(queue)}"
+
+
+def renewed(queue: str, *, prefix: str = "") -> str:
+    """When leases of a queue were last renewed by any worker."""
+    return f"{prefix}celeriac:renewed:{_tag(queue)}"
 
 
 def line(queue: str, *, prefix: str = "") -> str:

@@ -35,6 +35,21 @@ class Script:
         except NoScriptError:
             return client.eval(self.source, len(keys), *keys, *args)
 
+    def run_each(self, client: Any, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
+        """Run it once for each (keys, arguments), in this order: one round trip; what each call returned."""
+        if not calls:
+            return []
+        with client.pipeline(transaction=False) as pipeline:
+            for keys, args in calls:
+                pipeline.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
+            answers = pipeline.execute(raise_on_error=False)
+        for at, answer in enumerate(answers):
+            if isinstance(answer, NoScriptError):
+                answers[at] = self.run(client, *calls[at])
+            elif isinstance(answer, Exception):
+                raise answer
+        return list(answers)
+
     def queue(self, pipeline: Any, keys: list[str], args: list[Any]) -> None:
         """Add it to a pipeline, with its text: a pipeline cannot answer a missing digest half-way."""
         pipeline.eval(self.source, len(keys), *keys, *args)

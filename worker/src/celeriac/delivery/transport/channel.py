@@ -24,6 +24,7 @@ from kombu.utils.json import loads
 from redis.exceptions import NoScriptError
 
 from celeriac.delivery import outcomes, scripts, taking
+from celeriac.delivery.holdings import AWAY
 from celeriac.delivery.outcomes import Outcome
 from celeriac.delivery.transport import registered, tracking
 from celeriac.delivery.transport.pace import OVERDUE_SECONDS, Pace
@@ -43,6 +44,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
     is_asked = False
     """A take was sent and its answer is due."""
     _takes_no_more = False
+    _has_caught_up = False
 
     def __init__(self, connection: Any, **kwargs: Any) -> None:
         self.holdings = registered.find(connection.client)
@@ -50,7 +52,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
         self._ended: deque[tuple[str, str]] = deque()  # (id, queue), to be settled with the next take
         self._ending: list[tuple[str, str]] = []  # sent with the take that is under way
         self._no_ack: set[str] = set()
-        self._asked: tuple[int, list[str]] = (0, [])
+        self._asked: tuple[int, int, list[str]] = (0, 0, [])
         self._prepared: tuple[Any, Any] | None = None
         self._tracks = False
         self._old_keys_at = time.monotonic() + random.uniform(0, OLD_KEYS_EVERY_SECONDS)  # noqa: S311 - spreads load
@@ -88,7 +90,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
             looks_first=self.pace.expects_nothing,
             says=says,
         ).build()
-        self._asked = first, queues
+        self._asked = first, most, queues
         self._in_poll = connection
         self.is_asked = True
         self.pace.asked(time.monotonic())
@@ -148,6 +150,9 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
         # What was sent to be settled may have been; settling twice is harmless, not settling is not.
         self._ended.extend(self._ending)
         self._ending = []
+        first, most, queues = self._asked
+        self.holdings.note_unanswered(first, most, queues)
+        self._asked = (0, 0, [])
 
     def _receive_answer(self, connection: Any, answer: taking.Answer) -> bool:
         self._answered()
@@ -171,7 +176,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
 
     def _hold(self, answer: taking.Answer) -> list[tuple[str, str, bytes]]:
         """Note what the script has taken: delivery, queue and message of each."""
-        first, queues = self._asked
+        first, _, queues = self._asked
         deliveries = []
         for number, (queue, message) in enumerate(answer.taken, first):
             delivery = self.holdings.id_of(number)
@@ -308,8 +313,18 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
             self._no_ack.add(queue)
         result = super().basic_consume(queue, no_ack, callback, consumer_tag, **kwargs)
         if not no_ack and queue not in self.active_fanout_queues:
+            self._catch_up()
             self.holdings.watch([queue])
         return result
+
+    def _catch_up(self) -> None:
+        """Give back what the last connection left, before this one takes anything; once for each channel."""
+        if self._has_caught_up:
+            return
+        self._has_caught_up = True
+        # Where Redis is away again, the renewal does it.
+        with contextlib.suppress(*AWAY):
+            self.holdings.catch_up()
 
     def _restore(self, message: Any, leftmost: bool = False) -> None:
         self.holdings.give_back([message.delivery_tag], Outcome.REQUEUED if leftmost else Outcome.RETURNED, "restored")

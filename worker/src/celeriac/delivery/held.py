@@ -1,0 +1,38 @@
+"""(pure) What does a worker know of one delivery that it holds, or that it may hold?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from celeriac.delivery.outcomes import Outcome
+
+
+@dataclass(slots=True)
+class Holding:
+    """One held message."""
+
+    queue: str
+    ended: bool = False
+    """Its task has ended, and it is about to be settled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delayed:
+    """A delivery that is still held, and is to be given back."""
+
+    due: float
+    """On the monotonic clock."""
+    outcome: Outcome
+    why: str
+    again: bool = False
+    """It was tried already, and may have succeeded without an answer."""
+
+
+@dataclass(slots=True)
+class Unanswered:
+    """A take whose answer was not received: the server may have taken these deliveries, or may still do so."""
+
+    ids: list[str]
+    queues: list[str]
+    until: float | None = None
+    """When it is no longer looked for, on the monotonic clock; set once Redis was asked."""
