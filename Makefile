@@ -105,7 +105,7 @@ verify: $(VENV)/operator.stamp ## fail if a generated file is out of date
 	@tools/render-manifests --check
 
 golden: $(VENV)/operator.stamp ## rewrite the golden files from the code; look at the difference before you commit it
-	@REWRITE_GOLDEN=1 PYTHONPATH=tools $(OPERATOR)/python -m pytest -q tests/unit/operator/test_desired.py tests/unit/operator/test_contract.py -k golden
+	@REWRITE_GOLDEN=1 PYTHONPATH=tools $(OPERATOR)/python -m pytest -q tests/unit/operator/desired -k golden
 	@$(LOCALCLUSTER) programs helm
 	@tools/render-manifests
 
