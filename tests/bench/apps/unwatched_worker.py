@@ -10,7 +10,7 @@ import sys
 from celeriac import counts, logs
 from celeriac.__main__ import main
 from celeriac.health import backlog, server
-from celeriac.hooks import counting
+from celeriac.hooks import counting, requests
 from celeriac.metrics import worker
 
 
@@ -20,7 +20,7 @@ def nothing(*_: object, **__: object) -> None:
 
 counts.receive_by(None)
 worker.count_here = lambda: nothing  # type: ignore[assignment,return-value]
-counting.install = nothing
+counting.Counting = requests.Listener  # type: ignore[assignment,misc]
 logs.install = nothing
 server.HealthServer.start = nothing  # type: ignore[method-assign]
 backlog.BacklogWatch.start = nothing  # type: ignore[method-assign]

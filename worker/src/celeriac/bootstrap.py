@@ -59,7 +59,7 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
     from celeriac.failures.reporter import dead_letters
     from celeriac.health.backlog import BacklogWatch
     from celeriac.health.vitals import Vitals, pool_processes
-    from celeriac.hooks import bodies, consumer, counting, failures, results
+    from celeriac.hooks import bodies, consumer, counting, failures, requests, results
     from celeriac.hooks.drain import Drain, hand_back_held
     from celeriac.hooks.reaper import Reaper
 
@@ -91,6 +91,13 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
         hand_back=hand_back_held,
     )
     results_given_up = results.ResultsGivenUp(app, partial(say_last, results.logger), drain.begin)
+    counting_tasks = counting.Counting()
+    listeners = [
+        *([delivered] if delivered is not None else []),
+        results_given_up,
+        failures.FailedRuns(reporter),
+        counting_tasks,
+    ]
     install_events(app)
     app.conf.worker_consumer = consumer.consumer_class(stock_class(app.conf.worker_consumer), parts)
     failures.install_unknown_tasks(reporter)
@@ -99,9 +106,9 @@ def work(app: Any, config: Config, environment: Environment, own: Own, laid: lis
     once_set_up(
         lambda: application.install_task_loggers(app),
         lambda: bodies.install(app),
-        results_given_up.install,
-        lambda: failures.install_requests(app, reporter),
-        lambda: counting.install(app),
+        results.tell_what_to_retry,
+        counting_tasks.install,
+        lambda: requests.install(app, listeners),
         lambda: examination.warn(app, config, environment, own),
         keep_out_of_garbage_collection,
     )

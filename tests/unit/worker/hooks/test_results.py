@@ -10,50 +10,53 @@ from billiard.einfo import ExceptionInfo
 from celery.exceptions import BackendStoreError, WorkerShutdown
 
 from celeriac.exceptions import TaskExitError
-from celeriac.hooks import results
+from celeriac.hooks import requests, results
 
 
-class Base:
-    name, id, hostname = "shop.order", "1", "here"
+class Request:
+    name, id = "shop.order", "1"
+    given_back = False
 
-    def on_failure(self, exc_info: Any, **options: Any) -> str:  # noqa: ARG002 - Celery's signature
-        return "Celery's own way"
-
-
-class Request(results.StoringRequest, Base):
     def __init__(self) -> None:
-        self.given_up_for: list[tuple[str, str]] = []
         self.rejected: list[bool] = []
-        self.given_up = lambda name, task_id: self.given_up_for.append((name, task_id))
 
     def reject(self, requeue: bool) -> None:
         self.rejected.append(requeue)
 
 
-def info(error: Exception, kind: Any = ExceptionInfo) -> Any:
+def info(error: Exception) -> Any:
     try:
         raise error  # noqa: TRY301 - what is being handled is what counts
     except Exception:
-        return kind()
+        return ExceptionInfo()
 
 
 @pytest.mark.parametrize(
     ("exc_info", "return_ok", "is_given_up"),
     [
-        pytest.param(info(BackendStoreError("away"), results.Escaped), True, True, id="storing failed in this process"),
-        pytest.param(info(BackendStoreError("away")), False, True, id="storing failed in a child"),
+        pytest.param(info(BackendStoreError("away")), False, True, id="storing failed"),
         pytest.param(info(BackendStoreError("too large")), True, False, id="the failure to store it was stored"),
-        pytest.param(info(ValueError(), results.Escaped), True, False, id="something else came out of a run"),
-        pytest.param(info(ValueError()), False, False, id="something else came out of a child"),
+        pytest.param(info(ValueError()), False, False, id="something else came out of a run"),
     ],
 )
-def test_a_message_goes_back_when_its_result_was_given_up(exc_info: Any, return_ok: bool, is_given_up: bool) -> None:
+def test_a_message_goes_back_when_its_result_was_given_up(
+    exc_info: Any, return_ok: bool, is_given_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results.state, "should_stop", None)
+    monkeypatch.setattr(results.state, "task_ready", lambda _: None)
+    ended: list[str] = []
+    given_up = results.ResultsGivenUp(an_app(), lambda error: ended.append(str(error)), lambda: None)
     request = Request()
-    outcome = request.on_failure(exc_info, return_ok=return_ok)
-    assert outcome == (None if is_given_up else "Celery's own way")
+    assert given_up.takes_failure(request, exc_info, return_ok) is is_given_up
     assert request.rejected == ([True] if is_given_up else [])
-    assert request.given_up_for == ([("shop.order", "1")] if is_given_up else [])
     assert request.given_back is is_given_up
+    assert len(ended) == is_given_up
+
+
+def an_app() -> Any:
+    return SimpleNamespace(
+        backend=SimpleNamespace(as_uri=lambda: "redis://away/0"), conf=SimpleNamespace(result_backend_max_retries=3)
+    )
 
 
 def a_pool() -> Any:
@@ -67,7 +70,7 @@ def test_what_comes_out_of_a_run_is_its_outcome() -> None:
     assert a_pool().apply_async(lambda it: (0, it, 1.0), (5,)) == (0, 5, 1.0)
     failed, escaped, runtime = a_pool().apply_async(lambda: 1 / 0, ())
     assert (failed, runtime) == (1, 0.0)
-    assert isinstance(escaped, results.Escaped)
+    assert isinstance(escaped, requests.Escaped)
     assert isinstance(escaped.exception.exc, ZeroDivisionError)
 
 
@@ -92,13 +95,11 @@ def test_what_ends_the_worker_passes() -> None:
 def test_the_worker_ends_once_with_the_first_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results.state, "should_stop", None)
     said: list[str] = []
-    app = SimpleNamespace(
-        backend=SimpleNamespace(as_uri=lambda: "redis://away/0"), conf=SimpleNamespace(result_backend_max_retries=3)
-    )
     begun: list[bool] = []
-    given_up = results.ResultsGivenUp(app, lambda error: said.append(str(error)), lambda: begun.append(True))
-    given_up("shop.order", "1")
-    given_up("shop.order", "2")
+    given_up = results.ResultsGivenUp(an_app(), lambda error: said.append(str(error)), lambda: begun.append(True))
+    monkeypatch.setattr(results.state, "task_ready", lambda _: None)
+    for _ in range(2):
+        given_up.takes_failure(Request(), info(BackendStoreError("away")), return_ok=False)
     (sentence,) = said
     assert sentence.startswith("The result of shop.order[1] could not be stored in redis://away/0 after 3 retries")
     assert begun == [True]

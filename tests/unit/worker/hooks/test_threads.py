@@ -12,7 +12,7 @@ import pytest
 from celery.concurrency.solo import TaskPool as Solo
 from celery.concurrency.thread import TaskPool as Threads
 
-from celeriac.hooks import threads
+from celeriac.hooks import requests, threads
 from celeriac.hooks.threads import Endings
 
 
@@ -110,13 +110,13 @@ def test_one_that_cannot_be_booked_keeps_no_other_from_it(
     assert "could not be booked" in caplog.text
 
 
-class Request:
+class Request(requests.RequestHooks):  # type: ignore[misc]
     def __init__(self) -> None:
         self.said: list[Any] = []
-        channel = SimpleNamespace(note_end=lambda tag: self.said.append(f"{tag} has ended"))
-        self.message = SimpleNamespace(channel=channel, delivery_tag="7", payload=((1,), {}, {}))
+        self.listeners = requests.Listeners(run_ended=(lambda _: self.said.append("has ended"),))
+        self.message = SimpleNamespace(payload=((1,), {}, {}))
 
-    def on_success(self, outcome: Any) -> None:
+    def settle(self, outcome: Any) -> None:
         self.said.append(outcome)
 
 
@@ -130,7 +130,7 @@ def run(pool: Any, request: Request, *, content_type: str | None) -> None:
         trace,
         args=("a", "1", {}, "[[1], {}, {}]", content_type, "utf-8"),
         accept_callback=lambda *_: None,
-        callback=request.on_success,
+        callback=request.settle,
         correlation_id="1",
     )
     if isinstance(pool, Threads):
@@ -141,9 +141,9 @@ def test_a_thread_notes_the_end_before_it_is_booked(endings: Endings, loop: Loop
     pool, request = Threads(limit=1), Request()
     threads.spare(pool, endings)
     run(pool, request, content_type="application/json")
-    assert request.said == ["7 has ended"]
+    assert request.said == ["has ended"]
     loop.turn()
-    assert request.said == ["7 has ended", ("a", "1", {}, ((1,), {}, {}), None, None)]
+    assert request.said == ["has ended", ("a", "1", {}, ((1,), {}, {}), None, None)]
 
 
 def test_arguments_that_were_read_by_celery_stay_as_they_are(endings: Endings, loop: Loop) -> None:

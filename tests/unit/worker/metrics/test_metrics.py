@@ -2,14 +2,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from billiard.einfo import ExceptionWithTraceback
-from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded, WorkerLostError
 
 from celeriac import counts, published
 from celeriac.counts import Count, Timing
@@ -191,123 +186,6 @@ def test_what_another_version_counts_is_left_out() -> None:
 
 
 # --- tasks
-
-
-@pytest.mark.parametrize(
-    ("error", "state"),
-    [
-        pytest.param(Retry(), "retried", id="a retry"),
-        pytest.param(Ignore(), "ignored", id="an ignored run"),
-        pytest.param(Reject(), "rejected", id="a rejected message"),
-        pytest.param(TimeLimitExceeded(1), "timed_out", id="the hard limit"),
-        pytest.param(WorkerLostError(), "lost", id="a process that was killed"),
-        pytest.param(SystemExit(1), "lost", id="a process that ended itself"),
-        pytest.param(KeyError("x"), "failed", id="any other exception"),
-    ],
-)
-def test_a_run_that_ended_with(error: BaseException, state: str) -> None:
-    assert counting.state_of(error) == state
-    assert state in counting.STATES
-
-
-class FakeRequest:
-    """As much of Celery's request as is counted."""
-
-    name = "shop.send"
-    eta = None
-    delivery_info: dict[str, str] = {"routing_key": "emails"}  # noqa: RUF012 - nobody changes it
-    time_start: float | None = None
-
-    def __init__(self, headers: dict[str, Any]) -> None:
-        self.message = SimpleNamespace(headers=headers, channel=None)
-
-    def on_accepted(self, _pid: int, time_accepted: float) -> None:
-        self.time_start = time_accepted
-
-    def on_failure(self, exc_info: Any, *_: Any, **__: Any) -> None:
-        """Celery settles the message."""
-
-    def on_timeout(self, soft: bool, timeout: float) -> None:
-        """Celery stores the failure."""
-
-    def _announce_revoked(self, *_: Any) -> None:
-        """Celery tells everybody."""
-
-
-TERMINATED = {"reason": "terminated", "terminated": True, "signum": 15, "expired": False}
-EXPIRED = {"reason": "expired", "terminated": False, "signum": None, "expired": True}
-
-
-class Counted(counting.CountedRequest, FakeRequest):  # type: ignore[misc]
-    """As Celery makes them, with a callback that does not call its base's."""
-
-    def on_success(self, failed__retval__runtime: Any) -> None:
-        failed, error, _ = failed__retval__runtime
-        if failed:
-            self.on_failure(error)
-
-
-def of(error: BaseException) -> Any:
-    return SimpleNamespace(exception=error)
-
-
-@pytest.mark.parametrize(
-    ("happens", "state"),
-    [
-        pytest.param(lambda it: it.on_success((0, None, 0.2)), "succeeded", id="it returns"),
-        pytest.param(lambda it: it.on_success((1, of(KeyError()), 0.2)), "failed", id="it raises"),
-        pytest.param(
-            lambda it: (it.on_failure(of(TimeLimitExceeded(1))), it.on_timeout(soft=False, timeout=1)),
-            "timed_out",
-            id="the hard limit, of which Celery tells twice",
-        ),
-        pytest.param(
-            lambda it: (it.on_timeout(soft=True, timeout=1), it.on_success((1, of(ValueError()), 0.2))),
-            "failed",
-            id="a soft limit",
-        ),
-        pytest.param(lambda it: it._announce_revoked(**TERMINATED), "revoked", id="it is terminated"),
-        pytest.param(lambda it: it._announce_revoked(**EXPIRED), "expired", id="it expires"),
-    ],
-)
-def test_a_run_ends_in_one_state(happens: Any, state: str, tally: Tally) -> None:
-    request = Counted({published.HEADER: 100.0})
-    request.on_accepted(7, 100.4)
-    happens(request)
-    counted = tally.snapshot()
-    assert counted.counts["celeriac_worker_tasks"] == {("shop.send", "started"): 1, ("shop.send", state): 1}
-    assert counted.timings["celeriac_worker_task_wait_seconds"][("emails",)].sum_seconds == pytest.approx(0.4)
-    assert sum(counted.timings["celeriac_worker_task_runtime_seconds"][("shop.send",)].buckets) == 1
-
-
-def test_a_run_that_the_drain_gave_back_has_not_ended(tally: Tally) -> None:
-    request = Counted({})
-    request.given_back = True
-    request.on_failure(of(WorkerLostError()))
-    assert tally.snapshot().counts == {}
-
-
-def test_an_exception_from_another_process_is_looked_into(tally: Tally) -> None:
-    request = Counted({})
-    request.on_failure(of(ExceptionWithTraceback(Reject("no"), None)))
-    assert tally.snapshot().counts["celeriac_worker_tasks"] == {("shop.send", "rejected"): 1}
-
-
-@pytest.mark.parametrize(
-    ("headers", "eta", "waited"),
-    [
-        pytest.param({}, None, None, id="a producer without the library"),
-        pytest.param({published.HEADER: "soon"}, None, None, id="a header that says nothing"),
-        pytest.param(None, None, None, id="no headers at all"),
-        pytest.param({published.HEADER: 90.0}, None, 10.0, id="since it was published"),
-        pytest.param({published.HEADER: 90.0}, 97, 3.0, id="since it was due"),
-        pytest.param({published.HEADER: 90.0}, 80, 10.0, id="an ETA that was over when it was published"),
-        pytest.param({published.HEADER: 101.0}, None, 0.0, id="a clock that is ahead"),
-    ],
-)
-def test_a_message_has_waited(headers: Any, eta: float | None, waited: float | None) -> None:
-    due = None if eta is None else datetime.fromtimestamp(eta, timezone.utc)
-    assert counting.waited_seconds(headers, due, 100.0) == waited
 
 
 def test_a_message_is_stamped_anew_each_time_it_is_published() -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.delivery.outcomes import Outcome
 from celeriac.hooks.prefork import remember_sent
+from celeriac.hooks.requests import Listener
 from celeriac.store.connections import broker_client
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _TRANSPORTS: Final = {
 }
 
 
-class Delivery:
+class Deliveries(Listener):
     """The deliveries of this process."""
 
     def __init__(self, app: Any, holdings: Holdings, renewal: Renewal) -> None:
@@ -53,6 +54,14 @@ class Delivery:
         holdings.on_watch = renewal.start
         holdings.keeps = self._runs_on
         holdings.is_leaving = _is_leaving
+
+    def run_ended(self, request: Any) -> None:
+        """Note that a delivery's run has ended; its acknowledgement follows.
+
+        Celery has not removed the request from its active set yet: whoever closes the channel from now on knows that
+        the message must not be given back.
+        """
+        self.holdings.mark_ended(request.message.delivery_tag)
 
     def return_unknown(self, message: Any, name: str) -> bool:
         """Keep a message whose task this worker does not know, and give it back after a delay.
@@ -98,7 +107,7 @@ class Delivery:
         return any(_is_certain_to_run(request) for request in waiting)
 
 
-def install(app: Any, config: Config, *, pod: str) -> Delivery | None:
+def install(app: Any, config: Config, *, pod: str) -> Deliveries | None:
     """Put the atomic, leased transport in place; `None` where the broker is not Redis.
 
     Args:
@@ -139,18 +148,18 @@ def install(app: Any, config: Config, *, pod: str) -> Delivery | None:
         kombu.transport.TRANSPORT_ALIASES[alias] = path
         kombu.transport._transport_cache.pop(alias, None)  # type: ignore[attr-defined]  # not in the stubs
     app.conf.broker_transport_options = {**options, transport.OPTION: holdings.identity}
-    delivery = Delivery(app, holdings, Renewal(holdings))
-    app.conf.worker_consumer = _consumer_class(symbol_by_name(app.conf.worker_consumer), delivery)
-    return delivery
+    deliveries = Deliveries(app, holdings, Renewal(holdings))
+    app.conf.worker_consumer = _consumer_class(symbol_by_name(app.conf.worker_consumer), deliveries)
+    return deliveries
 
 
-def _consumer_class(base: Any, delivery: Delivery) -> Any:
+def _consumer_class(base: Any, deliveries: Deliveries) -> Any:
     """A consumer that keeps messages whose task it does not know, where Celery's throws them away."""
 
     class Consumer(base):  # type: ignore[misc]  # a class chosen at run time
         def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
             name = (message.headers or {}).get("task")
-            if not delivery.return_unknown(message, str(name)):
+            if not deliveries.return_unknown(message, str(name)):
                 super().on_unknown_task(body, message, exc)
 
     return Consumer

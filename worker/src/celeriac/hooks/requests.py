@@ -1,28 +1,237 @@
-"""How do parts of this library hear of what Celery's parent process sees of a task?
+"""What does Celery's parent process see of a task, and who is told of it?
 
-Celery tells everything to the request class that a task names (`Task.Request`), whatever pool runs it. Each part has a
-thin layer of hooks that stands before that class, and before the layers that were put there earlier.
+Celery reports each step of a task to the request class that the task names (`Task.Request`), whatever pool runs it.
+`install` puts one class before the request classes of all tasks. That class calls an ordered tuple of listeners:
+
+    accepted ─┬─ run_ended ─┬─ reached: succeeded
+              │             └─ takes_failure, else Celery ─ failed ─ reached: failed, retried, ignored, rejected, lost
+              ├─ hard_limit_passed, reached: timed_out
+              └─ reached: revoked (terminated)
+    reached: revoked, expired
+
+A run that the drain cuts short reaches no state here: its message is given back, and the task is counted where it runs
+next. A listener runs in the thread that Celery calls, which is the event loop's for most pools: it must not wait.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # missing from the stubs
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]  # missing from the stubs
+from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded, WorkerLostError
 from kombu.utils.imports import symbol_by_name
 
+from celeriac.hooks.prefork import remember_sent
 
-def put_before(app: Any, hooks: type, **members: Any) -> None:
-    """Put a layer before the request classes of all tasks of an application; `members` become the layer's own.
+if TYPE_CHECKING:
+    _Request = Any  # a Celery request class: celery.worker.request.Request or what a task names
+else:
+    _Request = object
+
+LAST_STATES: Final = (
+    "succeeded",
+    "failed",
+    "retried",
+    "ignored",
+    "rejected",
+    "timed_out",
+    "lost",
+    "revoked",
+    "expired",
+)
+"""The states that end a task for this worker."""
+
+
+class Escaped(ExceptionInfo):
+    """What came out of a run beside its outcome, in a pool that runs tasks in this process.
+
+    Celery's tracer makes an outcome of what a task raises. This is an exception of the tracer itself: storing the
+    result failed, and so did storing that failure.
+    """
+
+
+class Listener:
+    """Is told what happens to requests. Each method does nothing here; a listener overrides what it wants to know."""
+
+    def accepted(self, request: Any) -> None:
+        """The pool has begun the task."""
+
+    def run_ended(self, request: Any) -> None:
+        """The run has ended, before Celery removes the request from its active set. May be called twice."""
+
+    def takes_failure(self, request: Any, exc_info: Any, return_ok: bool) -> bool:  # noqa: ARG002 - for those who do
+        """Handle a failed run instead of Celery; true if it was handled.
+
+        Args:
+            request: the request.
+            exc_info: what the pool says of the failure.
+            return_ok: whether the tracer has handled the failure (stored it, called `on_failure` of the task).
+        """
+        return False
+
+    def failed(self, request: Any, error: BaseException) -> None:
+        """A run has failed, and Celery has handled it, or has failed to (its result backend is away)."""
+
+    def hard_limit_passed(self, request: Any, seconds: float) -> None:
+        """The task is ended because it ran for longer than its hard time limit."""
+
+    def reached(self, request: Any, state: str) -> None:
+        """The task has reached one of `LAST_STATES`; called once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """What to call at each step, in order. A step costs nothing for a listener that does not override its method."""
+
+    accepted: tuple[Callable[[Any], None], ...] = ()
+    run_ended: tuple[Callable[[Any], None], ...] = ()
+    takes_failure: tuple[Callable[[Any, Any, bool], bool], ...] = ()
+    failed: tuple[Callable[[Any, BaseException], None], ...] = ()
+    hard_limit_passed: tuple[Callable[[Any, float], None], ...] = ()
+    reached: tuple[Callable[[Any, str], None], ...] = ()
+
+    @classmethod
+    def of(cls, listeners: Sequence[Listener]) -> Listeners:
+        """Find out who overrides what."""
+        steps = {
+            name: tuple(getattr(it, name) for it in listeners if getattr(type(it), name) is not getattr(Listener, name))
+            for name in cls.__slots__
+        }
+        return cls(**steps)
+
+
+def install(app: Any, listeners: Sequence[Listener]) -> None:
+    """Tell the listeners of every request of an application.
 
     To be called once all tasks are known, and before the consumer is made.
+
+    Args:
+        app: the application.
+        listeners: who is told, in this order at each step.
     """
+    told = Listeners.of(listeners)
     classes: dict[Any, Any] = {}
     for task in app.tasks.values():
         base = symbol_by_name(task.Request)
         if base not in classes:
-            classes[base] = type("Request", (hooks, base), {**members, "__module__": hooks.__module__})
+            classes[base] = type("Request", (RequestHooks, base), {"listeners": told, "__module__": __name__})
         task.Request = classes[base]
+
+
+class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chosen at run time
+    """Tells the listeners what the parent process sees of a task; stands before a Celery request class."""
+
+    listeners = Listeners()
+    given_back = False
+    """Set by whoever gives the message back: what happens to the run from then on is no failure."""
+    is_reported = False
+    """A reporter has been told of this task's failure."""
+    had_succeeded = False
+    """The task had stored its result when its process was lost."""
+    runtime_seconds: float | None = None
+    """What Celery's tracer has measured; `None` for a run that was ended from outside."""
+    _has_reached_last_state = False
+    _reference: Any = None
+    _future: Any = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # Celery makes a subclass for each task, whose `on_success` is a faster one that does not call its base's.
+        faster = cls.__dict__.get("on_success")
+        if faster is not None:
+            cls.on_success = _telling(faster)
+
+    # --- what Celery calls
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        super().on_accepted(pid, time_accepted)
+        for tell in self.listeners.accepted:
+            tell(self)
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        self.note_run_ended()
+        if self.given_back:
+            return None
+        error, result = error_of(exc_info), None
+        # What a child could not hand over as the outcome of a run comes without `return_ok`.
+        return_ok = return_ok and not isinstance(exc_info, Escaped)
+        try:
+            if not any(take(self, exc_info, return_ok) for take in self.listeners.takes_failure):
+                result = super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+        finally:  # also where Celery fails at it: it stores the failure, and the result backend may be away
+            for tell in self.listeners.failed:
+                tell(self, error)
+        if not self.given_back:
+            self._reach("succeeded" if self.had_succeeded else state_of(error))
+        return result
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        if not soft:
+            self._reach("timed_out")
+            for tell in self.listeners.hard_limit_passed:
+                tell(self, timeout)
+        super().on_timeout(soft, timeout)
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        self._reach("expired" if expired else "revoked")
+        super()._announce_revoked(reason, terminated, signum, expired)
+
+    def _success_was_stored(self) -> Any:
+        # A process that is lost after its task has succeeded took nothing with it.
+        stored = super()._success_was_stored()
+        self.had_succeeded = bool(stored)
+        return stored
+
+    @property
+    def _apply_result(self) -> Any:
+        """Celery's weak reference to the pool's handle of this task; Celery sets it."""
+        return self._reference
+
+    @_apply_result.setter
+    def _apply_result(self, reference: Any) -> None:
+        self._reference = reference
+        # Nobody holds the handle of a threads pool, so its future would be out of reach before the task begins.
+        self._future = getattr(reference() if reference is not None else None, "f", None)
+
+    # --- what this library calls
+
+    def note_run_ended(self) -> None:
+        """Tell the listeners that the run has ended, before Celery does anything about it."""
+        for tell in self.listeners.run_ended:
+            tell(self)
+
+    def keep_from_beginning(self) -> bool:
+        """Take the task out of the pool's queue; false if it has begun or is certain to."""
+        if self._reference is None:
+            return True  # it has not been handed to the pool
+        if remember_sent(self):
+            return False  # a prefork pool cannot take it back, and is now notified of its end
+        return self._future is not None and bool(self._future.cancel())
+
+    def _reach(self, state: str) -> None:
+        if self._has_reached_last_state:
+            return
+        self._has_reached_last_state = True
+        for tell in self.listeners.reached:
+            tell(self, state)
+
+
+def _telling(on_success: Callable[..., Any]) -> Callable[..., Any]:
+    """Celery's callback for a run that came to its end, with or without an exception."""
+
+    @functools.wraps(on_success)
+    def callback(self: Any, failed__retval__runtime: Any, **options: Any) -> Any:
+        for tell in self.listeners.run_ended:
+            tell(self)
+        failed, _, self.runtime_seconds = failed__retval__runtime
+        if not failed:
+            self._reach("succeeded")
+        return on_success(self, failed__retval__runtime, **options)
+
+    return callback
 
 
 def error_of(exc_info: Any) -> BaseException:
@@ -31,11 +240,15 @@ def error_of(exc_info: Any) -> BaseException:
     return error.exc if isinstance(error, ExceptionWithTraceback) else error
 
 
-def note_end(request: Any) -> None:
-    """Tell the channel that a request's message came by that its task has ended.
-
-    Before Celery takes the task out of its books: whoever closes the channel then knows, and does not give it back.
-    """
-    note = getattr(request.message.channel, "note_end", None)
-    if note is not None:
-        note(request.message.delivery_tag)
+def state_of(error: BaseException) -> str:
+    """The last state of a task whose run ended with this exception."""
+    for kinds, state in (
+        (Retry, "retried"),
+        (Ignore, "ignored"),
+        (Reject, "rejected"),
+        (TimeLimitExceeded, "timed_out"),
+        ((WorkerLostError, SystemExit, KeyboardInterrupt), "lost"),
+    ):
+        if isinstance(error, kinds):
+            return state
+    return "failed"

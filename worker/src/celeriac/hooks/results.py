@@ -16,9 +16,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from billiard.einfo import ExceptionInfo
 from celery.backends.base import Backend
 from celery.backends.redis import RedisBackend
 from celery.concurrency.prefork import TaskPool as Prefork
@@ -32,11 +31,6 @@ from celeriac.hooks import bodies, requests
 logger = logging.getLogger(__name__)
 """Says the sentence; Sentry has the failure of the task already."""
 
-if TYPE_CHECKING:
-    _Request = Any  # a Celery request class: celery.worker.request.Request or what a task names
-else:
-    _Request = object
-
 
 def tell_what_to_retry() -> None:
     """Let storing in Redis be tried again where Celery knows that of other backends only (5.4)."""
@@ -48,18 +42,14 @@ def _is_lost_connection(backend: Any, error: BaseException) -> bool:
     return isinstance(error, backend.connection_errors)
 
 
-class Escaped(ExceptionInfo):
-    """What came out of a run beside its result: storing it failed, and so did storing that failure."""
-
-
-def escaped(error: BaseException) -> Escaped:
+def escaped(error: BaseException) -> requests.Escaped:
     """What to tell the request of an exception that is being handled."""
     if isinstance(error, Exception) and not isinstance(error, MemoryError):
-        return Escaped()
+        return requests.Escaped()
     try:
         raise TaskExitError(bodies.described(error)) from error  # noqa: TRY301 - so that it has a traceback
     except TaskExitError:
-        return Escaped()
+        return requests.Escaped()
 
 
 def guard(pool: Any) -> None:
@@ -82,26 +72,9 @@ def guard(pool: Any) -> None:
     pool.apply_async = guarded
 
 
-class StoringRequest(_Request):  # type: ignore[misc]  # a class of Celery's, chosen at run time
-    """Gives the message back when the result was given up, to be put before a Celery request class."""
+class ResultsGivenUp(requests.Listener):
+    """Gives a message back when the result of its run was given up, and ends the worker, once.
 
-    given_up: Callable[[str, str], object]
-    given_back = False
-
-    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        # What a child could not hand over as the outcome of a run comes without `return_ok`.
-        has_escaped = isinstance(exc_info, Escaped) or not return_ok
-        if not (has_escaped and isinstance(requests.error_of(exc_info), BackendStoreError)):
-            return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=not has_escaped)
-        state.task_ready(self)
-        self.given_back = True
-        self.reject(requeue=True)
-        self.given_up(self.name, self.id)
-        return None
-
-
-class ResultsGivenUp:
-    """Ends the worker, once.
 
     Args:
         app: the application, which knows where results go and how often that is tried.
@@ -116,8 +89,17 @@ class ResultsGivenUp:
         self._lock = threading.Lock()
         self._has_said = False
 
-    def __call__(self, name: str, task_id: str) -> None:
-        """The result of this task was given up."""
+    def takes_failure(self, request: Any, exc_info: Any, return_ok: bool) -> bool:
+        """Give the message back; false for any other failure."""
+        if return_ok or not isinstance(requests.error_of(exc_info), BackendStoreError):
+            return False
+        state.task_ready(request)
+        request.given_back = True
+        request.reject(requeue=True)
+        self._end_worker(request.name, request.id)
+        return True
+
+    def _end_worker(self, name: str, task_id: str) -> None:
         with self._lock:
             if self._has_said:
                 return
@@ -131,8 +113,3 @@ class ResultsGivenUp:
         self.begin_drain()
         # The consumer's loop ends with it in its next turn.
         state.should_stop = int(giving_up.code)  # type: ignore[assignment]  # the stubs know only its first value
-
-    def install(self) -> None:
-        """Listen to the requests of every task."""
-        tell_what_to_retry()
-        requests.put_before(self.app, StoringRequest, given_up=staticmethod(self))

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from celeriac.hooks import requests
+from celeriac.hooks.requests import RequestHooks
 from celeriac.hooks.waking import Waker
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,8 @@ def spare(pool: Any, endings: Endings) -> bool:
         request = callback.__self__
 
         def ended(outcome: Any) -> None:
-            requests.note_end(request)
+            if isinstance(request, RequestHooks):
+                request.note_run_ended()
             endings.book(partial(callback, outcome))
 
         return apply_async(trace, args=with_arguments_read(args, request), callback=ended, **options)

@@ -241,10 +241,6 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
 
     # --- ending deliveries
 
-    def note_end(self, delivery: str) -> None:
-        """A delivery's task has ended; its acknowledgement follows."""
-        self.holdings.mark_ended(delivery)
-
     def end_delivery(self, delivery: str) -> None:
         """Settle a delivery: with the next take while this channel consumes, at once when it does not."""
         queue = self.holdings.forget(delivery)
