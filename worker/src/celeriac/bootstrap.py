@@ -226,12 +226,16 @@ def answering(config: Config, environment: Environment, who: Mapping[str, str], 
 
 def prefetch_window(config: Config, own: Own, laid: list[Setting]) -> Callable[[Any], int | None]:
     """How many messages a consumer may hold; known when its pool is."""
+    from celeriac.health.vitals import is_inline
+
     acks_late = {setting.name: setting.value for setting in laid}.get("task_acks_late", own.get("task_acks_late"))
     multiplier = own.get("worker_prefetch_multiplier")
 
     def window(celerys_consumer: Any) -> int | None:
         if celerys_consumer.controller.autoscale:
             return None  # the number of slots changes, and Celery changes its window with it
+        if is_inline(celerys_consumer.pool):
+            return 1  # its loop stands while a task runs: nobody could give back what waits behind that task
         slots = celerys_consumer.controller.concurrency  # a prefork pool has no processes yet
         return settings.prefetch_window(config, slots=slots, acks_late=bool(acks_late), app_multiplier=multiplier)
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import WorkerShutdown
+from celery.worker import state as worker_state
 from celery.worker.state import maybe_shutdown
 from vine import ppartial
 
@@ -25,8 +26,8 @@ from celeriac.backoff import Retry
 from celeriac.exits import GivingUpError
 from celeriac.failures import reporter
 from celeriac.failures.reporter import Reporter
-from celeriac.health.vitals import Vitals
-from celeriac.hooks import broker, prefork, results, threads, timers
+from celeriac.health.vitals import Vitals, is_inline
+from celeriac.hooks import broker, green, prefork, results, threads, timers
 from celeriac.hooks.threads import Endings
 
 logger = logging.getLogger(__name__)
@@ -87,7 +88,9 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         self._acknowledging = threading.Lock()
         self._deferred: set[Deferred] = set()
         self._endings = Endings()
+        self._runs_inline = is_inline(self.pool)
         results.guard(self.pool)
+        green.install(self)
         self._books_ends = threads.spare(self.pool, self._endings)
         window = self.parts.prefetch_window(self)
         if window is not None:
@@ -211,6 +214,11 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
 
     def _soon(self, schedule: Callable[[Any], Any], action: Callable[[], Any]) -> Any:
         """Acknowledge in the loop's next turn; now, while the pool finishes its tasks and no loop turns."""
+        if self._runs_inline and worker_state.active_requests:
+            # Early, of a task that is about to run in this thread: until it has ended there is no other turn.
+            action()
+            self._settle_now()
+            return action
         deferred = Deferred(action, self._deferred, self._acknowledging)
         scheduled = None if self._leaving else schedule(deferred)
         # Again, after it was added: it may have come too late for those that the main thread looked through.
@@ -218,11 +226,16 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
             self._try("acknowledge", deferred)
         return scheduled or deferred
 
+    def _settle_now(self) -> None:
+        settle = getattr(getattr(self.task_consumer, "channel", None), "settle_now", None)  # Celeriac's transport alone
+        if settle is not None:
+            self._try("settle", settle)
+
     def _try(self, what: str, action: Callable[[], Any]) -> None:
         try:
             action()
         except Exception:  # the way out must be walked to its end
-            logger.warning("drain: could not %s", what, exc_info=True)
+            logger.warning("could not %s", what, exc_info=True)
 
 
 def consumer_class(base: Any, parts: ConsumerParts) -> Any:

@@ -255,6 +255,10 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
         else:
             connection.cycle.wake()
 
+    def settle_now(self) -> None:
+        """Settle what has ended in a round trip of its own, where the next take is far off."""
+        self.holdings.settle(self._take_ended())
+
     def _take_ended(self) -> Iterator[tuple[str, str]]:
         with contextlib.suppress(IndexError):
             while True:

@@ -1,0 +1,103 @@
+"""Where does a message wait while all slots of a gevent or eventlet pool are busy?
+
+Celery hands each message to the pool at once, and `spawn` of a full pool blocks whoever calls it: the loop that takes
+messages. Until a task ends, that loop obeys no SIGTERM, settles nothing, and looks dead to the liveness probe; what has
+ended meanwhile is not acknowledged, and runs again when its lease ends (celery #4968, #10263).
+
+Here messages wait in front of the pool instead, in the semaphore that Celery uses for prefork pools, so that all that
+Celery does with it holds: it is cleared when the connection is lost and when a drain hands messages back.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+
+class Slots:
+    """Celery's semaphore for the slots of a green pool: a callback waits until the pool has a free one.
+
+    The number of free slots is the pool's own, so it stays right when the pool grows and when the semaphore is cleared
+    while tasks run.
+
+    Args:
+        pool: Celery's pool. It need not have been started.
+        spawn: calls a function in a green thread of its own, outside the pool.
+    """
+
+    def __init__(self, pool: Any, spawn: Callable[[Callable[[], object]], object]) -> None:
+        self.pool = pool
+        self.spawn = spawn
+        self._waiting: deque[Callable[[], object]] = deque()
+        self._is_filling = False
+
+    def acquire(self, callback: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        """Call `callback` now if a slot is free and nobody waits, else when its turn comes."""
+        self._waiting.append(functools.partial(callback, *args, **kwargs))
+        self.release()
+
+    def release(self) -> None:
+        """Let those who wait have the slots that are free."""
+        if self._is_filling:
+            return  # a callback that needs no slot after all releases it again
+        self._is_filling = True
+        try:
+            while self._waiting and free_slots(self.pool) > 0:
+                self._begin(self._waiting.popleft())
+        finally:
+            self._is_filling = False
+
+    def clear(self) -> None:
+        """Forget those who wait."""
+        self._waiting.clear()
+
+    def note_end(self, *_: Any) -> None:
+        """A task has ended; called where nothing may block."""
+        if self._waiting:
+            self.spawn(self.release)
+
+    def _begin(self, callback: Callable[[], object]) -> None:
+        try:
+            callback()
+        except Exception:  # one message must not keep the others waiting
+            logger.exception("a task could not begin")
+
+
+def install(consumer: Any) -> bool:
+    """Let the messages of one of Celery's consumers wait in front of its pool, if that is a green one; is it?"""
+    pool, controller = consumer.pool, consumer.controller
+    if not getattr(pool, "is_green", False):
+        return False
+    slots = Slots(pool, pool.spawn_n)
+    _after(pool, "_add_to_pool_map", lambda _pid, thread: thread.link(slots.note_end))
+    _after(pool, "grow", lambda *_, **__: slots.release())
+    controller.semaphore = slots
+    controller._quick_acquire, controller._quick_release = slots.acquire, slots.release
+    consumer.on_task_request = functools.partial(slots.acquire, controller._process_task)
+    return True
+
+
+def free_slots(pool: Any) -> int:
+    """How many tasks a green pool can begin without blocking; 0 for one that does not run."""
+    green = pool._pool
+    if green is None:
+        return 0
+    free: int = green.free_count() if hasattr(green, "free_count") else green.free()  # gevent's, eventlet's
+    return free
+
+
+def _after(pool: Any, name: str, then: Callable[..., object]) -> None:
+    method = getattr(pool, name)
+
+    @functools.wraps(method)
+    def both(*args: Any, **kwargs: Any) -> Any:
+        result = method(*args, **kwargs)
+        then(*args, **kwargs)
+        return result
+
+    setattr(pool, name, both)
