@@ -1,9 +1,11 @@
-"""Deliveries behind TLS and behind Sentinel, also when another server becomes the master."""
+"""Deliveries behind TLS, behind a Unix socket and behind Sentinel, also when another server becomes the master."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +14,11 @@ from celery import Celery
 from tests.integration.worker.conftest import StartWorker
 from tests.integration.worker.processes import RedisServer, WorkerProcess
 from tests.integration.worker.servers import MASTER, Sentinel, make_authority, start_replica, start_tls_server
+from tests.integration.worker.test_doctor import run_doctor
 from tests.waiting import eventually
 
-from celeriac.store import keys
+from celeriac import Lock
+from celeriac.store import connections, keys
 
 
 def notes(worker: WorkerProcess) -> list[str]:
@@ -60,6 +64,39 @@ def test_messages_are_held_and_settled_over_tls(
     worker.until(lambda: notes(worker) == ["a"] and nothing_is_left(server), timeout=30)
     tracking = [it for it in server.client.client_list() if "t" in it["flags"]]
     assert tracking, "it hears of messages instead of asking for them"
+
+
+@pytest.fixture
+def socket_url(tmp_path: Path) -> Iterator[tuple[RedisServer, str]]:
+    # The kernel takes paths of up to 107 characters; a test's own folder may be deeper.
+    with tempfile.TemporaryDirectory() as short:
+        path = f"{short}/redis.sock"
+        server = RedisServer(tmp_path, unixsocket=path).start()
+        yield server, f"redis+socket://{path}"
+        server.kill()
+
+
+def test_a_socket_of_redis_is_redis_for_everybody(
+    start_worker: StartWorker, socket_url: tuple[RedisServer, str]
+) -> None:
+    server, url = socket_url
+    environment = {"CELERIAC_BROKER_URL": url, "CELERIAC_RESULT_BACKEND_URL": url}
+    worker = start_worker("deadly:app", worker={"pool": "threads"}, environment=environment).until_ready(timeout=40)
+    send(server, "a", 1)
+    worker.until(lambda: is_held(server), timeout=30)
+    worker.until(lambda: notes(worker) == ["a"] and nothing_is_left(server), timeout=30)
+    assert "leases-off" not in worker.logs()
+
+    with Celery(broker=url, set_as_current=False) as app:
+        store = connections.store(app)
+        assert store.is_broker
+        with Lock(store.client, "report", timeout=10):
+            assert server.client.exists("report")
+
+    answer = run_doctor("--app", "deadly:app", "--json", url=url)
+    printed = json.loads(answer.stdout)
+    assert "delivery.leaseSeconds" in {it["name"] for it in printed["settings"]}
+    assert "leases-off" not in {it["code"] for it in printed["findings"]}
 
 
 @pytest.mark.timeout(150)

@@ -12,7 +12,6 @@ from celery import Celery
 
 from celeriac.config import contract, settings
 from celeriac.config.settings import Setting, Source
-from celeriac.delivery import install
 from celeriac.doctor import ancestry, command, effective, examination, rules
 from celeriac.doctor.effective import Delivering, Effective
 from celeriac.doctor.facts import Ancestor, Facts, TaskFacts
@@ -41,7 +40,11 @@ def above(name: str, *arguments: str, catches_sigterm: bool = False) -> tuple[An
     ("given", "codes"),
     [
         pytest.param(facts(), [], id="a worker as Celeriac sets it up"),
-        pytest.param(facts(broker="amqp", has_leases=False), [], id="a broker that knows when a consumer is gone"),
+        pytest.param(
+            facts(broker="amqp", has_leases=False, notices_lost_consumers=True),
+            [],
+            id="a broker that knows when a consumer is gone",
+        ),
         # acknowledging
         pytest.param(
             facts(promises_at_least_once=True, tasks=(a_task(acks_late=False),)),
@@ -278,6 +281,7 @@ def test_messages_held_beyond_the_running_ones(document: dict[str, Any], conf: d
         pytest.param({}, ("redis", True, 3600.0), id="Redis"),
         pytest.param({"broker_transport": "shop.transport:T"}, ("shop.transport:T", False, None), id="one of its own"),
         pytest.param({"broker_url": "sqs://"}, ("sqs", False, 1800.0), id="SQS"),
+        pytest.param({"broker_url": "redis+socket:///r"}, ("redis", True, 3600.0), id="a socket of Redis"),
         pytest.param({"broker_url": ["rediss://a", "rediss://b"]}, ("rediss", True, 3600.0), id="several URLs"),
         pytest.param(
             {"broker_url": "sqs://", "broker_transport_options": {"visibility_timeout": 9}},
@@ -289,10 +293,6 @@ def test_messages_held_beyond_the_running_ones(document: dict[str, Any], conf: d
 def test_what_the_broker_does(conf: dict[str, Any], expected: tuple[str, bool, float | None]) -> None:
     found = read(None, **conf)
     assert (found.broker, found.has_leases, found.visibility_timeout_seconds) == expected
-
-
-def test_leases_are_where_the_delivery_puts_them() -> None:
-    assert set(install._TRANSPORTS) == examination.LEASED
 
 
 # --- processes

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from celeriac import brokers
 from celeriac.backoff import DEFAULT_INITIAL_SECONDS, DEFAULT_MAX_RETRIES, DEFAULT_MAX_SECONDS, Retry
 from celeriac.config.contract import Config, Environment
 
@@ -107,7 +108,9 @@ def _delivery_defaults(mode: str | None, asked: Mapping[str, Any], own: Own) -> 
 
 def _transport_options(config: Config, environment: Environment, own: Own) -> list[Setting]:
     """Time-outs of the broker's Redis client, under the options that the application sets itself."""
-    if not _is_redis(environment.broker_url or own.get("broker_url")):
+    if not brokers.of_url(
+        environment.broker_url or own.get("broker_read_url") or own.get("broker_url"), own.get("broker_transport")
+    ).is_redis:
         return []
     timeout = min(LONGEST_SOCKET_TIMEOUT_SECONDS, config.liveness.stalled_seconds / 8)
     timeout = max(SHORTEST_SOCKET_TIMEOUT_SECONDS, timeout)
@@ -144,10 +147,6 @@ def _publish_retries(retry: Retry, pod_name: str) -> dict[str, Any]:
         "interval_step": retry.initial_seconds * pace,
         "interval_max": retry.max_seconds * pace,
     }
-
-
-def _is_redis(url: Any) -> bool:
-    return isinstance(url, str) and url.split(":", 1)[0].split("+")[0] in {"redis", "rediss", "sentinel"}
 
 
 def retries(config: Config, own: Own) -> Retry:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TextIO
 
+from celeriac import brokers
 from celeriac.delivery import messages, outcomes, scripts
 from celeriac.store import keys, replies
 
@@ -163,7 +164,7 @@ def main(
         return 2
     from celeriac.store import connections
 
-    if not connections.is_redis(app.conf.broker_write_url or app.conf.broker_url):
+    if not brokers.of_publishing(app.conf).is_redis:
         print("celeriac: only a Redis broker has a dead-letter queue of Celeriac's", file=sys.stderr)
         return 2
     store = connections.store(app)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from celeriac import brokers
 from celeriac.delivery.outcomes import Outcome
 from celeriac.hooks.prefork import remember_sent
 from celeriac.hooks.requests import Listener
@@ -36,12 +37,6 @@ DEFAULT_MAX_DELIVERIES: Final = 5
 UNKNOWN_TASK_DELAY_SECONDS: Final = 5.0
 """A message whose task this worker does not know goes back after this time, doubled with each delivery."""
 LONGEST_UNKNOWN_TASK_DELAY_SECONDS: Final = 60.0
-
-_TRANSPORTS: Final = {
-    "redis": "celeriac.delivery.transport:Transport",
-    "rediss": "celeriac.delivery.transport:Transport",
-    "sentinel": "celeriac.delivery.transport:SentinelTransport",
-}
 
 
 class Deliveries(Listener):
@@ -115,15 +110,14 @@ def install(app: Any, config: Config, *, pod: str) -> Deliveries | None:
         config: the pool's document: `delivery.lease_seconds` and `delivery.max_deliveries`.
         pod: the pod's name, for the history of messages.
     """
-    url = app.conf.broker_read_url or app.conf.broker_url or ""
-    scheme = (url if isinstance(url, str) else next(iter(url), "")).split("://", 1)[0]
-    if scheme not in _TRANSPORTS:
+    broker = brokers.of_settings(app.conf)
+    if not broker.is_redis:
         return None
-    if app.conf.broker_transport not in {None, *_TRANSPORTS}:
+    if not broker.has_leases:
         logger.warning(
             "broker_transport is %r: the atomic fetch and leases are off, and a killed worker's tasks wait for the "
             "visibility timeout",
-            app.conf.broker_transport,
+            broker.transport,
         )
         return None
 
@@ -143,7 +137,7 @@ def install(app: Any, config: Config, *, pod: str) -> Deliveries | None:
         max_deliveries=config.delivery.max_deliveries or DEFAULT_MAX_DELIVERIES,
     )
     transport.register(holdings)
-    for alias, path in _TRANSPORTS.items():
+    for alias, path in brokers.TRANSPORTS.items():
         # kombu's own table: the scheme of a URL decides, also after a failover to another URL.
         kombu.transport.TRANSPORT_ALIASES[alias] = path
         kombu.transport._transport_cache.pop(alias, None)  # type: ignore[attr-defined]  # not in the stubs

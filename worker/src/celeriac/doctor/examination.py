@@ -6,7 +6,7 @@ import logging
 import os
 from typing import Any, Final
 
-from celeriac import installed
+from celeriac import brokers, installed
 from celeriac.config import application, settings
 from celeriac.config.contract import POOLS, Config, Environment
 from celeriac.config.settings import Own, Setting, Source
@@ -17,10 +17,6 @@ from celeriac.doctor.facts import Ancestor, Facts, TaskFacts
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_VISIBILITY_SECONDS: Final = {"redis": 3600.0, "rediss": 3600.0, "sentinel": 3600.0, "sqs": 1800.0}
-"""Of kombu's transports that have one; the others need no time-out, or have none that an application could set."""
-LEASED: Final = frozenset({"redis", "rediss", "sentinel"})
-"""Schemes whose messages are fetched atomically and held under leases."""
 ATTRIBUTES: Final = {
     "acks_late": "task_acks_late",
     "reject_on_worker_lost": "task_reject_on_worker_lost",
@@ -34,15 +30,16 @@ ATTRIBUTES: Final = {
 
 def read_facts(app: Any, config: Config, own: Own, ancestors: tuple[Ancestor, ...] = ()) -> Facts:
     """Everything that the rules look at, of an application with the pool's settings laid over its own."""
-    broker = _scheme(app)
+    broker = brokers.of_settings(app.conf)
     options = app.conf.broker_transport_options or {}
-    timeout = options.get("visibility_timeout", DEFAULT_VISIBILITY_SECONDS.get(broker))
+    timeout = options.get("visibility_timeout", broker.default_visibility_seconds)
     pool = _pool(config, own)
     return Facts(
         pool=pool,
         slots=config.worker.concurrency,
-        broker=broker,
-        has_leases=broker in LEASED,
+        broker=broker.transport,
+        has_leases=broker.has_leases,
+        notices_lost_consumers=broker.notices_lost_consumers,
         visibility_timeout_seconds=None if timeout is None else float(timeout),
         promises_at_least_once=config.delivery.mode == "AtLeastOnce",
         held_beyond_running=_held_beyond_running(config, own, acks_late=bool(app.conf.task_acks_late)),
@@ -63,7 +60,7 @@ def read_settings(app: Any, config: Config, own: Own, laid: list[Setting]) -> li
         app_multiplier=multiplier,
     )
     delivering = Delivering(
-        has_leases=_scheme(app) in LEASED,
+        has_leases=brokers.of_settings(app.conf).has_leases,
         default_lease_seconds=install.DEFAULT_LEASE_SECONDS,
         default_max_deliveries=install.DEFAULT_MAX_DELIVERIES,
         held_at_most=window,
@@ -133,9 +130,3 @@ def _held_beyond_running(config: Config, own: Own, *, acks_late: bool) -> int | 
 def _pool(config: Config, own: Own) -> str:
     said = str(config.worker.pool or own.get("worker_pool") or "prefork")
     return next((name for name in POOLS if name in said), said)  # an application may name the class
-
-
-def _scheme(app: Any) -> str:
-    said = app.conf.broker_transport or app.conf.broker_read_url or app.conf.broker_url or "amqp"
-    first = said if isinstance(said, str) else next(iter(said), "")
-    return first.split("://", 1)[0].split("+", 1)[0]

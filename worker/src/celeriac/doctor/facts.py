@@ -37,9 +37,11 @@ class Facts:
     """prefork, threads, gevent, eventlet or solo."""
     slots: int
     broker: str
-    """The scheme of the broker's URL: redis, amqp, sqs, ..."""
+    """kombu's name of the transport: redis, amqp, sqs, ..."""
     has_leases: bool
     """Messages are fetched atomically and held under leases."""
+    notices_lost_consumers: bool = False
+    """The broker itself delivers again what a lost connection has not acknowledged."""
     visibility_timeout_seconds: float | None = None
     """After which the broker delivers a message again; `None` where it does not."""
     promises_at_least_once: bool = False

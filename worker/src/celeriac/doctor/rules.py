@@ -20,8 +20,6 @@ FORWARDERS: Final = frozenset({"catatonit", "docker-init", "pause", "tini", "tin
 """Programs that pass a signal to their only child and to nobody else."""
 SUPERVISORS: Final = frozenset({"foreman", "honcho", "supervisord"})
 """Programs that end the whole process group of what they run."""
-PUSHING_BROKERS: Final = frozenset({"amqp", "amqps", "pyamqp"})
-"""Brokers that know by themselves when a consumer is gone."""
 OLDEST: Final = {"celery": (5, 4), "kombu": (5, 3), "redis": (5, 0), "sentry-sdk": (2, 0), "prometheus-client": (0, 20)}
 """The releases from which on the library's tests pass; docs/guides/versions.md."""
 SHOWN_TASKS: Final = 3
@@ -164,7 +162,7 @@ def promise_outlives_a_process(facts: Facts) -> Finding | None:
 
 def broker_gives_back(facts: Facts) -> Finding | None:
     """Only Redis gets the atomic fetch and leases, only AMQP does not need them."""
-    if facts.has_leases or facts.broker in PUSHING_BROKERS:
+    if facts.has_leases or facts.notices_lost_consumers:
         return None
     return Finding(
         code="leases-off",

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from celeriac import brokers
 from celeriac.exceptions import PolicyError
 
 SETTING: Final = "celeriac_redis_url"
@@ -84,17 +85,12 @@ def broker_client(app: Any) -> Any:
     return redis.Redis(connection_pool=pool)
 
 
-def is_redis(url: object) -> bool:
-    """Whether a broker URL is one of kombu's Redis transports."""
-    return str(url or "").split("://", 1)[0] in {"redis", "rediss", "sentinel"}
-
-
 def _make(app: Any) -> Store:
-    if is_redis(app.conf.broker_write_url or app.conf.broker_url):
+    if brokers.of_publishing(app.conf).is_redis:
         prefix = (app.conf.broker_transport_options or {}).get("global_keyprefix") or ""
         return Store(broker_client(app), prefix, is_broker=True)
     backend = getattr(app.backend, "client", None)
-    if is_redis(app.conf.result_backend) and backend is not None:
+    if brokers.of_url(app.conf.result_backend).is_redis and backend is not None:
         return Store(backend, "", is_broker=False)
     url = app.conf.get(SETTING) or os.environ.get(VARIABLE)
     if not url:
