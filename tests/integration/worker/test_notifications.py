@@ -22,7 +22,7 @@ from tests.receivers.slack_receiver import Refusal, SlackReceiver
 from tests.waiting import eventually
 
 from celeriac.failures.notifications.grouping import Origin, Pace
-from celeriac.failures.notifications.slack import POST_SECONDS, Slack, is_webhook
+from celeriac.failures.notifications.slack import POST_SECONDS, SlackReporter, is_webhook
 from celeriac.failures.reporter import Failure
 
 POOLS = ("prefork", "gevent")
@@ -211,16 +211,16 @@ class BadlyWrittenError(Exception):
         raise RuntimeError("no words")
 
 
-def fail(slack: Slack, task: str = "shop.send", error: BaseException | None = None) -> None:
+def fail(slack: SlackReporter, task: str = "shop.send", error: BaseException | None = None) -> None:
     slack.raised(
         Failure(error=error or ValueError("it broke"), kind="exception", task_name=task, task_id="1", args=("hunter2",))
     )
 
 
 @pytest.fixture
-def sender(webhook_file: Path) -> Slack:
+def sender(webhook_file: Path) -> SlackReporter:
     origin = Origin(namespace="shop", pool="emails", pod="pod-1")
-    made = Slack(str(webhook_file), origin, secrets=["redis://:opensesame@redis"], pace=QUICK)
+    made = SlackReporter(str(webhook_file), origin, secrets=["redis://:opensesame@redis"], pace=QUICK)
     made.start()
     return made
 
@@ -238,7 +238,7 @@ def sender(webhook_file: Path) -> Slack:
     ],
 )
 def test_a_message_that_is_not_taken_is_kept_and_joined_by_what_comes_meanwhile(
-    refusal: Refusal, said: str, sender: Slack, slack: SlackReceiver, caplog: pytest.LogCaptureFixture
+    refusal: Refusal, said: str, sender: SlackReporter, slack: SlackReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "celeriac.failures.notifications")
     slack.refusals.append(refusal)
@@ -256,7 +256,7 @@ def test_a_message_that_is_not_taken_is_kept_and_joined_by_what_comes_meanwhile(
 
 
 def test_a_slack_that_is_away_is_tried_again_until_it_is_there(
-    webhook_file: Path, sender: Slack, slack: SlackReceiver, caplog: pytest.LogCaptureFixture
+    webhook_file: Path, sender: SlackReporter, slack: SlackReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     webhook_file.write_text("http://127.0.0.1:9/services/sesame")
     fail(sender)
@@ -267,7 +267,7 @@ def test_a_slack_that_is_away_is_tried_again_until_it_is_there(
 
 
 @row("`429` with `Retry-After`")
-def test_a_pause_that_slack_asks_for_is_kept(sender: Slack, slack: SlackReceiver) -> None:
+def test_a_pause_that_slack_asks_for_is_kept(sender: SlackReporter, slack: SlackReceiver) -> None:
     slack.refusals.append(Refusal(429, "rate_limited", retry_after="3"))
     fail(sender)
     eventually(lambda: slack.attempts, what="the attempt that is refused")
@@ -277,7 +277,7 @@ def test_a_pause_that_slack_asks_for_is_kept(sender: Slack, slack: SlackReceiver
 
 
 def test_every_failure_is_counted_in_some_message_from_however_many_threads(
-    sender: Slack, slack: SlackReceiver
+    sender: SlackReporter, slack: SlackReceiver
 ) -> None:
     slack.refusals.extend([Refusal(500, "")])
 
@@ -294,7 +294,7 @@ def test_every_failure_is_counted_in_some_message_from_however_many_threads(
 
 
 def test_an_error_that_cannot_be_shown_or_shows_a_password_is_told_without_it(
-    sender: Slack, slack: SlackReceiver
+    sender: SlackReporter, slack: SlackReceiver
 ) -> None:
     fail(sender, "one", BadlyWrittenError())
     fail(sender, "two", ConnectionError("no way to redis://:opensesame@redis and https://u:p@host/x"))
@@ -313,7 +313,7 @@ def test_a_flush_sends_what_waits_in_one_attempt(
 ) -> None:
     slack.standing = standing
     origin = Origin(namespace="shop", pool="emails", pod="pod-1")
-    sender = Slack(str(webhook_file), origin, pace=Pace(gather_seconds=600, interval_seconds=600))
+    sender = SlackReporter(str(webhook_file), origin, pace=Pace(gather_seconds=600, interval_seconds=600))
     sender.start()
     sender.flush()
     assert slack.attempts == 0
@@ -326,7 +326,7 @@ def test_a_flush_sends_what_waits_in_one_attempt(
 
 
 def test_a_flush_is_bounded_when_slack_does_not_answer(
-    sender: Slack, slack: SlackReceiver, caplog: pytest.LogCaptureFixture
+    sender: SlackReporter, slack: SlackReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     slack.silent.set()
     fail(sender)

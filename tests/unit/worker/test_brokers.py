@@ -9,39 +9,41 @@ from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES
 
 from celeriac import brokers
-from celeriac.brokers import Broker
+from celeriac.brokers import BrokerKind
 
 
 @pytest.mark.parametrize(
     ("url", "transport", "expected", "is_redis", "has_leases"),
     [
-        pytest.param("redis://a", None, Broker("redis", "redis"), True, True, id="Redis"),
-        pytest.param("rediss://a", None, Broker("rediss", "rediss"), True, True, id="Redis behind TLS"),
-        pytest.param("sentinel://a;sentinel://b", None, Broker("sentinel", "sentinel"), True, True, id="Sentinel"),
-        pytest.param("redis+socket:///run/r.sock", None, Broker("redis", "redis"), True, True, id="a socket of Redis"),
-        pytest.param("redis+socket:///r?virtual_host=3", None, Broker("redis", "redis"), True, True, id="its database"),
-        pytest.param("REDIS://a", None, Broker("redis", "redis"), True, True, id="capitals"),
-        pytest.param(["rediss://a", "rediss://b"], None, Broker("rediss", "rediss"), True, True, id="a list"),
-        pytest.param(("redis://a",), None, Broker("redis", "redis"), True, True, id="a tuple"),
-        pytest.param("redis://a;amqp://b", None, Broker("redis", "redis"), True, True, id="the first of several"),
-        pytest.param("amqp://b;redis://a", None, Broker("amqp", "amqp"), False, False, id="not the second"),
-        pytest.param("localhost", "redis", Broker("redis", "redis"), True, True, id="a host and a transport"),
+        pytest.param("redis://a", None, BrokerKind("redis", "redis"), True, True, id="Redis"),
+        pytest.param("rediss://a", None, BrokerKind("rediss", "rediss"), True, True, id="Redis behind TLS"),
+        pytest.param("sentinel://a;sentinel://b", None, BrokerKind("sentinel", "sentinel"), True, True, id="Sentinel"),
+        pytest.param("redis+socket:///run/r.sock", None, BrokerKind("redis", "redis"), True, True, id="a socket"),
         pytest.param(
-            "redis://a", "shop.t:T", Broker("shop.t:T", "redis"), True, False, id="a transport of the application's"
+            "redis+socket:///r?virtual_host=3", None, BrokerKind("redis", "redis"), True, True, id="a database"
         ),
-        pytest.param("redis://a", "filesystem", Broker("filesystem", "redis"), True, False, id="another of kombu's"),
-        pytest.param("redis+socket:///r", "amqp", Broker("redis", "redis"), True, True, id="a plus wins"),
-        pytest.param("sqs://", None, Broker("sqs", "sqs"), False, False, id="SQS"),
-        pytest.param("sqla+sqlite:///f", None, Broker("sqla", "sqla"), False, False, id="a database"),
-        pytest.param("memory://", None, Broker("memory", "memory"), False, False, id="memory"),
-        pytest.param("localhost", None, Broker("amqp", "amqp"), False, False, id="a host: kombu's default"),
-        pytest.param("", None, Broker("amqp", "amqp"), False, False, id="nothing"),
-        pytest.param(None, None, Broker("amqp", "amqp"), False, False, id="no URL"),
-        pytest.param([], None, Broker("amqp", "amqp"), False, False, id="an empty list"),
-        pytest.param("shop://a", None, Broker("shop", "shop"), False, False, id="one that nobody knows"),
+        pytest.param("REDIS://a", None, BrokerKind("redis", "redis"), True, True, id="capitals"),
+        pytest.param(["rediss://a", "rediss://b"], None, BrokerKind("rediss", "rediss"), True, True, id="a list"),
+        pytest.param(("redis://a",), None, BrokerKind("redis", "redis"), True, True, id="a tuple"),
+        pytest.param("redis://a;amqp://b", None, BrokerKind("redis", "redis"), True, True, id="the first of several"),
+        pytest.param("amqp://b;redis://a", None, BrokerKind("amqp", "amqp"), False, False, id="not the second"),
+        pytest.param("localhost", "redis", BrokerKind("redis", "redis"), True, True, id="a host and a transport"),
+        pytest.param(
+            "redis://a", "shop.t:T", BrokerKind("shop.t:T", "redis"), True, False, id="a transport of the application's"
+        ),
+        pytest.param("redis://a", "filesystem", BrokerKind("filesystem", "redis"), True, False, id="one of kombu's"),
+        pytest.param("redis+socket:///r", "amqp", BrokerKind("redis", "redis"), True, True, id="a plus wins"),
+        pytest.param("sqs://", None, BrokerKind("sqs", "sqs"), False, False, id="SQS"),
+        pytest.param("sqla+sqlite:///f", None, BrokerKind("sqla", "sqla"), False, False, id="SQL"),
+        pytest.param("memory://", None, BrokerKind("memory", "memory"), False, False, id="memory"),
+        pytest.param("localhost", None, BrokerKind("amqp", "amqp"), False, False, id="a host: kombu's default"),
+        pytest.param("", None, BrokerKind("amqp", "amqp"), False, False, id="nothing"),
+        pytest.param(None, None, BrokerKind("amqp", "amqp"), False, False, id="no URL"),
+        pytest.param([], None, BrokerKind("amqp", "amqp"), False, False, id="an empty list"),
+        pytest.param("shop://a", None, BrokerKind("shop", "shop"), False, False, id="one that nobody knows"),
     ],
 )
-def test_a_url_names(url: Any, transport: str | None, expected: Broker, is_redis: bool, has_leases: bool) -> None:
+def test_a_url_names(url: Any, transport: str | None, expected: BrokerKind, is_redis: bool, has_leases: bool) -> None:
     found = brokers.of_url(url, transport)
     assert (found, found.is_redis, found.has_leases) == (expected, is_redis, has_leases)
 

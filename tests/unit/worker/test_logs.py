@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, Task
 from celery.utils.log import get_task_logger
 from tests.integration.worker import test_logs as test_real_logs
 
@@ -168,3 +168,21 @@ def test_the_applications_own_formats_come_before_the_defaults_and_after_the_poo
     formatter = logs.build_formatter(contract.Logging(task_format="POOL %(message)s"), always=ALWAYS, own=own)
     assert formatter.format(a_record()) == "OWN hello"
     assert formatter.format(a_record("celery.task")) == "POOL hello"
+
+
+def test_every_task_gets_a_logger_and_none_is_taken_away() -> None:
+    app = Celery("unit", broker="memory://", set_as_current=False)
+
+    @app.task(name="unit.plain")
+    def plain() -> None: ...
+
+    class Own(Task):  # type: ignore[type-arg]
+        logger = "its own"
+
+    @app.task(name="unit.own", base=Own)
+    def own() -> None: ...
+
+    app.finalize()
+    logs.install_task_loggers(app)
+    assert isinstance(app.tasks["unit.plain"].logger, logs.TaskLogger)
+    assert app.tasks["unit.own"].logger == "its own"

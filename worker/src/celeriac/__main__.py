@@ -122,8 +122,7 @@ def _dead(flags: argparse.Namespace) -> int:
     try:
         environment = contract.parse_environment(os.environ, hostname=socket.gethostname())
         config = contract.parse(standalone.document(os.environ, {"app": flags.app} if flags.app else {}))
-        app = application.load(config.app, environment)
-        application.lay_settings(app, config, environment, application.read_own(app, environment))
+        app = application.prepare(config, environment).app
     except contract.ContractError as error:
         print(f"celeriac: {error}", file=sys.stderr)
         return int(Exit.USAGE)

@@ -18,13 +18,20 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celeriac.config import application, contract, settings
+from celeriac.config.application import Start
 from celeriac.config.contract import Config, Environment
-from celeriac.config.settings import Own, Setting
 from celeriac.exits import Exit, GivingUpError, scrub, write_termination_message
 from celeriac.installed import version
+
+if TYPE_CHECKING:
+    from celeriac.delivery.install import Deliveries
+    from celeriac.failures.reporter import Reporters
+    from celeriac.health.server import HealthServer
+    from celeriac.health.vitals import Vitals
+    from celeriac.hooks.drain import Drain
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +47,7 @@ def run(document: str, environ: Mapping[str, str]) -> int:
         environment = contract.parse_environment(environ, hostname=socket.gethostname())
         config = contract.parse(document)
         patch_green_pools(config)
-        app = application.load(config.app, environment)
-        own = application.read_own(app, environment)
-        laid = application.lay_settings(app, config, environment, own)
-        return work(app, config, environment, own, laid)
+        return work(application.prepare(config, environment))
     except contract.ContractError as error:
         sentence = f"The worker's configuration cannot be used: {error}"
         return give_up(GivingUpError(sentence, Exit.CONFIGURATION), environment)
@@ -51,79 +55,54 @@ def run(document: str, environ: Mapping[str, str]) -> int:
         return give_up(giving_up, environment)
 
 
-def work(app: Any, config: Config, environment: Environment, own: Own, laid: list[Setting]) -> int:
+def work(start: Start) -> int:
     """Add the parts to the application and run Celery's worker command; its exit code."""
-    from celeriac import logs, published
+    from celeriac import logs, loop, published
     from celeriac.delivery import install
     from celeriac.doctor import examination
     from celeriac.failures.reporter import dead_letters
     from celeriac.health.backlog import BacklogWatch
     from celeriac.health.vitals import Vitals, pool_processes
-    from celeriac.hooks import bodies, consumer, counting, failures, requests, results
-    from celeriac.hooks.drain import Drain, hand_back_held
+    from celeriac.hooks import bodies
+    from celeriac.hooks.drain import Drain
     from celeriac.hooks.reaper import Reaper
 
+    app, config, environment = start.app, start.config, start.environment
     who = {"pool": config.pool.name, "namespace": config.pool.namespace, "pod": environment.pod_name}
-    formatter = logs.build_formatter(config.logging, always=who, own=own, color=sys.stderr.isatty())
+    formatter = logs.build_formatter(config.logging, always=who, own=start.own, color=sys.stderr.isatty())
     logs.install(formatter, config.logging)
-    warn_once_logging_stands(config, laid)
-    reporter = start_reporting(config, environment, who)
-    delivered = install.install(app, config, pod=environment.pod_name)
-    if delivered is not None:
-        delivered.holdings.on_dead_letter = dead_letters(reporter)
+    warn_once_logging_stands(start)
+    reporter = start_reporting(start, who)
+    deliveries = install.install(app, config, pod=environment.pod_name)
+    if deliveries is not None:
+        deliveries.holdings.on_dead_letter = dead_letters(reporter)
     vitals = Vitals(stalled_seconds=config.liveness.stalled_seconds, drain_timeout_seconds=config.drain.timeout_seconds)
-    health = answering(config, environment, who, vitals, delivered)
-    report = partial(leave_words, environment)
-    drain = Drain(vitals, config.drain.timeout_seconds, report=report, flush=reporter.flush)
-
-    def say_last(log: logging.Logger, giving_up: GivingUpError) -> None:
-        drain.given_up = giving_up
-        give_up(giving_up, environment, log)
-
-    reaper = Reaper(lambda: pool_processes(getattr(vitals.worker, "pool", None)))
-    parts = consumer.ConsumerParts(
-        vitals=vitals,
-        retry=settings.retries(config, own),
-        reporter=reporter,
-        prefetch_window=prefetch_window(config, own, laid),
-        on_giving_up=partial(say_last, logger),
-        begin_drain=drain.begin,
-        hand_back=hand_back_held,
-    )
-    results_given_up = results.ResultsGivenUp(app, partial(say_last, results.logger), drain.begin)
-    counting_tasks = counting.Counting()
-    listeners = [
-        *([delivered] if delivered is not None else []),
-        results_given_up,
-        failures.FailedRuns(reporter),
-        counting_tasks,
-    ]
-    install_events(app)
-    app.conf.worker_consumer = consumer.consumer_class(stock_class(app.conf.worker_consumer), parts)
-    failures.install_unknown_tasks(reporter)
     once_built(lambda worker: setattr(vitals, "worker", worker))
+    health = build_health_server(start, who, vitals, deliveries)
+    drain = Drain(vitals, config.drain.timeout_seconds, report=partial(leave_words, environment), flush=reporter.flush)
+    install_consumer(start, vitals, reporter, drain)
+    install_events(app)
     published.install()
     once_set_up(
-        lambda: application.install_task_loggers(app),
+        lambda: logs.install_task_loggers(app),
         lambda: bodies.install(app),
-        results.tell_what_to_retry,
-        counting_tasks.install,
-        lambda: requests.install(app, listeners),
-        lambda: examination.warn(app, config, environment, own),
+        lambda: install_requests(start, reporter, deliveries, drain),
+        lambda: examination.warn(start),
         keep_out_of_garbage_collection,
     )
     application.select_queues(app, config)
     health.start()
     drain.start()
-    reaper.start()
+    Reaper(lambda: pool_processes(getattr(vitals.worker, "pool", None))).start()
     BacklogWatch(app, vitals).start()
     try:
         return run_celery(app, settings.celery_arguments(config, environment))
     finally:
-        if delivered is not None:
-            delivered.renewal.leave()
+        if deliveries is not None:
+            deliveries.renewal.leave()
         reporter.flush()
         health.stop()
+        loop.stop_all()  # but not the drain's clock: it bounds the time until the process has ended
 
 
 # --- the steps ---
@@ -170,74 +149,115 @@ def patch_standard_library(pool: str) -> None:
     getattr(importlib.import_module(module), function)()
 
 
-def warn_once_logging_stands(config: Config, laid: list[Setting]) -> None:
-    """Say once, in the worker's own format, what was not understood and what was laid over."""
+def warn_once_logging_stands(start: Start) -> None:
+    """Say once, in the worker's own format, which keys were not understood and which settings were laid over."""
     from celery import signals
 
     def warn(**_: Any) -> None:
-        for key in config.unknown_keys:
+        for key in start.config.unknown_keys:
             logger.warning("configuration: ignoring %s, which this version of the library does not know", key)
-        for setting in laid:
+        for setting in start.laid:
             if "url" not in setting.name and setting.name != "result_backend":
                 logger.debug("configuration: %s = %r (%s)", setting.name, setting.value, setting.source.value)
 
     signals.celeryd_after_setup.connect(warn, weak=False, dispatch_uid="celeriac-warnings")
 
 
-def start_reporting(config: Config, environment: Environment, who: Mapping[str, str]) -> Any:
-    """Whoever is to hear of failures: Sentry, a channel in Slack, both or nobody, as the pool says."""
+def start_reporting(start: Start, who: Mapping[str, str]) -> Reporters:
+    """Start the reporters that the pool asks for: Sentry, a channel in Slack, both or none."""
     from celeriac.failures.reporter import Reporters
 
+    config = start.config
     reporters: list[Any] = []
     apart: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
     if config.sentry is not None:
-        from celeriac.failures.sentry.client import Sentry
+        from celeriac.failures.sentry.client import SentryReporter
 
-        sentry = Sentry(config.sentry, who)
+        sentry = SentryReporter(config.sentry, who)
         sentry.start()
         reporters.append(sentry)
         apart = sentry.apart
     if config.notifications.slack is not None:
         from celeriac.failures.notifications.grouping import Origin
-        from celeriac.failures.notifications.slack import Slack
+        from celeriac.failures.notifications.slack import SlackReporter
 
         file = config.notifications.slack.webhook_file
-        slack = Slack(file, Origin(**who), secrets=environment.urls(), apart=apart)
+        slack = SlackReporter(file, Origin(**who), secrets=start.environment.urls(), apart=apart)
         slack.start()
         reporters.append(slack)
     return Reporters(reporters)
 
 
-def answering(config: Config, environment: Environment, who: Mapping[str, str], vitals: Any, delivered: Any) -> Any:
-    """The server that probes and Prometheus ask, and the figures in Redis that autoscaling reads; not started."""
+def build_health_server(
+    start: Start, who: Mapping[str, str], vitals: Vitals, deliveries: Deliveries | None
+) -> HealthServer:
+    """Build the server that probes and Prometheus ask, not started, and what autoscaling reads in Redis."""
     from celeriac.health.server import HealthServer
     from celeriac.metrics.exposition import WorkerMetrics
     from celeriac.metrics.worker import count_here
 
+    config = start.config
     counted = count_here()
     metrics = WorkerMetrics(vitals.observe, counted, namespace=config.pool.namespace, pool=config.pool.name)
-    if delivered is not None:
+    if deliveries is not None:
         full_name = f"{config.pool.namespace}/{config.pool.name}"
-        delivered.tell_figures(full_name, worker=lambda: vitals.worker, counted=counted)
+        deliveries.tell_figures(full_name, worker=lambda: vitals.worker, counted=counted)
     versions = {"version": version(), "celery": version("celery")}
-    described = {**who, **versions, "node": settings.node_name(config, environment)}
+    described = {**who, **versions, "node": settings.node_name(config, start.environment)}
     return HealthServer(config.liveness.port, vitals.observe, described, metrics.render)
 
 
-def prefetch_window(config: Config, own: Own, laid: list[Setting]) -> Callable[[Any], int | None]:
-    """How many messages a consumer may hold; known when its pool is."""
-    from celeriac.health.vitals import is_inline
+def install_consumer(start: Start, vitals: Vitals, reporter: Reporters, drain: Drain) -> None:
+    """Put this library's hooks before the consumer class that the application names."""
+    from kombu.utils.imports import symbol_by_name
 
-    acks_late = {setting.name: setting.value for setting in laid}.get("task_acks_late", own.get("task_acks_late"))
-    multiplier = own.get("worker_prefetch_multiplier")
+    from celeriac.hooks import consumer, failures
+    from celeriac.hooks.drain import hand_back_held
+
+    conf = start.app.conf
+    parts = consumer.ConsumerParts(
+        vitals=vitals,
+        retry=settings.retries(start.config, start.own),
+        reporter=reporter,
+        prefetch_window=prefetch_window(start),
+        on_giving_up=partial(say_last, start.environment, drain, logger),
+        begin_drain=drain.begin,
+        hand_back=hand_back_held,
+    )
+    conf.worker_consumer = consumer.consumer_class(symbol_by_name(conf.worker_consumer), parts)
+    failures.install_unknown_tasks(reporter)
+
+
+def install_requests(start: Start, reporter: Reporters, deliveries: Deliveries | None, drain: Drain) -> None:
+    """Tell each part what happens to tasks. Deliveries come first: they note the end of a run before anything else."""
+    from celeriac.hooks import counting, failures, requests, results
+
+    say = partial(say_last, start.environment, drain, results.logger)
+    counted = counting.Counting()
+    counted.install()
+    results.tell_what_to_retry()
+    requests.install(
+        start.app,
+        [
+            *([deliveries] if deliveries is not None else []),
+            results.ResultsGivenUp(start.app, say, drain.begin),
+            failures.FailedRuns(reporter),
+            counted,
+        ],
+    )
+
+
+def prefetch_window(start: Start) -> Callable[[Any], int | None]:
+    """How many messages a consumer may hold; known when its pool is."""
+    laid = {setting.name: setting.value for setting in start.laid}
+    acks_late = laid.get("task_acks_late", start.own.get("task_acks_late"))
+    multiplier = start.own.get("worker_prefetch_multiplier")
 
     def window(celerys_consumer: Any) -> int | None:
         if celerys_consumer.controller.autoscale:
             return None  # the number of slots changes, and Celery changes its window with it
-        if is_inline(celerys_consumer.pool):
-            return 1  # its loop stands while a task runs: nobody could give back what waits behind that task
         slots = celerys_consumer.controller.concurrency  # a prefork pool has no processes yet
-        return settings.prefetch_window(config, slots=slots, acks_late=bool(acks_late), app_multiplier=multiplier)
+        return settings.prefetch_window(start.config, slots=slots, acks_late=bool(acks_late), app_multiplier=multiplier)
 
     return window
 
@@ -248,13 +268,6 @@ def install_events(app: Any) -> None:
 
     if app.events.dispatcher_cls == Events.dispatcher_cls:
         app.events.dispatcher_cls = "celeriac.hooks.events:Dispatcher"
-
-
-def stock_class(name: Any) -> Any:
-    """The consumer class that the application's configuration names."""
-    from kombu.utils.imports import symbol_by_name
-
-    return symbol_by_name(name)
 
 
 def once_built(action: Callable[[Any], None]) -> None:
@@ -319,6 +332,12 @@ def give_up(giving_up: GivingUpError, environment: Environment, log: logging.Log
     else:
         print(f"celeriac: {sentence}", file=sys.stderr, flush=True)
     return int(giving_up.code)
+
+
+def say_last(environment: Environment, drain: Drain, log: logging.Logger, giving_up: GivingUpError) -> None:
+    """Say why a running worker gives up; its drain begins, and ends with this sentence and exit code."""
+    drain.given_up = giving_up
+    give_up(giving_up, environment, log)
 
 
 def leave_words(environment: Environment, *sentences: str) -> list[str]:

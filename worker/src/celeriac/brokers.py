@@ -23,7 +23,7 @@ _VISIBILITY_SECONDS: Final = {"redis": 3600.0, "rediss": 3600.0, "sentinel": 360
 
 
 @dataclass(frozen=True, slots=True)
-class Broker:
+class BrokerKind:
     """What is known of a broker before anything connects to it."""
 
     transport: str
@@ -52,7 +52,7 @@ class Broker:
         return _VISIBILITY_SECONDS.get(self.transport)
 
 
-def of_url(url: object, transport: str | None = None) -> Broker:
+def of_url(url: object, transport: str | None = None) -> BrokerKind:
     """Read a broker's URL.
 
     Args:
@@ -63,19 +63,19 @@ def of_url(url: object, transport: str | None = None) -> Broker:
     scheme, separator, _ = first.split(";", 1)[0].strip().partition("://")
     if not separator:
         name = transport or KOMBUS_DEFAULT
-        return Broker(transport=name, scheme=name)
+        return BrokerKind(transport=name, scheme=name)
     name, plus, _ = scheme.partition("+")
     if plus:
-        return Broker(transport=name, scheme=name)
+        return BrokerKind(transport=name, scheme=name)
     # kombu has it read by urllib, for which schemes have no case.
-    return Broker(transport=transport or scheme.lower(), scheme=scheme.lower())
+    return BrokerKind(transport=transport or scheme.lower(), scheme=scheme.lower())
 
 
-def of_settings(conf: Mapping[str, Any]) -> Broker:
+def of_settings(conf: Mapping[str, Any]) -> BrokerKind:
     """Read which broker an application's Celery settings name for consuming."""
     return of_url(conf.get("broker_read_url") or conf.get("broker_url"), conf.get("broker_transport"))
 
 
-def of_publishing(conf: Mapping[str, Any]) -> Broker:
+def of_publishing(conf: Mapping[str, Any]) -> BrokerKind:
     """Read which broker an application's Celery settings name for publishing."""
     return of_url(conf.get("broker_write_url") or conf.get("broker_url"), conf.get("broker_transport"))

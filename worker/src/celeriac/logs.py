@@ -51,6 +51,13 @@ def task_logger(name: str) -> TaskLogger:
     return TaskLogger(logging.getLogger(f"{TASK_LOGGER}.{name}"), {})
 
 
+def install_task_loggers(app: Any) -> None:
+    """Set `self.logger` on each task of an application that has no attribute of that name itself."""
+    for name, task in app.tasks.items():
+        if not hasattr(task, "logger"):
+            task.logger = task_logger(name)
+
+
 def current_task() -> tuple[str, str]:
     """Name and id of the task that runs in this thread, or two dashes."""
     task = get_current_task()

@@ -8,7 +8,6 @@ import pytest
 from celery import Celery
 
 from celeriac.config import application, contract
-from celeriac.logs import TaskLogger
 
 MINIMAL = (Path(__file__).parents[3] / "golden" / "contract" / "minimal.json").read_text()
 NOBODY = contract.Environment(pod_name="pod-1")
@@ -80,21 +79,3 @@ def test_without_the_pools_word_the_variables_stay(monkeypatch: pytest.MonkeyPat
     lay(app)
     assert app.conf.broker_read_url == "redis://theirs/0"
     assert app.conf.broker_transport_options["socket_timeout"] > 0
-
-
-def test_every_task_gets_a_logger_and_none_is_taken_away() -> None:
-    app = an_app()
-
-    @app.task(name="unit.plain")
-    def plain() -> None: ...
-
-    class Own(celery.Task):  # type: ignore[type-arg]
-        logger = "its own"
-
-    @app.task(name="unit.own", base=Own)
-    def own() -> None: ...
-
-    app.finalize()
-    application.install_task_loggers(app)
-    assert isinstance(app.tasks["unit.plain"].logger, TaskLogger)
-    assert app.tasks["unit.own"].logger == "its own"

@@ -44,7 +44,7 @@ def test_the_full_golden_document_is_read_key_by_key() -> None:
         time_limits=contract.TimeLimits(soft_seconds=270, hard_seconds=300),
         delivery=contract.Delivery(mode="AtLeastOnce", lease_seconds=60, max_deliveries=5),
         liveness=contract.Liveness(port=8787, stalled_seconds=60),
-        drain=contract.Drain(timeout_seconds=330),
+        drain=contract.DrainLimit(timeout_seconds=330),
         logging=contract.Logging(
             level="INFO",
             format="Text",
@@ -69,7 +69,7 @@ def test_what_the_minimal_golden_document_leaves_open_stays_open() -> None:
         app="tasks",
         worker=contract.Worker(pool="prefork", concurrency=1),
         liveness=contract.Liveness(port=8787, stalled_seconds=60),
-        drain=contract.Drain(timeout_seconds=300),
+        drain=contract.DrainLimit(timeout_seconds=300),
     )
     assert config.queues is None
     assert config.sentry is None

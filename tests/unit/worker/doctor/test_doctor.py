@@ -11,6 +11,7 @@ import pytest
 from celery import Celery
 
 from celeriac.config import contract, settings
+from celeriac.config.application import Start
 from celeriac.config.settings import Setting, Source
 from celeriac.doctor import ancestry, command, effective, examination, rules
 from celeriac.doctor.effective import Delivering, Effective
@@ -249,7 +250,8 @@ def read(document: dict[str, Any] | None = None, **conf: Any) -> Facts:
             }
         )
     )
-    return examination.read_facts(app, config, conf)
+    environment = contract.Environment(pod_name="-")
+    return examination.read_facts(Start(app=app, config=config, environment=environment, own=conf, laid=[]))
 
 
 def test_a_task_that_says_nothing_has_the_settings() -> None:

@@ -1,7 +1,7 @@
 """What does a worker do with the user's Celery application?
 
-Import it as `celery -A` does, lay the pool's configuration over its own, and give its tasks their logger. Everything
-here works on any application, whether or not it knows this library.
+Import it as `celery -A` does, and lay the pool's configuration over its own. Everything here works on any application,
+whether or not it knows this library.
 """
 
 from __future__ import annotations
@@ -11,12 +11,39 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from celeriac.config import settings
 from celeriac.config.contract import Config, Environment
-from celeriac.config.settings import Setting
+from celeriac.config.settings import Own, Setting
 from celeriac.exits import Exit, GivingUpError, scrub
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Everything that a worker is made of, before any part of this library is added."""
+
+    app: Any
+    """The Celery application, with the pool's configuration laid over its own."""
+    config: Config
+    environment: Environment
+    own: Own
+    """What the application itself sets."""
+    laid: list[Setting]
+    """What was laid over it."""
+
+
+def prepare(config: Config, environment: Environment) -> Start:
+    """Import the application and lay the pool's configuration over its own.
+
+    Raises:
+        GivingUpError: it cannot be imported, it is not a Celery application, or its configuration cannot be read.
+    """
+    app = load(config.app, environment)
+    own = read_own(app, environment)
+    laid = lay_settings(app, config, environment, own)
+    return Start(app=app, config=config, environment=environment, own=own, laid=laid)
 
 
 def import_celery() -> None:
@@ -142,15 +169,6 @@ def declares(kind: type, attribute: str) -> bool:
         if attribute in names[:copied_from] and cls.__dict__[attribute] is not None:
             return True
     return False
-
-
-def install_task_loggers(app: Any) -> None:
-    """`self.logger` on every task that has not something of that name itself."""
-    from celeriac.logs import task_logger
-
-    for name, task in app.tasks.items():
-        if not hasattr(task, "logger"):
-            task.logger = task_logger(name)
 
 
 def select_queues(app: Any, config: Config) -> None:

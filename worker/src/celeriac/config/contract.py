@@ -109,7 +109,7 @@ class Liveness:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drain:
+class DrainLimit:
     """Leaving in order."""
 
     timeout_seconds: int
@@ -165,7 +165,7 @@ class Config:
     time_limits: TimeLimits = TimeLimits()
     delivery: Delivery = Delivery()
     liveness: Liveness
-    drain: Drain
+    drain: DrainLimit
     logging: Logging = Logging()
     sentry: Sentry | None = None
     """`None`: the pool has no `sentry` section, and the application's own set-up is left alone."""
@@ -337,8 +337,8 @@ def _liveness(section: Section) -> Liveness:
     return liveness
 
 
-def _drain(section: Section) -> Drain:
-    drain = Drain(timeout_seconds=section.integer("timeoutSeconds", minimum=1, required=True))
+def _drain(section: Section) -> DrainLimit:
+    drain = DrainLimit(timeout_seconds=section.integer("timeoutSeconds", minimum=1, required=True))
     section.close()
     return drain
 

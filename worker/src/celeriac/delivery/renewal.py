@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from celeriac import counts
 from celeriac.delivery import scripts
 from celeriac.delivery.holdings import Holdings
 from celeriac.delivery.outcomes import Outcome
+from celeriac.loop import Loop
 from celeriac.store import keys
 from celeriac.store.replies import text
 
@@ -62,10 +62,9 @@ class Renewal:
 
     def __init__(self, holdings: Holdings) -> None:
         self.holdings = holdings
-        self._starting = threading.Lock()
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
         self._is_failing = False
+        # The first round is for the autoscaler, which is notified at once that there is a worker.
+        self._loop = Loop(self._round, name="leases", seconds=self._pause_seconds, begins_at_once=True)
         self._has_said_refused = False
 
     @property
@@ -75,24 +74,18 @@ class Renewal:
 
     def start(self) -> None:
         """Start renewing; a second call changes nothing."""
-        with self._starting:
-            if self._thread is not None and self._thread.is_alive():
-                return
-            self._stopped.clear()
-            self._thread = threading.Thread(target=self._run, name="celeriac-leases", daemon=True)
-            self._thread.start()
+        self._loop.start()
 
     def stop(self) -> None:
         """Stop renewing. The leases of what is still held then run out."""
-        self._stopped.set()
+        self._loop.stop()
 
     def leave(self) -> None:
         """Stop renewing, and be counted among the pool's workers no more. Without Redis that takes two leases."""
-        self.stop()
-        if self._thread is not None:
-            self._thread.join(1)  # else its last report might be written after this one
+        has_reported = self._loop.is_running
+        self._loop.stop(wait_seconds=1)  # else its last report might be written after this one
         holdings = self.holdings
-        if holdings.figures is not None and self._thread is not None and not self._is_failing:
+        if holdings.figures is not None and has_reported and not self._is_failing:
             with contextlib.suppress(OSError, RedisError):
                 holdings.client.hdel(holdings.figures.workers_key, holdings.identity)
 
@@ -166,18 +159,17 @@ class Renewal:
             self._has_said_refused = True
             logger.warning("Redis refuses this worker's report to the autoscaler, which does not see it (%s)", why)
 
-    def _run(self) -> None:
-        # The first round is for the autoscaler, which is notified at once that there is a worker.
-        while not self._stopped.is_set():
-            error = self._attempt()
-            if error is not None and not self._is_failing:
-                logger.warning("cannot renew leases: %s; trying again", error)
-            elif error is None and self._is_failing:
-                logger.info("leases are renewed again")
-            self._is_failing = error is not None
-            self._stopped.wait(self._retry_seconds() if self._is_failing else self.interval_seconds)
+    def _round(self) -> None:
+        error = self._attempt()
+        if error is not None and not self._is_failing:
+            logger.warning("cannot renew leases: %s; trying again", error)
+        elif error is None and self._is_failing:
+            logger.info("leases are renewed again")
+        self._is_failing = error is not None
 
-    def _retry_seconds(self) -> float:
+    def _pause_seconds(self) -> float:
+        if not self._is_failing:
+            return self.interval_seconds
         return min(self.interval_seconds, max(SOONEST_RETRY_SECONDS, self.interval_seconds / RETRIES_PER_INTERVAL))
 
     def _attempt(self) -> Exception | None:

@@ -43,15 +43,12 @@ def examine(environ: Mapping[str, str], flags: Mapping[str, Any]) -> tuple[list[
     """
     environment = contract.parse_environment(environ, hostname=socket.gethostname())
     config = contract.parse(standalone.document(environ, flags))
-    app = application.load(config.app, environment)
-    own = application.read_own(app, environment)
-    laid = application.lay_settings(app, config, environment, own)
-    app.loader.import_default_modules()
-    app.finalize(auto=True)
+    start = application.prepare(config, environment)
+    start.app.loader.import_default_modules()
+    start.app.finalize(auto=True)
     worker = ancestry.find_worker() if environment.pod_uid else None
     ancestors = () if worker is None else ancestry.above(worker)
-    facts = examination.read_facts(app, config, own, ancestors)
-    return rules.findings(facts), examination.read_settings(app, config, own, laid)
+    return rules.findings(examination.read_facts(start, ancestors)), examination.read_settings(start)
 
 
 def build_json(found: Sequence[Finding], held: Sequence[Effective]) -> str:

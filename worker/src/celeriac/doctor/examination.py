@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from celeriac import brokers, installed
 from celeriac.config import application, settings
-from celeriac.config.contract import POOLS, Config, Environment
-from celeriac.config.settings import Own, Setting, Source
+from celeriac.config.application import Start
+from celeriac.config.contract import POOLS, Config
+from celeriac.config.settings import Own, Source
 from celeriac.delivery import install
 from celeriac.doctor import ancestry, effective, rules
 from celeriac.doctor.effective import Delivering, Effective
@@ -28,8 +29,9 @@ ATTRIBUTES: Final = {
 """What a task may declare for itself, and the setting that holds for the others."""
 
 
-def read_facts(app: Any, config: Config, own: Own, ancestors: tuple[Ancestor, ...] = ()) -> Facts:
-    """Everything that the rules look at, of an application with the pool's settings laid over its own."""
+def read_facts(start: Start, ancestors: tuple[Ancestor, ...] = ()) -> Facts:
+    """Everything that the rules look at."""
+    app, config, own = start.app, start.config, start.own
     broker = brokers.of_settings(app.conf)
     options = app.conf.broker_transport_options or {}
     timeout = options.get("visibility_timeout", broker.default_visibility_seconds)
@@ -50,8 +52,9 @@ def read_facts(app: Any, config: Config, own: Own, ancestors: tuple[Ancestor, ..
     )
 
 
-def read_settings(app: Any, config: Config, own: Own, laid: list[Setting]) -> list[Effective]:
+def read_settings(start: Start) -> list[Effective]:
     """Every setting that holds, those of single tasks last."""
+    app, config, own = start.app, start.config, start.own
     multiplier = own.get("worker_prefetch_multiplier")
     window = settings.prefetch_window(
         config,
@@ -66,16 +69,16 @@ def read_settings(app: Any, config: Config, own: Own, laid: list[Setting]) -> li
         held_at_most=window,
     )
     values = {name: app.conf.get(name) for name in effective.CELERYS}
-    return [*effective.compute(config, own, laid, values, delivering), *_declared(app)]
+    return [*effective.compute(config, own, start.laid, values, delivering), *_declared(app)]
 
 
-def warn(app: Any, config: Config, environment: Environment, own: Own) -> list[rules.Finding]:
+def warn(start: Start) -> list[rules.Finding]:
     """Log each finding of a worker that starts, once; what was found."""
     # Outside of a pod many harmless things stand above a worker: a shell, a test, a service manager.
-    ancestors = ancestry.above(os.getpid()) if environment.pod_uid else ()
-    found = rules.findings(read_facts(app, config, own, ancestors))
+    ancestors = ancestry.above(os.getpid()) if start.environment.pod_uid else ()
+    found = rules.findings(read_facts(start, ancestors))
     for finding in found:
-        if finding.code == "leases-off" and app.conf.broker_transport:
+        if finding.code == "leases-off" and start.app.conf.broker_transport:
             continue  # the delivery has said so
         logger.warning("doctor: %s (%s)", finding.message, finding.code)
     return found

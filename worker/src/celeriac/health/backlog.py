@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
-import time
 from typing import Any, Final
 
 from celeriac.health.vitals import Vitals, snapshot
+from celeriac.loop import Loop
 
 logger = logging.getLogger(__name__)
 
@@ -36,18 +35,24 @@ class BacklogWatch:
         self.app = app
         self.vitals = vitals
         self._connection: Any = None
+        # Several times within the time after which the worker counts as dead.
+        seconds = min(LONGEST_INTERVAL_SECONDS, max(SHORTEST_INTERVAL_SECONDS, vitals.stalled_seconds / 4))
+        self._loop = Loop(self._look, name="backlog", seconds=seconds)
 
     def start(self) -> None:
-        """Look again and again, in a thread; several times within the time after which the worker counts as dead."""
-        interval = min(LONGEST_INTERVAL_SECONDS, max(SHORTEST_INTERVAL_SECONDS, self.vitals.stalled_seconds / 4))
+        """Look again and again, in a thread, until the worker drains."""
+        self._loop.start()
 
-        def look() -> None:
-            while self.vitals.draining is None:
-                time.sleep(interval)
-                with contextlib.suppress(Exception):  # no answer is no evidence; the consumer says what is wrong
-                    self.run_once()
+    def stop(self) -> None:
+        """Look no more."""
+        self._loop.stop()
 
-        threading.Thread(target=look, name="celeriac-backlog", daemon=True).start()
+    def _look(self) -> None:
+        if self.vitals.draining is not None:
+            self.stop()
+            return
+        with contextlib.suppress(Exception):  # no answer is no evidence; the consumer says what is wrong
+            self.run_once()
 
     def run_once(self) -> int:
         """Ask once, if there is reason to; how many messages wait that could be taken."""

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
+
+from celeriac.loop import Loop
 
 SCAN_SECONDS: Final = 30.0
 PATIENCE_SECONDS: Final = 60.0
@@ -43,18 +44,16 @@ class Reaper:
     def __init__(self, pool_processes: Callable[[], list[int] | None]) -> None:
         self.pool_processes = pool_processes
         self._first_seen: dict[int, float] = {}
+        self._loop = Loop(lambda: self.run_once(time.monotonic()), name="reaper", seconds=SCAN_SECONDS)
 
     def start(self) -> None:
-        """Look about every half a minute, in a thread."""
-        if os.getpid() != 1:
-            return
+        """Look about every half a minute, where this is process 1."""
+        if os.getpid() == 1:
+            self._loop.start()
 
-        def look() -> None:
-            while True:
-                time.sleep(SCAN_SECONDS)
-                self.run_once(time.monotonic())
-
-        threading.Thread(target=look, name="celeriac-reaper", daemon=True).start()
+    def stop(self) -> None:
+        """Look no more."""
+        self._loop.stop()
 
     def run_once(self, now: float) -> set[int]:
         """One look; the process ids that were buried."""

@@ -15,11 +15,11 @@ import io
 import json
 import os
 import threading
-import time
 from typing import Final
 
 from celeriac import counts
 from celeriac.counts import Count, Receiver, Timing
+from celeriac.loop import Loop
 
 READ_SECONDS: Final = 1.0
 LONGEST_LINE: Final = 512
@@ -38,6 +38,7 @@ class ChildCounts:
         self.receive = receive
         self._definitions = {it.name: it for it in counts.definitions()}
         self._lock = threading.Lock()
+        self._loop = Loop(self.read, name="counts", seconds=READ_SECONDS)
         self._rest = b""
         reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         # Open as long as the process. Files, which never wait here: eventlet's `os.read` and `os.write` would.
@@ -47,7 +48,11 @@ class ChildCounts:
     def start(self) -> None:
         """From now on processes that this one forks count into the pipe."""
         os.register_at_fork(after_in_child=self._become_child)
-        threading.Thread(target=self._read_for_ever, name="celeriac-counts", daemon=True).start()
+        self._loop.start()
+
+    def stop(self) -> None:
+        """Read no more, but for a scrape."""
+        self._loop.stop()
 
     def _become_child(self) -> None:
         counts.receive_by(self.send)
@@ -75,8 +80,3 @@ class ChildCounts:
         if what is not None:
             self.receive(what, value, tuple(labels))
         return what is not None
-
-    def _read_for_ever(self) -> None:
-        while True:
-            time.sleep(READ_SECONDS)
-            self.read()

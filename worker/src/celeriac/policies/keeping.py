@@ -11,6 +11,7 @@ import os
 import threading
 from typing import Any, Final
 
+from celeriac.loop import Loop
 from celeriac.policies import scripts
 from celeriac.policies.publishing import FAILURES, milliseconds
 
@@ -28,8 +29,7 @@ class Keeper:
     def __init__(self) -> None:
         self._claims: dict[tuple[str, str], Any] = {}
         self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._loop = Loop(self.run_once, name="claims", seconds=RUN_SECONDS / RENEWALS)
         self._pid = os.getpid()
 
     def keep(self, client: Any, name: str, value: str) -> None:
@@ -38,9 +38,7 @@ class Keeper:
             self.__init__()  # type: ignore[misc]  # the one who calls is the only one to have this object yet
         with self._lock:
             self._claims[name, value] = client
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="celeriac-claims", daemon=True)
-                self._thread.start()
+            self._loop.start()
 
     def drop(self, name: str, value: str) -> None:
         """Renew it no more; a renewal that is under way has ended when this returns."""
@@ -66,10 +64,6 @@ class Keeper:
             lost += 1
             logger.warning("the claim %s was lost while its task ran: calls of its key are not held back", name)
         return renewed, lost
-
-    def _run(self) -> None:
-        while not self._wake.wait(RUN_SECONDS / RENEWALS):
-            self.run_once()
 
 
 keeper: Final = Keeper()

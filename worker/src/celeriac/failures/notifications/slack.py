@@ -37,6 +37,7 @@ from celeriac.exits import scrub
 from celeriac.failures.notifications import grouping
 from celeriac.failures.notifications.grouping import Digest, Origin, Pace
 from celeriac.failures.reporter import Failure
+from celeriac.loop import Loop
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class NotSentError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
-class Slack:
+class SlackReporter:
     """Tells a channel of failures; takes all of them, and is never in anybody's way.
 
     Args:
@@ -91,6 +92,8 @@ class Slack:
         self._sending: Digest | None = None
         self._is_urgent = False
         self._trouble = ""
+        self._is_stopped = False
+        self._loop = Loop(self._send_apart, name="slack", seconds=0)
 
     def start(self) -> None:
         """Send from now on, in a thread of this process alone: a pool's children report nothing here."""
@@ -98,7 +101,15 @@ class Slack:
             read_webhook(self.webhook_file)
         except NotSentError as error:
             self._say(str(error))
-        threading.Thread(target=self._send_for_ever, name="celeriac-slack", daemon=True).start()
+        self._is_stopped = False
+        self._loop.start()
+
+    def stop(self) -> None:
+        """Send no more; what waits is not sent."""
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify_all()
+        self._loop.stop()
 
     def report(self, failure: Failure) -> None:
         """Take note of what only the parent process has seen."""
@@ -132,6 +143,8 @@ class Slack:
     def run_once(self) -> bool:
         """Wait until a message is due and try to send it; was it taken?"""
         digest = self._next()
+        if digest is None:
+            return False
         try:
             post(read_webhook(self.webhook_file), grouping.text(digest, self.origin))
         except NotSentError as error:
@@ -149,14 +162,16 @@ class Slack:
             self._changed.notify_all()
         return True
 
-    def _send_for_ever(self) -> None:
+    def _send_apart(self) -> None:
         with self.apart():
-            while True:
-                self.run_once()
+            self.run_once()
 
-    def _next(self) -> Digest:
+    def _next(self) -> Digest | None:
+        """Wait until a message is due; `None` when nothing is sent any more."""
         with self._changed:
             while (digest := self._waiting) is None or (not self._is_urgent and time.monotonic() < self._due):
+                if self._is_stopped:
+                    return None
                 self._changed.wait(None if digest is None else max(0.0, self._due - time.monotonic()))
             self._waiting, self._is_urgent, self._sending = None, False, digest
             return digest

@@ -1,8 +1,8 @@
 """How do failures reach Sentry, each once?
 
 The SDK's own Celery integration reports what a task raises, where it is raised; its Django integration comes along
-where Django is installed. What only the parent process sees is told to `Sentry.report`. Log lines in which Celery
-repeats those failures, or counts its attempts to reach a broker, are no events of their own.
+where Django is installed. What only the parent process sees is told to `SentryReporter.report`. Log lines in
+which Celery repeats those failures, or counts its attempts to reach a broker, are no events of their own.
 
 The SDK is set up in the parent before Celery builds its tracers, and again in each child, whose transport must not
 share sockets with the parent's. The DSN is a file (a mounted Secret): each process looks at it every few seconds and
@@ -16,8 +16,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import threading
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -30,6 +28,7 @@ from celery._state import get_current_task
 from celeriac.config import contract
 from celeriac.failures.reporter import Failure, queue_of
 from celeriac.failures.sentry import records, runs
+from celeriac.loop import Loop
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ _DERIVED: Final = {"dsn", "data_collection", "project_root", "instrumenter"}
 """Options that the SDK works out anew for each client."""
 
 
-class Sentry:
+class SentryReporter:
     """Reports to Sentry from this process and its children, whatever happens to the DSN.
 
     Args:
@@ -66,6 +65,7 @@ class Sentry:
         self.tags = dict(tags)
         self.dsn: str | None = None
         self._pid = os.getpid()
+        self._loop = Loop(self._look, name="sentry-dsn", seconds=WATCH_SECONDS)
         self._refused: str | None = None
         self._app_options: dict[str, Any] = {}
         self._sdk: Any = None
@@ -209,13 +209,15 @@ class Sentry:
         self._watch()
 
     def _watch(self) -> None:
-        def look() -> None:
-            while True:
-                time.sleep(WATCH_SECONDS)
-                with contextlib.suppress(Exception):  # a DSN that cannot be taken over now is tried again
-                    self.run_once()
+        self._loop.start()
 
-        threading.Thread(target=look, name="celeriac-sentry-dsn", daemon=True).start()
+    def _look(self) -> None:
+        with contextlib.suppress(Exception):  # a DSN that cannot be taken over now is tried again
+            self.run_once()
+
+    def stop(self) -> None:
+        """Look no more for a new DSN."""
+        self._loop.stop()
 
 
 def _load_sdk() -> Any:
