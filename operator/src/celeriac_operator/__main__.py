@@ -38,7 +38,7 @@ from celeriac_operator.passes.shrinking import Shrinking
 from celeriac_operator.settings import Settings, SettingsError
 from celeriac_operator.workqueue import WorkQueue
 
-log = logging.getLogger("celeriac_operator")
+logger = logging.getLogger("celeriac_operator")
 
 STUCK_SECONDS = 600
 """A pool that waits so long for a pass: the passes hang, and a restart is the cure."""
@@ -111,7 +111,7 @@ async def run(settings: Settings) -> None:
         reconciler = Reconciler(cluster, caches, settings, _now, shrinking.prepare, default_dsn.read, scaler.state)
         controller = Controller(queue, reconciler.reconcile, metrics, workers=settings.reconcile_workers)
         with _serve_metrics(settings, metrics):
-            log.info("%s; %d pools found", _introduction(settings), len(caches.pools))
+            logger.info("%s; %d pools found", _introduction(settings), len(caches.pools))
             await _serve(settings, _work(election, controller, scaler, caches, queue), waited, resync, intake)
     finally:
         await shrinking.close()
@@ -157,7 +157,7 @@ async def _serve(
     )
     signalled = asyncio.Event()
     watches.at_end(registry, signalled.set)
-    own = [asyncio.create_task(each) for each in (work, resync.run(), signalled.wait())]
+    own = [asyncio.create_task(coroutine) for coroutine in (work, resync.run(), signalled.wait())]
     # They begin before kopf does, with all tasks of their own: at its end kopf waits for every task that is younger
     # than itself, five seconds. For the same reason it gets no stop flag, whose waiting task it would wait for.
     await asyncio.sleep(0)
@@ -194,7 +194,7 @@ async def _serve(
 def _at_the_end(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Watches that are cut off as they begin cannot close their generators in kopf 1.45. They only read: no news."""
     if "asyncgen" in context:
-        log.debug("%s", context["message"])
+        logger.debug("%s", context["message"])
     else:
         loop.default_exception_handler(context)
 

@@ -17,13 +17,14 @@ class StartError(OperatorError):
 
 
 class ApiError(OperatorError):
-    """The API server refused a request, or did not answer it.
+    """The API server refused a request, or did not answer it."""
 
-    Attributes:
-        status: HTTP status; 0: there was no answer.
-        reason: the API server's word for it, for example NotFound.
-        message: the API server's sentence.
-    """
+    status: int
+    """HTTP status; 0: there was no answer."""
+    reason: str
+    """The reason that the API server gives, for example NotFound."""
+    message: str
+    """The API server's sentence."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(f"{message} ({status} {reason})" if status else message)

@@ -32,7 +32,7 @@ class PoolConditions(Collector):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScalingFigures:
+class ScalingSample:
     """The newest figures of one pool with autoscaling, and how old they are."""
 
     namespace: str
@@ -49,45 +49,45 @@ class Scaling(Collector):
     """Figures of the pools with autoscaling, of the moment when the metrics are asked for."""
 
     def __init__(self) -> None:
-        self.read: Callable[[], Iterable[ScalingFigures]] = list
+        self.read: Callable[[], Iterable[ScalingSample]] = list
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """One metric for each figure."""
         found = list(self.read())
-        for name, meaning, value in SCALING_FIGURES:
+        for name, meaning, value in SCALING_SAMPLES:
             family = GaugeMetricFamily(f"celeriac_operator_scaling_{name}", meaning, labels=["pool_namespace", "pool"])
-            for each in found:
-                if (said := value(each)) is not None:
-                    family.add_metric([each.namespace, each.pool], said)
+            for sample in found:
+                if (said := value(sample)) is not None:
+                    family.add_metric([sample.namespace, sample.pool], said)
             yield family
 
 
-SCALING_FIGURES: tuple[tuple[str, str, Callable[[ScalingFigures], float | None]], ...] = (
+SCALING_SAMPLES: tuple[tuple[str, str, Callable[[ScalingSample], float | None]], ...] = (
     (
         "replicas",
         "Workers that a pool with autoscaling asks for.",
-        lambda each: each.replicas,
+        lambda sample: sample.replicas,
     ),
     (
         "backlog_messages",
         "Messages that wait in the queues of a pool with autoscaling.",
-        lambda each: each.backlog,
+        lambda sample: sample.backlog,
     ),
     (
         "in_flight_messages",
         "Messages that the pool's workers have and have not finished.",
-        lambda each: each.in_flight,
+        lambda sample: sample.in_flight,
     ),
     (
         "oldest_message_seconds",
         "Seconds that the oldest waiting message has waited; absent where nobody noted when it was sent.",
-        lambda each: each.oldest_seconds,
+        lambda sample: sample.oldest_seconds,
     ),
-    ("busy_slots", "Slots of the pool's workers that run a task.", lambda each: each.busy_slots),
+    ("busy_slots", "Slots of the pool's workers that run a task.", lambda sample: sample.busy_slots),
     (
         "figures_age_seconds",
         "Seconds since these figures were read; above 10 the number of workers stays as it is.",
-        lambda each: each.age_seconds,
+        lambda sample: sample.age_seconds,
     ),
 )
 
@@ -97,6 +97,12 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._add_passes()
+        self._add_cluster()
+        self._add_state()
+        self._add_scaling()
+
+    def _add_passes(self) -> None:
         self.reconciles = Counter(
             "celeriac_operator_reconciles_total",
             "Passes over a pool, by result: done, refused (the API server did not take an object), error.",
@@ -109,6 +115,8 @@ class Metrics:
             buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30),
             registry=self.registry,
         )
+
+    def _add_cluster(self) -> None:
         self.api_requests = Counter(
             "celeriac_operator_api_requests_total",
             "Requests to the Kubernetes API, watches left out, by verb, resource and HTTP status (0: no answer).",
@@ -141,6 +149,8 @@ class Metrics:
             ["answer"],
             registry=self.registry,
         )
+
+    def _add_state(self) -> None:
         self._queue_depth = Gauge(
             "celeriac_operator_queue_depth", "Pools that wait for a pass.", registry=self.registry
         )
@@ -156,6 +166,7 @@ class Metrics:
             "celeriac_operator_leader", "1 while this replica does the work, 0 while it waits.", registry=self.registry
         )
 
+    def _add_scaling(self) -> None:
         self.scaling_decisions = Counter(
             "celeriac_operator_scaling_decisions_total",
             "Changes of a pool's replicas by the autoscaler, by direction: up or down.",
@@ -177,7 +188,7 @@ class Metrics:
         self._scaling = Scaling()
         self.registry.register(self._scaling)
 
-    def follow_scaling(self, read: Callable[[], Iterable[ScalingFigures]]) -> None:
+    def follow_scaling(self, read: Callable[[], Iterable[ScalingSample]]) -> None:
         """Read the autoscaler's figures whenever the metrics are asked for."""
         self._scaling.read = read
 

@@ -90,7 +90,7 @@ def read(environment: Mapping[str, str]) -> Settings:
             environment, "CELERIAC_WORKER_IMAGE_PULL_POLICY", get_args(PullPolicy), default.worker_image_pull_policy
         ),
         workers_upgrade=_choice(environment, "CELERIAC_WORKERS_UPGRADE", get_args(Upgrade), default.workers_upgrade),
-        watch_namespaces=tuple(dict.fromkeys(name for each in namespaces.split(",") if (name := each.strip()))),
+        watch_namespaces=tuple(dict.fromkeys(name for part in namespaces.split(",") if (name := part.strip()))),
         health_port=_integer(environment, "CELERIAC_HEALTH_PORT", default.health_port, 1, 65535),
         metrics_port=_integer(environment, "CELERIAC_METRICS_PORT", default.metrics_port, 0, 65535),
         lease_namespace=environment.get("CELERIAC_LEASE_NAMESPACE", ""),

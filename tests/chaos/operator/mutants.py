@@ -190,7 +190,7 @@ def compare_versions_of_secrets() -> None:
 
 
 def believe_an_answer_for_ever() -> None:
-    observed.Answer.__eq__ = lambda self, other: self.digest == getattr(other, "digest", None)  # type: ignore[method-assign,assignment]
+    observed.Applied.__eq__ = lambda self, other: self.digest == getattr(other, "digest", None)  # type: ignore[method-assign,assignment]
 
 
 def trust_watches() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from prometheus_client import generate_latest
 from tests.unit.operator.factories import a_pool
 
-from celeriac_operator.generate import figures
+from celeriac_operator.generate import metrics_page
 from celeriac_operator.memory.caches import Caches, Key
 from celeriac_operator.metrics import Metrics
 
@@ -62,7 +62,7 @@ def test_an_event_of_a_watch_is_counted_and_its_time_kept() -> None:
 
 
 def test_every_metric_that_the_advice_names_exists() -> None:
-    page = figures.build()
+    page = metrics_page.build()
     table, _, advice = page.partition("## What to watch")
     named = {word.split("{")[0].split("[")[0].strip("`() ") for word in advice.replace("(", " ").split()}
     metrics = {word for word in named if word.startswith("celeriac_operator_")}

@@ -16,15 +16,12 @@ Pools = Mapping[str, Watched]
 
 
 @dataclass(frozen=True)
-class Address:
-    """Where a broker is read.
-
-    Attributes:
-        management: RabbitMQ's management API; empty: where the broker is.
-    """
+class BrokerAddress:
+    """Where a broker is read."""
 
     url: str = field(repr=False)
     management: str
+    """RabbitMQ's management API; empty: where the broker is."""
 
 
 @dataclass(kw_only=True)
@@ -36,7 +33,7 @@ class _Connection:
     error: str = ""
 
 
-Take = Callable[[Address, Pools, Readings, float, frozenset[str] | None], None]
+Take = Callable[[BrokerAddress, Pools, Readings, float, frozenset[str] | None], None]
 """Told the broker, its pools, what a round found, when it began, and of which pools it speaks (None: all)."""
 
 
@@ -49,13 +46,15 @@ class Lines:
         clock: in seconds, for the figures.
     """
 
-    def __init__(self, take: Take, *, connect: Callable[[Address], Broker] | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, take: Take, *, connect: Callable[[BrokerAddress], Broker] | None, clock: Callable[[], float]
+    ) -> None:
         self._take = take
         self._connect = connect or _connect
         self._clock = clock
-        self._connections: dict[Address, _Connection] = {}
+        self._connections: dict[BrokerAddress, _Connection] = {}
 
-    async def follow(self, wanted: Mapping[Address, Pools]) -> None:
+    async def follow(self, wanted: Mapping[BrokerAddress, Pools]) -> None:
         """Read these brokers for these pools from now on."""
         for address in self._connections.keys() - wanted.keys():
             await self._hang_up(address)
@@ -75,7 +74,7 @@ class Lines:
         for address in list(self._connections):
             await self._hang_up(address)
 
-    def _open(self, address: Address) -> _Connection:
+    def _open(self, address: BrokerAddress) -> _Connection:
         connection = self._connections[address] = _Connection(pools={})
         try:
             found = self._connect(address)
@@ -92,16 +91,21 @@ class Lines:
         return connection
 
     def _pass_on(
-        self, address: Address, connection: _Connection, readings: Readings, at: float, only: frozenset[str] | None
+        self,
+        address: BrokerAddress,
+        connection: _Connection,
+        readings: Readings,
+        at: float,
+        only: frozenset[str] | None,
     ) -> None:
         self._take(address, connection.pools, readings, at, only)
 
-    async def _hang_up(self, address: Address) -> None:
+    async def _hang_up(self, address: BrokerAddress) -> None:
         connection = self._connections.pop(address)
         if connection.task is not None:
             connection.task.cancel()
             await asyncio.gather(connection.task, return_exceptions=True)
 
 
-def _connect(address: Address) -> Broker:
+def _connect(address: BrokerAddress) -> Broker:
     return connect.connect(address.url, management=address.management or None)

@@ -19,17 +19,14 @@ STEP_BACK_SECONDS = 300.0
 
 @dataclass(frozen=True, kw_only=True)
 class Contest:
-    """What is known of others.
-
-    Attributes:
-        written: the number that the autoscaler has written and that nobody has changed since; None: none.
-        overruled_at: when somebody changed it, lately.
-        until: until when it is left alone.
-    """
+    """What is known of others."""
 
     written: int | None = None
+    """The number that the autoscaler has written and that nobody has changed since; None: none."""
     overruled_at: tuple[float, ...] = ()
+    """When somebody changed it, lately."""
     until: float = 0.0
+    """Until when it is left alone."""
 
     def writes(self) -> Contest:
         """The autoscaler is about to write: until it knows that it has, no number is anybody's."""

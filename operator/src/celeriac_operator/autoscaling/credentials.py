@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from celeriac_operator.autoscaling.asked import Source
 from celeriac_operator.autoscaling.brokers import urls
+from celeriac_operator.autoscaling.scaling_request import Source
 from celeriac_operator.cluster import kinds
 from celeriac_operator.cluster.client import Cluster
 from celeriac_operator.decide import secrets
@@ -83,9 +83,9 @@ class Credentials:
     def keep(self, used: Iterable[tuple[str, Source]]) -> None:
         """Forget all that no pool (its namespace, its source) needs."""
         wanted = {(Key(namespace, source.secret), source.key) for namespace, source in used}
-        for each in self._known.keys() - wanted:
-            del self._known[each]
-        self._doubted &= {each.url for each in self._known.values()}
+        for unused in self._known.keys() - wanted:
+            del self._known[unused]
+        self._doubted &= {known.url for known in self._known.values()}
 
     def _is_doubtful(self, known: _Known) -> bool:
         return known.url in self._doubted and self._clock() - known.read_at >= DOUBT_SECONDS

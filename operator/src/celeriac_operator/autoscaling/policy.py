@@ -61,11 +61,6 @@ Target = BacklogPerReplica | Latency | BusySlots
 class Spec:
     """What a pool asks for.
 
-    Attributes:
-        slots: tasks that one worker runs at a time.
-        stabilization_seconds: the number goes down only when less was wanted for so long.
-        pause: holds the number in one direction or both; None moves it freely.
-
     Raises:
         ValueError: a number makes no sense; the message says which.
     """
@@ -74,8 +69,11 @@ class Spec:
     max_replicas: int
     target: Target
     slots: int = 1
+    """Tasks that one worker runs at a time."""
     stabilization_seconds: float = 60.0
+    """The number goes down only when less was wanted for so long."""
     pause: Pause | None = None
+    """Holds the number in one direction or both; None moves it freely."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.min_replicas <= self.max_replicas, "replicas need 0 <= minimum <= maximum")
@@ -88,26 +86,24 @@ class Spec:
 class Figures:
     """What the broker and the workers said.
 
-    Attributes:
-        read_at: when, on the clock of `now`, in seconds.
-        backlog: messages ready, in all queues and priorities of the pool.
-        in_flight: messages delivered and not acknowledged.
-        busy_slots: slots that run a task.
-        oldest_age_seconds: how long the oldest ready message has waited; None where nobody noted when it was sent.
-        service_seconds: mean runtime of recent tasks; None before one was measured.
-        unschedulable: workers that found no node.
-
     Raises:
         ValueError: a count is negative: whatever said so, it was no reading of a queue.
     """
 
     read_at: float
+    """When, on the clock of `now`, in seconds."""
     backlog: int
+    """Messages ready, in all queues and priorities of the pool."""
     in_flight: int = 0
+    """Messages delivered and not acknowledged."""
     busy_slots: int = 0
+    """Slots that run a task."""
     oldest_age_seconds: float | None = None
+    """How long the oldest ready message has waited; None where nobody noted when it was sent."""
     service_seconds: float | None = None
+    """Mean runtime of recent tasks; None before one was measured."""
     unschedulable: int = 0
+    """Workers that found no node."""
 
     def __post_init__(self) -> None:
         counts = (self.backlog, self.in_flight, self.busy_slots, self.unschedulable)
@@ -129,32 +125,26 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """What a decision must know of those before it. Empty after a start: nothing of it needs to be kept anywhere.
-
-    Attributes:
-        wanted: within the window, oldest first, each larger than all after it: only these can be a maximum later.
-        waiting_since: when the backlog was last empty before it was not; None while it is.
-    """
+    """What a decision must know of those before it. Empty after a start: nothing of it needs to be kept anywhere."""
 
     wanted: tuple[Wanted, ...] = ()
+    """Within the window, oldest first, each larger than all after it: only these can be a maximum later."""
     waiting_since: float | None = None
+    """When the backlog was last empty before it was not; None while it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """The answer.
-
-    Attributes:
-        replicas: what the pool should have.
-        reason: why, in words for people.
-        activity: the reason of the condition ScalingActive.
-        history: to be given to the next decision.
-    """
+    """The answer."""
 
     replicas: int
+    """What the pool should have."""
     reason: str
+    """Why, in words for people."""
     activity: Activity = Activity.ACTIVE
+    """The reason of the condition ScalingActive."""
     history: History = field(default_factory=History)
+    """To be given to the next decision."""
 
     @property
     def is_active(self) -> bool:
@@ -253,7 +243,7 @@ def _remember(window: tuple[Wanted, ...], newest: Wanted, spec: Spec, *, current
         running = min(max(current, spec.min_replicas), spec.max_replicas)
         window = (Wanted(at=newest.at, replicas=running),)
     oldest = newest.at - spec.stabilization_seconds
-    return (*(one for one in window if one.at > oldest and one.replicas > newest.replicas), newest)
+    return (*(past for past in window if past.at > oldest and past.replicas > newest.replicas), newest)
 
 
 def _stabilise(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from celeriac_operator.autoscaling.connect import Broker, BrokerError, Reading, Watched
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 ROUND_SECONDS = 0.8
 """From beginning to beginning. With a thousand pools reading, deciding and writing take 0.2 s more, and workers are to
@@ -63,7 +63,7 @@ class Line:
                     await self.run_once()
                 except Exception:
                     # A bug in one round must not stop the rounds; without figures the numbers stay as they are.
-                    log.exception("a round of reading queues failed")
+                    logger.exception("a round of reading queues failed")
                 await self._rest()
         finally:
             if self._arrival is not None:

@@ -21,26 +21,26 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from celeriac_operator.autoscaling import asked, policy
-from celeriac_operator.autoscaling.asked import Asked
+from celeriac_operator.autoscaling import policy, scaling_request
 from celeriac_operator.autoscaling.brokers import urls
 from celeriac_operator.autoscaling.connect import AuthenticationFailed, Broker, BrokerError, Reading, Watched
-from celeriac_operator.autoscaling.connections import Address, Lines, Pools
+from celeriac_operator.autoscaling.connections import BrokerAddress, Lines, Pools
 from celeriac_operator.autoscaling.contest import TIMES, WITHIN_SECONDS, Contest
 from celeriac_operator.autoscaling.credentials import Credentials, Missing
 from celeriac_operator.autoscaling.polling import Readings
+from celeriac_operator.autoscaling.scaling_request import ScalingRequest
 from celeriac_operator.cluster.client import Cluster
 from celeriac_operator.decide.observed import ScalingState
 from celeriac_operator.exceptions import ApiError
 from celeriac_operator.memory.caches import Caches, Key
-from celeriac_operator.metrics import Metrics, ScalingFigures
+from celeriac_operator.metrics import Metrics, ScalingSample
 from celeriac_operator.reasons import Activity
-from celeriac_operator.resource import CeleryWorkerPool, Decision
+from celeriac_operator.resource import CeleryWorkerPool, ScalingDecision
 from celeriac_operator.resource.status import MAX_DECISIONS
 from celeriac_operator.status import writing
 from celeriac_operator.workqueue import WorkQueue
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 ARRANGE_SECONDS = 1.0
 """Between two looks at who scales and on which broker."""
@@ -60,9 +60,9 @@ CONTESTED = (
 class _Pool:
     """One pool that scales by itself."""
 
-    asked: Asked
+    request: ScalingRequest
     versions: tuple[int, int]
-    address: Address | None = None
+    address: BrokerAddress | None = None
     history: policy.History = field(default_factory=policy.History)
     contest: Contest = field(default_factory=Contest)
     reading: Reading | None = None
@@ -83,7 +83,7 @@ class Scaler:
         metrics: Metrics,
         now: Callable[[], datetime],
         *,
-        connect: Callable[[Address], Broker] | None = None,
+        connect: Callable[[BrokerAddress], Broker] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster = cluster
@@ -96,7 +96,7 @@ class Scaler:
         self._pools: dict[Key, _Pool] = {}
         self._lines = Lines(self._take, connect=connect, clock=clock)
         self._writes: WorkQueue[Key] = WorkQueue()
-        metrics.follow_scaling(self._figures)
+        metrics.follow_scaling(self._samples)
 
     def state(self, key: Key) -> ScalingState | None:
         """What is known of a pool; None: nothing yet."""
@@ -112,10 +112,10 @@ class Scaler:
                 try:
                     await self.arrange()
                 except ApiError as error:
-                    log.warning("a Secret with a broker's URL cannot be read: %s", error)
+                    logger.warning("a Secret with a broker's URL cannot be read: %s", error)
                 except Exception:
                     # What one pool trips over must not stop the others, nor the operator.
-                    log.exception("the pools that scale could not be looked through")
+                    logger.exception("the pools that scale could not be looked through")
                 await asyncio.sleep(max(0.0, ARRANGE_SECONDS - (self._clock() - began)))
         finally:
             for task in tasks:
@@ -139,11 +139,11 @@ class Scaler:
         """
         self._follow_pools()
         outcomes = await self._find_urls()
-        self._credentials.keep([(key.namespace, pool.asked.source) for key, pool in self._pools.items()])
-        wanted: dict[Address, dict[str, Watched]] = {}
+        self._credentials.keep([(key.namespace, pool.request.source) for key, pool in self._pools.items()])
+        wanted: dict[BrokerAddress, dict[str, Watched]] = {}
         for pool in self._pools.values():
             if pool.address:
-                wanted.setdefault(pool.address, {})[pool.asked.watched.pool] = pool.asked.watched
+                wanted.setdefault(pool.address, {})[pool.request.watched.pool] = pool.request.watched
         await self._lines.follow(wanted)
         for name, why in self._lines.unusable():
             self._hold(_key(name), Activity.UNUSABLE_URL, why)
@@ -169,29 +169,29 @@ class Scaler:
             if found is None:
                 self._pools.pop(key, None)
             elif pool is None:
-                self._pools[key] = _Pool(asked=found, versions=versions)
+                self._pools[key] = _Pool(request=found, versions=versions)
             else:
-                pool.asked, pool.versions = found, versions
+                pool.request, pool.versions = found, versions
 
-    def _read(self, key: Key) -> Asked | None:
+    def _read(self, key: Key) -> ScalingRequest | None:
         try:
             pool = CeleryWorkerPool.parse(dict(self._caches.pools.get(key) or {}))
         except ValidationError:  # the pass says so in the status
             return None
-        return asked.read(pool, self._caches.deployments.get(key))
+        return scaling_request.read(pool, self._caches.deployments.get(key))
 
     async def _find_urls(self) -> list[BaseException | None]:
         slots = asyncio.Semaphore(SECRETS_AT_ONCE)
 
         async def find(key: Key, pool: _Pool) -> None:
             async with slots:
-                found = await self._credentials.find(key.namespace, pool.asked.source)
+                found = await self._credentials.find(key.namespace, pool.request.source)
             if isinstance(found, Missing):
                 pool.address = None
                 self._hold(key, found.activity, found.message)
             elif found is not None:
-                management = urls.qualify(pool.asked.source.management, key.namespace)
-                pool.address = Address(found, management)
+                management = urls.qualify(pool.request.source.management, key.namespace)
+                pool.address = BrokerAddress(found, management)
 
         return await asyncio.gather(
             *(find(key, pool) for key, pool in list(self._pools.items())), return_exceptions=True
@@ -199,7 +199,9 @@ class Scaler:
 
     # --- deciding
 
-    def _take(self, address: Address, pools: Pools, readings: Readings, at: float, only: frozenset[str] | None) -> None:
+    def _take(
+        self, address: BrokerAddress, pools: Pools, readings: Readings, at: float, only: frozenset[str] | None
+    ) -> None:
         """What one round found: of all pools, or only of these."""
         self._metrics.scaling_round_seconds.observe(self._clock() - at)
         if isinstance(readings, BrokerError):
@@ -224,16 +226,16 @@ class Scaler:
             return
         figures = replace(reading.figures, unschedulable=self._caches.unschedulable(key))
         pool.reading = Reading(figures, reading.backlog)
-        current = manifest["spec"].get("replicas", pool.asked.replicas)
+        current = manifest["spec"].get("replicas", pool.request.replicas)
         pool.contest = pool.contest.see(current, self._clock())
         if pool.contest.is_lost(self._clock()):
             pool.decision, pool.history = None, policy.History()
             self._say(key, pool, Activity.CONTESTED, f"held at {current}: {CONTESTED}")
             return
-        decision = policy.decide(pool.asked.spec, figures, pool.history, current=current, now=self._clock())
+        decision = policy.decide(pool.request.spec, figures, pool.history, current=current, now=self._clock())
         pool.history, pool.decision = decision.history, decision
         self._say(key, pool, decision.activity, decision.reason)
-        if decision.replicas != current and not pool.asked.is_suspended:
+        if decision.replicas != current and not pool.request.is_suspended:
             self._writes.add(key)
 
     def _notice_silence(self) -> None:
@@ -265,7 +267,7 @@ class Scaler:
         if pool.told == (activity, backlog):
             return
         is_news = pool.told is None or pool.told[0] is not activity
-        if is_news or self._clock() - pool.told_at >= writing.figures_seconds(len(self._pools)):
+        if is_news or self._clock() - pool.told_at >= writing.queue_counts_seconds(len(self._pools)):
             pool.told, pool.told_at = (activity, backlog), self._clock()
             self._queue.add(key)
 
@@ -283,9 +285,9 @@ class Scaler:
         except ApiError as error:
             # The next round decides anew. A conflict says that the pool was made anew: nothing to tell a person.
             level = logging.DEBUG if error.status in (404, 409) else logging.WARNING
-            log.log(level, "replicas not written: %s", error, extra={"pool": str(key), "reason": error.reason})
+            logger.log(level, "replicas not written: %s", error, extra={"pool": str(key), "reason": error.reason})
         except Exception:
-            log.exception("replicas could not be written", extra={"pool": str(key)})
+            logger.exception("replicas could not be written", extra={"pool": str(key)})
         finally:
             self._writes.done(key)
 
@@ -294,7 +296,7 @@ class Scaler:
         if pool is None or manifest is None or pool.decision is None or pool.reading is None:
             return
         decision, figures = pool.decision, pool.reading.figures
-        before = manifest["spec"].get("replicas", pool.asked.replicas)
+        before = manifest["spec"].get("replicas", pool.request.replicas)
         if decision.replicas == before:
             return
         pool.contest = pool.contest.writes()
@@ -302,13 +304,13 @@ class Scaler:
         pool.contest = pool.contest.wrote(decision.replicas)
         self._caches.observe_scale(key, scale)
         self._record(pool, before, decision, figures)
-        log.info("replicas %d -> %d: %s", before, decision.replicas, decision.reason, extra={"pool": str(key)})
+        logger.info("replicas %d -> %d: %s", before, decision.replicas, decision.reason, extra={"pool": str(key)})
         self._queue.add(key)
 
     def _record(self, pool: _Pool, before: int, decision: policy.Decision, figures: policy.Figures) -> None:
         self._metrics.scaling_decisions.labels("up" if decision.replicas > before else "down").inc()
         oldest, service = figures.oldest_age_seconds, figures.service_seconds
-        latest = Decision(
+        latest = ScalingDecision(
             time=self._now().replace(microsecond=0),
             from_replicas=before,
             to_replicas=decision.replicas,
@@ -324,14 +326,14 @@ class Scaler:
 
     # --- metrics
 
-    def _figures(self) -> list[ScalingFigures]:
+    def _samples(self) -> list[ScalingSample]:
         """For whoever asks, from another thread: a copy, made in one step."""
         now = self._clock()
         return [
-            ScalingFigures(
+            ScalingSample(
                 namespace=key.namespace,
                 pool=key.name,
-                replicas=pool.asked.replicas,
+                replicas=pool.request.replicas,
                 backlog=pool.reading.figures.backlog,
                 in_flight=pool.reading.figures.in_flight,
                 busy_slots=pool.reading.figures.busy_slots,

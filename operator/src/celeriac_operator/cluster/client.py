@@ -6,9 +6,8 @@ it fails instead of touching another object of the same name, and what should no
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any
 
 from celeriac_operator import labels, names
 from celeriac_operator.cluster import kinds
@@ -16,9 +15,8 @@ from celeriac_operator.cluster.kinds import Kind
 from celeriac_operator.cluster.transport import APPLY_PATCH, JSON, MERGE_PATCH, METADATA_LIST, Transport
 from celeriac_operator.event import Event
 from celeriac_operator.exceptions import ApiError, OperatorError
+from celeriac_operator.manifest import Manifest
 from celeriac_operator.resource import GROUP, KIND, VERSION, CeleryWorkerPool, Status
-
-Manifest = Mapping[str, Any]
 
 PAGE = 500
 """Objects in one answer to a list: a compromise between requests and memory."""
@@ -52,7 +50,7 @@ class Cluster:
         Raises:
             ApiError: the list is refused, or broke off; what came before is not complete.
         """
-        selectors = [each for each in (kind.label_selector, label_selector) if each]
+        selectors = [selector for selector in (kind.label_selector, label_selector) if selector]
         for namespace in self._namespaces:
             query = {"limit": str(PAGE)}
             if selectors:

@@ -11,11 +11,7 @@ from celeriac_operator.resource import GROUP, KIND, PLURAL, VERSION
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """One kind.
-
-    Attributes:
-        label_selector, field_selector: which of its objects concern the operator; the API server filters.
-    """
+    """One kind."""
 
     kind: str
     group: str
@@ -23,6 +19,7 @@ class Kind:
     plural: str
     label_selector: str = ""
     field_selector: str = ""
+    """Which of its objects concern the operator; the API server filters."""
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
         """The path under which the API server serves the collection or one object."""
@@ -55,5 +52,5 @@ LEASE = Kind(kind="Lease", group="coordination.k8s.io", version="v1", plural="le
 
 WATCHED = (POOL, DEPLOYMENT, DISRUPTION_BUDGET, POD, SECRET)
 
-OWNED: Mapping[str, Kind] = {each.kind: each for each in (DEPLOYMENT, DISRUPTION_BUDGET, SECRET)}
+OWNED: Mapping[str, Kind] = {kind.kind: kind for kind in (DEPLOYMENT, DISRUPTION_BUDGET, SECRET)}
 """What the operator makes for a pool, by kind."""

@@ -29,7 +29,7 @@ from celeriac_operator.cluster import kinds
 from celeriac_operator.cluster.transport import MERGE_PATCH, Transport
 from celeriac_operator.exceptions import ApiError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 10
 """How long a Lease holds that nobody renews. Written into it, and so known to followers of another release."""
@@ -51,17 +51,14 @@ def running_seconds() -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What a Lease says.
-
-    Attributes:
-        holder: identity of the leader; empty: nobody leads.
-        version: resourceVersion, for writes that must not overlook another one.
-    """
+    """What a Lease says."""
 
     holder: str
+    """Identity of the leader; empty: nobody leads."""
     seconds: int
     transitions: int
     version: str
+    """ResourceVersion, for writes that must not overlook another one."""
 
 
 def read(manifest: Mapping[str, Any]) -> Record:
@@ -113,7 +110,7 @@ class Election:
         """
         while True:
             await self._win()
-            log.info("%s leads", self._identity)
+            logger.info("%s leads", self._identity)
             work = asyncio.ensure_future(lead())
             try:
                 await self._hold(work)
@@ -124,7 +121,7 @@ class Election:
                 await asyncio.wait([work])
                 if is_held:  # of a Lease that is lost nothing is written, not even this
                     await self._release()
-            log.warning("%s leads no longer: the Lease was lost", self._identity)
+            logger.warning("%s leads no longer: the Lease was lost", self._identity)
 
     async def _win(self) -> None:
         while True:
@@ -174,7 +171,7 @@ class Election:
                 if error.status in (404, 409):
                     self._ends = float("-inf")
                     return
-                log.warning("the Lease could not be renewed: %s", error)
+                logger.warning("the Lease could not be renewed: %s", error)
                 pause = POLL_SECONDS
 
     async def renew(self) -> None:
@@ -195,7 +192,7 @@ class Election:
         try:
             await self._write("PATCH", _patch(self._held, spec))
         except ApiError as error:
-            log.debug("the Lease was not given back: %s", error)
+            logger.debug("the Lease was not given back: %s", error)
 
     async def _look(self) -> Record | None:
         try:

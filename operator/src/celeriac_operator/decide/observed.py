@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from celeriac_operator import labels
 from celeriac_operator.decide import secrets
+from celeriac_operator.manifest import Manifest
 from celeriac_operator.reasons import Activity
-from celeriac_operator.resource import CeleryWorkerPool, Decision
-
-Manifest = Mapping[str, Any]
+from celeriac_operator.resource import CeleryWorkerPool, ScalingDecision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,50 +26,44 @@ class Termination:
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
-    """A container of a worker pod.
-
-    Attributes:
-        started: its startup probe has succeeded.
-        running_since: None while it does not run.
-        waiting: the kubelet's reason for which it does not run, and its message.
-        last: how it ended the last time, if it ever did.
-    """
+    """A container of a worker pod."""
 
     name: str
     ready: bool
     started: bool
+    """Its startup probe has succeeded."""
     restarts: int
     running_since: datetime | None
+    """None while it does not run."""
     waiting: str
+    """The kubelet's reason for which it does not run, and its message."""
     waiting_message: str
     last: Termination | None
+    """How it ended the last time, if it ever did."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pod:
-    """A worker pod.
-
-    Attributes:
-        template_hash: of the template it was made from.
-        not_ready_since: None while it is ready.
-        set_up_since: since when the kubelet has tried to give it its volumes and its network; None: it has them.
-        unschedulable: the scheduler's message, empty when there is none; since when.
-    """
+    """A worker pod."""
 
     name: str
     uid: str
     template_hash: str
+    """Of the template it was made from."""
     deleting: bool
     ready: bool
     not_ready_since: datetime | None
+    """None while it is ready."""
     set_up_since: datetime | None
+    """Since when the kubelet has tried to give it its volumes and its network; None: it has them."""
     unschedulable: str
+    """The scheduler's message, empty when there is none; since when."""
     unschedulable_since: datetime | None
     containers: tuple[Container, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Applied:
     """What the API server made of the last apply of an object: the manifest's digest, the object's generation."""
 
     digest: str
@@ -80,42 +72,37 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingState:
-    """What the autoscaler knows of a pool.
-
-    Attributes:
-        activity, message: whether it sets the number, and why it set the last one or does not.
-        backlog: messages that wait, by queue; None: they were never read.
-        decisions: its last changes, newest first.
-    """
+    """What the autoscaler knows of a pool."""
 
     activity: Activity
+    """Whether it sets the number."""
     message: str
+    """Why it set the last number, or why it sets none."""
     backlog: Mapping[str, int] | None = None
-    decisions: tuple[Decision, ...] = ()
+    """Messages that wait, by queue; None: they were never read."""
+    decisions: tuple[ScalingDecision, ...] = ()
+    """Its last changes, newest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """One pool at one moment.
-
-    Attributes:
-        deployment: the Deployment of the pool's name as it was last seen; None: there is none.
-        budget: the same for the PodDisruptionBudget.
-        pods: the pool's pods, those that are leaving included.
-        secrets: what is known of the Secrets that the pool names or owns, by name.
-        answers: to the last applies of this process, by kind.
-        default_dsn: the operator's Sentry DSN for pools that name none; empty: it has none.
-        scaling: the autoscaler's word; None: it has not looked at the pool.
-    """
+    """One pool at one moment."""
 
     pool: CeleryWorkerPool
     deployment: Manifest | None
+    """The Deployment of the pool's name as it was last seen; None: there is none."""
     pods: tuple[Pod, ...]
+    """The pool's pods, those that are leaving included."""
     secrets: Mapping[str, secrets.Facts]
+    """What is known of the Secrets that the pool names or owns, by name."""
     budget: Manifest | None = None
-    answers: Mapping[str, Answer] = field(default_factory=dict)
+    """The same for the PodDisruptionBudget."""
+    applied: Mapping[str, Applied] = field(default_factory=dict)
+    """To the last applies of this process, by kind."""
     default_dsn: str = field(default="", repr=False)
+    """The operator's Sentry DSN for pools that name none; empty: it has none."""
     scaling: ScalingState | None = None
+    """The autoscaler's word; None: it has not looked at the pool."""
 
     def newest_pods(self) -> tuple[Pod, ...]:
         """Pods of the Deployment's present template that are not leaving."""
@@ -151,7 +138,7 @@ def controller(manifest: Manifest) -> Manifest | None:
 def read_pod(manifest: Manifest) -> Pod:
     """Keep of a pod what rules are made of."""
     metadata, status = manifest["metadata"], manifest.get("status") or {}
-    conditions = {each["type"]: each for each in status.get("conditions") or []}
+    conditions = {entry["type"]: entry for entry in status.get("conditions") or []}
     scheduled, readiness = conditions.get("PodScheduled", {}), conditions.get("Ready", {})
     unschedulable = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
     statuses = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
@@ -165,7 +152,7 @@ def read_pod(manifest: Manifest) -> Pod:
         set_up_since=_set_up_since(status, conditions.get("PodReadyToStartContainers", {})),
         unschedulable=scheduled.get("message", "") if unschedulable else "",
         unschedulable_since=_time(scheduled.get("lastTransitionTime")) if unschedulable else None,
-        containers=tuple(_container(each) for each in statuses),
+        containers=tuple(_container(entry) for entry in statuses),
     )
 
 

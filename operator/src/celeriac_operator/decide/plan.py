@@ -7,34 +7,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from celeriac_operator import labels, names
 from celeriac_operator.decide import difference, observed, references, secrets
-from celeriac_operator.decide.observed import Answer, Observed
+from celeriac_operator.decide.observed import Applied, Observed
 from celeriac_operator.desired import build as desired
 from celeriac_operator.desired import deployment, sentry_secret
 from celeriac_operator.desired.build import Choices, TemplateError
+from celeriac_operator.manifest import Manifest
 from celeriac_operator.resource import CeleryWorkerPool
 from celeriac_operator.settings import Settings
-
-Manifest = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Apply:
-    """Send a manifest by server-side apply.
-
-    Attributes:
-        uid: of the object that was observed, so that no other one of the same name is touched; empty: there was none.
-        reason: the first difference, in words.
-    """
+    """Send a manifest by server-side apply."""
 
     manifest: Manifest
     uid: str
+    """Of the object that was observed, so that no other one of the same name is touched; empty: there was none."""
     reason: str
+    """The first difference, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,20 +54,17 @@ class Conflict:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to do, in this order; and what cannot be done.
-
-    Attributes:
-        conflicts: objects in the way.
-        waiting_for: an object that is on its way out and must be gone first; empty if none.
-        template_error: why the pod template cannot be built; empty if it can.
-        held: which Secret is missing, so that new workers could not start and none are asked for; empty: none.
-    """
+    """What to do, in this order; and what cannot be done."""
 
     actions: tuple[Apply | Delete, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
+    """Objects in the way."""
     waiting_for: str = ""
+    """An object that is on its way out and must be gone first; empty if none."""
     template_error: str = ""
+    """Why the pod template cannot be built; empty if it can."""
     held: str = ""
+    """Which Secret is missing, so that new workers could not start and none are asked for; empty: none."""
 
 
 def choose(seen: Observed, settings: Settings) -> Choices:
@@ -184,8 +177,8 @@ def _judge_difference(seen: Observed, manifest: Manifest, there: Manifest) -> Ap
     kind, name, uid = manifest["kind"], manifest["metadata"]["name"], there["metadata"]["uid"]
     found = difference.first(manifest, there)
     # What the server makes of this manifest is what it is: sending it again would change nothing.
-    answer = Answer(digest=digest(manifest), generation=there["metadata"]["generation"])
-    if found is None or seen.answers.get(kind) == answer:
+    applied = Applied(digest=digest(manifest), generation=there["metadata"]["generation"])
+    if found is None or seen.applied.get(kind) == applied:
         return None
     for limit in ("maxUnavailable", "minAvailable"):
         if limit in there["spec"] and limit not in manifest["spec"]:
@@ -239,7 +232,7 @@ def _judge_secret(seen: Observed, manifest: Manifest) -> Apply | Conflict | None
 
 def _leftovers(seen: Observed, wanted: tuple[dict[str, Any], ...]) -> Iterator[Delete]:
     """Owned objects that the pool does not ask for any more."""
-    kinds = {each["kind"] for each in wanted}
+    kinds = {manifest["kind"] for manifest in wanted}
     name = names.sentry_secret(seen.pool)
     secret = seen.secrets.get(name, secrets.ABSENT)
     is_owned = secret.exists and secret.owner_uid == seen.pool.metadata.uid
@@ -260,4 +253,7 @@ def _wanted_hash(pool: CeleryWorkerPool, choices: Choices) -> str:
 
 def _running_pull_policy(deployment: Manifest | None) -> Any:
     containers = deployment["spec"]["template"]["spec"].get("initContainers", []) if deployment else []
-    return next((each.get("imagePullPolicy") for each in containers if each["name"] == names.INJECT_CONTAINER), None)
+    return next(
+        (container.get("imagePullPolicy") for container in containers if container["name"] == names.INJECT_CONTAINER),
+        None,
+    )

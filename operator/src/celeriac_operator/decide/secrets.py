@@ -40,23 +40,20 @@ class Value:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """One Secret at one moment.
-
-    Attributes:
-        exists: whether it is there.
-        readable: False when the operator may not read it; then nothing else is known.
-        owner_uid: uid of the object that controls it, empty if none.
-        values: what is known of each key.
-    """
+    """One Secret at one moment."""
 
     exists: bool
+    """Whether it is there."""
     readable: bool = True
+    """False when the operator may not read it; then nothing else is known."""
     resource_version: str = ""
     uid: str = ""
     owner_uid: str = ""
+    """Uid of the object that controls it, empty if none."""
     owner: str = ""
     deleting: bool = False
     values: Mapping[str, Value] = field(default_factory=dict)
+    """What is known of each key."""
 
 
 ABSENT = Facts(exists=False)
@@ -66,7 +63,7 @@ UNREADABLE = Facts(exists=True, readable=False)
 def examine(manifest: Mapping[str, Any]) -> Facts:
     """Keep what may be kept of a Secret as the API server hands it out."""
     metadata = manifest["metadata"]
-    owner = next((each for each in metadata.get("ownerReferences", []) if each.get("controller")), None)
+    owner = next((reference for reference in metadata.get("ownerReferences", []) if reference.get("controller")), None)
     return Facts(
         exists=True,
         resource_version=metadata.get("resourceVersion", ""),

@@ -16,11 +16,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from celeriac_operator import labels, names
-
-Manifest = Mapping[str, Any]
+from celeriac_operator.manifest import Manifest
 
 SPAN: Final = 2**30
 """A cost is a signed number of 32 bits; idle and busy workers have half of it each, a number for each second of age."""
@@ -31,23 +30,20 @@ EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """A worker pod that may have to go.
-
-    Attributes:
-        status_url: where it says what it does; empty: it has no address yet, or no port for that.
-        cost: its deletion cost as it is; 0: it has none.
-        leaving: it is on its way out already.
-    """
+    """A worker pod that may have to go."""
 
     name: str
     uid: str
     created_at: datetime
     status_url: str
+    """Where it says what it does; empty: it has no address yet, or no port for that."""
     cost: int
+    """Its deletion cost as it is; 0: it has none."""
     leaving: bool
+    """It is on its way out already."""
 
 
-class Answer(enum.Enum):
+class WorkerReply(enum.Enum):
     """What a worker said of itself; the values are the metric's."""
 
     IDLE = "idle"
@@ -77,16 +73,16 @@ def read_worker(manifest: Manifest) -> Worker:
     )
 
 
-def read_answer(body: bytes) -> Answer:
+def read_reply(body: bytes) -> WorkerReply:
     """Understand a worker's `/status`. What it holds for a slot is work too; what waits for its time is not."""
     try:
         said = json.loads(body)
         busy, prefetched = said["busy"], said["prefetched"]
     except (ValueError, KeyError, TypeError, RecursionError):  # the last: brackets within brackets, without end
-        return Answer.NONE
+        return WorkerReply.NONE
     if type(busy) is not int or type(prefetched) is not int:
-        return Answer.NONE
-    return Answer.BUSY if busy > 0 or prefetched > 0 else Answer.IDLE
+        return WorkerReply.NONE
+    return WorkerReply.BUSY if busy > 0 or prefetched > 0 else WorkerReply.IDLE
 
 
 def candidates(before: Manifest | None, wanted: Manifest, workers: Iterable[Worker]) -> tuple[Worker, ...]:
@@ -97,22 +93,22 @@ def candidates(before: Manifest | None, wanted: Manifest, workers: Iterable[Work
     kept, were = wanted["spec"]["replicas"], before["spec"].get("replicas", 1) if before else 0
     if not 0 < kept < were:
         return ()
-    there = [each for each in workers if not each.leaving]
+    there = [worker for worker in workers if not worker.leaving]
     return tuple(sorted(there, key=_newest_first)) if len(there) > kept else ()
 
 
-def mark(workers: Iterable[Worker], answers: Mapping[str, Answer]) -> tuple[Marking, ...]:
+def mark(workers: Iterable[Worker], replies: Mapping[str, WorkerReply]) -> tuple[Marking, ...]:
     """Costs that differ from those that are there, in the order in which they are of use: idle workers, newest first.
 
     Args:
-        answers: by uid; a worker that is missing has not answered.
+        replies: by uid; a worker that is missing has not answered.
     """
     idle: list[Marking] = []
     busy: list[Marking] = []
     for worker in sorted(workers, key=_newest_first):
-        is_idle = answers.get(worker.uid, Answer.NONE) is Answer.IDLE
+        is_idle = replies.get(worker.uid, WorkerReply.NONE) is WorkerReply.IDLE
         (idle if is_idle else busy).append(Marking(worker=worker, cost=cost(worker.created_at, is_idle=is_idle)))
-    return tuple(each for each in (*idle, *busy) if each.cost != each.worker.cost)
+    return tuple(marking for marking in (*idle, *busy) if marking.cost != marking.worker.cost)
 
 
 def cost(created_at: datetime, *, is_idle: bool) -> int:
@@ -127,7 +123,11 @@ def _newest_first(worker: Worker) -> tuple[float, str]:
 
 def _status_url(manifest: Manifest) -> str:
     address = (manifest.get("status") or {}).get("podIP", "")
-    ports = (port for each in (manifest.get("spec") or {}).get("containers") or () for port in each.get("ports") or ())
+    ports = (
+        port
+        for container in (manifest.get("spec") or {}).get("containers") or ()
+        for port in container.get("ports") or ()
+    )
     port = next((port["containerPort"] for port in ports if port.get("name") == names.HEALTH_PORT), None)
     if not address or port is None:
         return ""

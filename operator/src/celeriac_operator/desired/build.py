@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from celeriac_operator.desired import deployment, disruption_budget, sentry_secret
 from celeriac_operator.desired.pod_template import Choices, TemplateError
+from celeriac_operator.manifest import Draft
 from celeriac_operator.resource import CeleryWorkerPool
 
-__all__ = ["Choices", "Manifest", "TemplateError", "build"]
-
-Manifest = dict[str, Any]
+__all__ = ["Choices", "Draft", "TemplateError", "build"]
 
 
-def build(pool: CeleryWorkerPool, choices: Choices) -> tuple[Manifest, ...]:
+def build(pool: CeleryWorkerPool, choices: Choices) -> tuple[Draft, ...]:
     """Every object that the pool owns, in the order in which they are applied.
 
     Raises:

@@ -14,9 +14,8 @@ from typing import Any
 
 from celeriac_operator import labels, names, quantity
 from celeriac_operator.desired import contract, probes, strategic_merge
+from celeriac_operator.manifest import Draft
 from celeriac_operator.resource import CeleryWorkerPool, Spec, UrlFrom
-
-Manifest = dict[str, Any]
 
 DRAIN_MARGIN_SECONDS = 30
 """After the drain's timeout: give the rest back, flush Sentry and logs, exit."""
@@ -34,27 +33,23 @@ READABLE_BY_ALL = 0o444
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What the operator decides beside the pool's own words.
-
-    Attributes:
-        library_image: the image that the worker library is injected from.
-        pull_policy: its imagePullPolicy.
-        secrets_digest: stands for the URLs in the Secrets that the pool names; None: not known yet.
-        default_dsn: the Sentry DSN of pools that ask for Sentry and name none; empty: there is none. It is in no pod
-            template.
-    """
+    """What the operator decides beside the pool's own words."""
 
     library_image: str
+    """The image that the worker library is injected from."""
     pull_policy: str = "IfNotPresent"
+    """Its imagePullPolicy."""
     secrets_digest: str | None = None
+    """Stands for the URLs in the Secrets that the pool names; None: not known yet."""
     default_dsn: str = field(default="", repr=False)
+    """The Sentry DSN of pools that ask for Sentry and name none; empty: there is none. It is in no pod template."""
 
 
 class TemplateError(ValueError):
     """The pool's `template` cannot be used; the text says where and what to write instead."""
 
 
-def build(pool: CeleryWorkerPool, choices: Choices) -> Manifest:
+def build(pool: CeleryWorkerPool, choices: Choices) -> Draft:
     """The pod template, its patch merged, marked with a hash of itself.
 
     Raises:
@@ -67,7 +62,7 @@ def build(pool: CeleryWorkerPool, choices: Choices) -> Manifest:
     return template
 
 
-def _base(pool: CeleryWorkerPool, choices: Choices) -> Manifest:
+def _base(pool: CeleryWorkerPool, choices: Choices) -> Draft:
     spec = pool.spec
     inject = spec.inject == "Always"
     volumes = [*([_library_volume()] if inject else []), *_sentry_volumes(pool), *_slack_volumes(spec)]
@@ -87,7 +82,7 @@ def _base(pool: CeleryWorkerPool, choices: Choices) -> Manifest:
     }
 
 
-def _worker_container(spec: Spec, *, inject: bool) -> Manifest:
+def _worker_container(spec: Spec, *, inject: bool) -> Draft:
     start = [f"{names.LIBRARY_PATH}/launch.py"] if inject else ["-m", "celeriac"]
     mounts = []
     if inject:
@@ -96,14 +91,17 @@ def _worker_container(spec: Spec, *, inject: bool) -> Manifest:
         mounts.append({"name": names.SENTRY_VOLUME, "mountPath": names.SENTRY_PATH, "readOnly": True})
     if spec.notifications is not None:
         mounts.append({"name": names.SLACK_VOLUME, "mountPath": names.SLACK_PATH, "readOnly": True})
-    env_from = [each.model_dump(by_alias=True, exclude_none=True) for each in spec.env_from]
+    env_from = [source.model_dump(by_alias=True, exclude_none=True) for source in spec.env_from]
     resources = spec.resources.model_dump(by_alias=True, exclude_none=True) if spec.resources else {}
     return {
         "name": names.WORKER_CONTAINER,
         "image": spec.image,
         "command": [*spec.worker.python, *start, "worker"],
         **({"envFrom": env_from} if env_from else {}),
-        "env": [*_own_variables(spec), *(each.model_dump(by_alias=True, exclude_none=True) for each in spec.env)],
+        "env": [
+            *_own_variables(spec),
+            *(variable.model_dump(by_alias=True, exclude_none=True) for variable in spec.env),
+        ],
         "ports": [{"name": names.HEALTH_PORT, "containerPort": spec.liveness.port, "protocol": "TCP"}],
         **probes.build(spec.liveness),
         **({"resources": resources} if resources else {}),
@@ -115,7 +113,7 @@ def _worker_container(spec: Spec, *, inject: bool) -> Manifest:
     }
 
 
-def _own_variables(spec: Spec) -> list[Manifest]:
+def _own_variables(spec: Spec) -> list[Draft]:
     fields = {
         "CELERIAC_POD_NAME": "metadata.name",
         "CELERIAC_POD_NAMESPACE": "metadata.namespace",
@@ -123,7 +121,7 @@ def _own_variables(spec: Spec) -> list[Manifest]:
         "CELERIAC_NODE_NAME": "spec.nodeName",
     }
     # apiVersion is what the server fills in; written out so that what is sent is what comes back.
-    variables: list[Manifest] = [
+    variables: list[Draft] = [
         {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
         for name, path in fields.items()
     ]
@@ -135,7 +133,7 @@ def _own_variables(spec: Spec) -> list[Manifest]:
     return variables
 
 
-def _key(source: UrlFrom) -> Manifest:
+def _key(source: UrlFrom) -> Draft:
     return {"name": source.secret_key_ref.name, "key": source.secret_key_ref.key}
 
 
@@ -144,7 +142,7 @@ def _literal(value: str) -> str:
     return value.replace("$", "$$")
 
 
-def _inject_container(choices: Choices) -> Manifest:
+def _inject_container(choices: Choices) -> Draft:
     return {
         "name": names.INJECT_CONTAINER,
         "image": choices.library_image,
@@ -156,11 +154,11 @@ def _inject_container(choices: Choices) -> Manifest:
     }
 
 
-def _library_volume() -> Manifest:
+def _library_volume() -> Draft:
     return {"name": names.LIBRARY_VOLUME, "emptyDir": {"sizeLimit": LIBRARY_SIZE}}
 
 
-def _sentry_volumes(pool: CeleryWorkerPool) -> list[Manifest]:
+def _sentry_volumes(pool: CeleryWorkerPool) -> list[Draft]:
     sentry = pool.spec.sentry
     if sentry is None:
         return []
@@ -171,7 +169,7 @@ def _sentry_volumes(pool: CeleryWorkerPool) -> list[Manifest]:
     return [_secret_volume(names.SENTRY_VOLUME, _Mounted(secret=name, key=key, path=names.SENTRY_KEY))]
 
 
-def _slack_volumes(spec: Spec) -> list[Manifest]:
+def _slack_volumes(spec: Spec) -> list[Draft]:
     if spec.notifications is None:
         return []
     source = spec.notifications.slack.webhook_from.secret_key_ref
@@ -187,7 +185,7 @@ class _Mounted:
     path: str
 
 
-def _secret_volume(name: str, mounted: _Mounted) -> Manifest:
+def _secret_volume(name: str, mounted: _Mounted) -> Draft:
     secret = {
         "secretName": mounted.secret,
         "items": [{"key": mounted.key, "path": mounted.path}],
@@ -198,7 +196,7 @@ def _secret_volume(name: str, mounted: _Mounted) -> Manifest:
     return {"name": name, "secret": secret}
 
 
-def _patched(pool: CeleryWorkerPool, base: Manifest) -> Manifest:
+def _patched(pool: CeleryWorkerPool, base: Draft) -> Draft:
     if pool.spec.template is None:
         return base
     metadata, spec = pool.spec.template.metadata, pool.spec.template.spec
@@ -213,15 +211,15 @@ def _patched(pool: CeleryWorkerPool, base: Manifest) -> Manifest:
         raise TemplateError(str(error)) from None
 
 
-def _worker_of(template: Manifest) -> Manifest:
+def _worker_of(template: Draft) -> Draft:
     for container in template["spec"].get("containers", []):
         if container["name"] == names.WORKER_CONTAINER:
-            found: Manifest = container
+            found: Draft = container
             return found
     raise TemplateError(f"template.spec.containers takes the container {names.WORKER_CONTAINER} away: it is the worker")
 
 
-def _configure(pool: CeleryWorkerPool, template: Manifest, worker: Manifest) -> None:
+def _configure(pool: CeleryWorkerPool, template: Draft, worker: Draft) -> None:
     """What depends on the merged template: concurrency on the worker's cpu limit, and the injector's resources.
 
     The patch may have any shape. What has the wrong one is left for the API server to refuse.
@@ -240,20 +238,20 @@ def _configure(pool: CeleryWorkerPool, template: Manifest, worker: Manifest) -> 
             container.setdefault("resources", same)
 
 
-def _amounts(container: Manifest, kind: str) -> Manifest:
+def _amounts(container: Draft, kind: str) -> Draft:
     resources = container.get("resources")
     amounts = resources.get(kind) if isinstance(resources, Mapping) else None
     return {key: amounts[key] for key in ("cpu", "memory") if key in amounts} if isinstance(amounts, Mapping) else {}
 
 
-def _check_cpu_limit(limits: Manifest) -> None:
+def _check_cpu_limit(limits: Draft) -> None:
     try:
         quantity.parse(limits.get("cpu", 0))
     except ValueError as error:
         raise TemplateError(f"template.spec.containers: the cpu limit is {error}") from None
 
 
-def _check_variables(pool: CeleryWorkerPool, variables: list[Manifest]) -> None:
+def _check_variables(pool: CeleryWorkerPool, variables: list[Draft]) -> None:
     ours = {variable["name"] for variable in _own_variables(pool.spec)}
     for variable in variables:
         name = str(variable["name"])
@@ -264,6 +262,6 @@ def _check_variables(pool: CeleryWorkerPool, variables: list[Manifest]) -> None:
             )
 
 
-def _hash(template: Manifest) -> str:
+def _hash(template: Draft) -> str:
     text = json.dumps(template, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-Manifest = dict[str, Any]
+from celeriac_operator.manifest import Draft
 
 CONTAINER_LISTS: Mapping[str, tuple[str, ...]] = {
     "env": ("name",),
@@ -43,7 +43,7 @@ class PatchError(ValueError):
     """The patch cannot be merged; the text says where, and what to write instead."""
 
 
-def merge(template: Manifest, patch: Mapping[str, Any]) -> Manifest:
+def merge(template: Draft, patch: Mapping[str, Any]) -> Draft:
     """The pod template with the patch laid over it; neither is changed.
 
     Raises:
@@ -52,12 +52,12 @@ def merge(template: Manifest, patch: Mapping[str, Any]) -> Manifest:
     return _merge_map(template, patch, ())
 
 
-def _merge_map(base: Mapping[str, Any], patch: Mapping[str, Any], path: tuple[str, ...]) -> Manifest:
+def _merge_map(base: Mapping[str, Any], patch: Mapping[str, Any], path: tuple[str, ...]) -> Draft:
     directive = _directive(patch, path)
     values = {key: value for key, value in patch.items() if key != PATCH}
     if directive == "delete":
         return {}
-    merged: Manifest = {} if directive == "replace" else dict(base)
+    merged: Draft = {} if directive == "replace" else dict(base)
     for key, value in values.items():
         if value is None:
             merged.pop(key, None)

@@ -63,7 +63,7 @@ def _object(node: Schema) -> Schema | None:
 
 
 def _anchor(path: str) -> str:
-    return "".join(each for each in path.lower() if each.isalnum())
+    return "".join(character for character in path.lower() if character.isalnum())
 
 
 def _type(node: Schema) -> str:

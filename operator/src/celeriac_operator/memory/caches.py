@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from celeriac_operator import labels, names
 from celeriac_operator.cluster import kinds
@@ -19,9 +19,9 @@ from celeriac_operator.cluster.kinds import Kind
 from celeriac_operator.decide import last_words, observed, references, secrets, victims
 from celeriac_operator.decide.last_words import LastWords
 from celeriac_operator.decide.observed import Pod
+from celeriac_operator.manifest import Manifest
 from celeriac_operator.resource import KIND, CeleryWorkerPool
 
-Manifest = Mapping[str, Any]
 Content = TypeVar("Content")
 
 
@@ -104,7 +104,7 @@ class Caches:
         self.budgets: Store[Manifest] = Store()
         self.pods: Store[tuple[Key, Pod]] = Store()
         self.secrets: Store[secrets.Facts] = Store()
-        self.answers: dict[Key, dict[str, observed.Answer]] = {}
+        self.applied: dict[Key, dict[str, observed.Applied]] = {}
         self._pods_of: dict[Key, dict[str, Pod]] = {}
         self._workers_of: dict[Key, dict[str, victims.Worker]] = {}
         self._last_words: dict[Key, deque[LastWords]] = {}
@@ -166,7 +166,7 @@ class Caches:
         """A pool is gone."""
         if not self.pools.remove(key, version):
             return set()
-        self.answers.pop(key, None)
+        self.applied.pop(key, None)
         self._last_words.pop(key, None)
         self._note_names(key, frozenset())
         return {key}
@@ -193,9 +193,9 @@ class Caches:
         """An owned PodDisruptionBudget is gone."""
         return {key} if self.budgets.remove(key, version) else set()
 
-    def note_answer(self, pool: Key, kind: str, answer: observed.Answer) -> None:
+    def note_applied(self, pool: Key, kind: str, applied: observed.Applied) -> None:
         """Remember what the API server made of an apply."""
-        self.answers.setdefault(pool, {})[kind] = answer
+        self.applied.setdefault(pool, {})[kind] = applied
 
     def observe_pod(self, manifest: Manifest) -> set[Key]:
         """A worker pod was added or changed."""
@@ -267,15 +267,15 @@ class Caches:
             pods=tuple(self._pods_of.get(key, {}).values()),
             secrets=facts,
             budget=self.budgets.get(key),
-            answers=dict(self.answers.get(key, {})),
+            applied=dict(self.applied.get(key, {})),
         )
 
     def conditions(self) -> Counter[tuple[str, str, str]]:
         """How many pools have each condition: type, status, reason."""
         return Counter(
-            (each["type"], each["status"], each["reason"])
+            (condition["type"], condition["status"], condition["reason"])
             for key in self.pools.known()
-            for each in ((self.pools.get(key) or {}).get("status") or {}).get("conditions") or ()
+            for condition in ((self.pools.get(key) or {}).get("status") or {}).get("conditions") or ()
         )
 
     def _concerned(self, key: Key, facts: secrets.Facts) -> set[Key]:

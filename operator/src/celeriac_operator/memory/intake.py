@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from celeriac_operator.cluster.kinds import Kind
+from celeriac_operator.manifest import Manifest
 from celeriac_operator.memory.caches import Caches, Key, key_of, version_of
 from celeriac_operator.metrics import Metrics
 from celeriac_operator.workqueue import WorkQueue
-
-Manifest = Mapping[str, Any]
 
 
 class Intake:

@@ -24,7 +24,7 @@ from celeriac_operator.memory.intake import Intake
 from celeriac_operator.metrics import Metrics
 from celeriac_operator.workqueue import WorkQueue
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 TRAVEL_SECONDS = 5.0
 """How long an event may take from the API server to the caches before it counts as lost."""
@@ -104,7 +104,7 @@ class Resync:
             try:
                 await self.run_once()
             except ApiError as error:
-                log.warning("the caches could not be compared with the cluster: %s", error)
+                logger.warning("the caches could not be compared with the cluster: %s", error)
 
     async def run_once(self) -> dict[str, int]:
         """One comparison of all kinds; returns how many objects had to be put right, by kind.
@@ -153,7 +153,7 @@ class Resync:
         self._metrics.watch_missed.labels(kind.kind).inc(len(missed))
         self._missed[kind] = self._missed.get(kind, 0) + 1 if missed else 0
         if missed:
-            log.warning("the watch of %s had missed %d changes; they are made up for", kind.plural, len(missed))
+            logger.warning("the watch of %s had missed %d changes; they are made up for", kind.plural, len(missed))
         return len(missed)
 
 

@@ -13,7 +13,7 @@ from celeriac_operator.metrics import Metrics
 from celeriac_operator.passes.reconcile import Result
 from celeriac_operator.workqueue import WorkQueue
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Controller:
@@ -60,14 +60,14 @@ class Controller:
             seconds = self._queue.retry(key)
             # A conflict says that the cache was behind: nothing to tell a person.
             level = logging.DEBUG if error.status == 409 else logging.WARNING
-            log.log(
+            logger.log(
                 level, "%s; next attempt in %.1f s", error, seconds, extra={"pool": str(key), "reason": error.reason}
             )
             return "error"
         except Exception:
             # One pool that trips over a bug must not stop the others.
             seconds = self._queue.retry(key)
-            log.exception("the pass failed; next attempt in %.1f s", seconds, extra={"pool": str(key)})
+            logger.exception("the pass failed; next attempt in %.1f s", seconds, extra={"pool": str(key)})
             return "error"
         if result.refused:
             self._queue.retry(key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class DefaultDsn:
@@ -28,7 +28,7 @@ class DefaultDsn:
             if not self._complained:
                 # An UnicodeDecodeError would quote the value.
                 why = error.strerror if isinstance(error, OSError) else "it is not text"
-                log.warning("the Sentry DSN of all pools cannot be read from %s: %s", self._path, why)
+                logger.warning("the Sentry DSN of all pools cannot be read from %s: %s", self._path, why)
             self._complained = True
             return ""
         self._complained = False

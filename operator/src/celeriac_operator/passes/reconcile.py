@@ -10,12 +10,13 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from celeriac_operator.cluster import kinds
-from celeriac_operator.cluster.client import Cluster, Manifest, OccupiedError
+from celeriac_operator.cluster.client import Cluster, OccupiedError
 from celeriac_operator.decide import observed, plan, secrets, victims
 from celeriac_operator.decide.observed import Observed, ScalingState
 from celeriac_operator.decide.plan import Apply, Conflict, Delete, Plan
 from celeriac_operator.event import Event
 from celeriac_operator.exceptions import ApiError
+from celeriac_operator.manifest import Manifest
 from celeriac_operator.memory.caches import Caches, Key, version_of
 from celeriac_operator.reasons import EventReason
 from celeriac_operator.resource import CeleryWorkerPool, Status
@@ -24,7 +25,7 @@ from celeriac_operator.status import compute, refusals, writing
 from celeriac_operator.status import events as status_events
 from celeriac_operator.status.case import Case, Refusal
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 MINOR_SECONDS = 2.0
 """Between two writes of a status that differ in numbers only: the pods of a rollout come and go in bursts."""
@@ -38,15 +39,12 @@ CONFLICT_SECONDS = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """How a pass went.
-
-    Attributes:
-        refused: the API server did not take an object; to be tried again with growing pauses.
-        again_seconds: when to look again though nothing happens; None: no need.
-    """
+    """How a pass went."""
 
     refused: bool = False
+    """The API server did not take an object; to be tried again with growing pauses."""
     again_seconds: float | None = None
+    """When to look again though nothing happens; None: no need."""
 
 
 class Reconciler:
@@ -103,7 +101,7 @@ class Reconciler:
             CONFLICT_SECONDS if todo.conflicts else None,
             0.0 if self._is_outdated(key, manifest) else None,
         ]
-        again_seconds = min((each for each in again if each is not None), default=None)
+        again_seconds = min((seconds for seconds in again if seconds is not None), default=None)
         return Result(refused=refusal is not None, again_seconds=again_seconds)
 
     def _observe(self, pool: CeleryWorkerPool) -> Observed:
@@ -134,7 +132,7 @@ class Reconciler:
                 if refusal is None:
                     raise
                 return todo, refusal, events
-            log.info("%s: %s", _shown(action), action.reason, extra={"pool": str(key), "reason": action.reason})
+            logger.info("%s: %s", _shown(action), action.reason, extra={"pool": str(key), "reason": action.reason})
             events += _repairs(pool, action, before)
         return todo, None, events
 
@@ -162,8 +160,8 @@ class Reconciler:
         self._caches.found(kind, there)
         # A Secret has no generation: it is compared by the digest of its value.
         if generation := there["metadata"].get("generation"):
-            answer = observed.Answer(digest=plan.digest(action.manifest), generation=generation)
-            self._caches.note_answer(key, kind.kind, answer)
+            applied = observed.Applied(digest=plan.digest(action.manifest), generation=generation)
+            self._caches.note_applied(key, kind.kind, applied)
         return todo
 
     async def _choose_victims(self, key: Key, wanted: Manifest) -> None:
@@ -180,10 +178,10 @@ class Reconciler:
         since = (now - self._reported[key]).total_seconds() if key in self._reported else MINOR_SECONDS
         if writing.is_minor(old, new) and since < MINOR_SECONDS:
             return MINOR_SECONDS - since
-        if writing.is_figures(old, new):
+        if writing.is_only_queue_counts(old, new):
             # After a start all pools have something new to say: not all at once.
             since = (now - self._reported.get(key, self._started)).total_seconds()
-            pause = writing.figures_seconds(len(self._caches.pools))
+            pause = writing.queue_counts_seconds(len(self._caches.pools))
             if since < pause:
                 return pause - since
         try:
@@ -222,13 +220,13 @@ class Reconciler:
         key = str(Key(pool.metadata.namespace, pool.metadata.name))
         for event in events:
             level = logging.WARNING if event.kind == "Warning" else logging.INFO
-            log.log(level, "%s: %s", event.reason, event.message, extra={"pool": key, "reason": str(event.reason)})
+            logger.log(level, "%s: %s", event.reason, event.message, extra={"pool": key, "reason": str(event.reason)})
         try:
             for event in events:
                 await self._cluster.emit(pool, event, self._clock())
         except ApiError as error:
             # An event is a courtesy: the conditions say the same, and no pass fails for it.
-            log.warning("events not recorded: %s", error, extra={"pool": key, "reason": error.reason})
+            logger.warning("events not recorded: %s", error, extra={"pool": key, "reason": error.reason})
 
 
 def _asked(pool: Manifest) -> tuple[object, ...]:
@@ -255,7 +253,7 @@ def _conflict(there: Manifest) -> Conflict:
 def _repairs(pool: CeleryWorkerPool, action: Apply | Delete, before: Manifest | None) -> list[Event]:
     """Events about work that the pool did not ask for: it was as wanted, and somebody else changed it."""
     settled = pool.status.observed_generation == pool.metadata.generation
-    was_stalled = any(each.type == "Stalled" for each in pool.status.conditions)
+    was_stalled = any(condition.type == "Stalled" for condition in pool.status.conditions)
     if not settled or was_stalled or isinstance(action, Delete):
         return []
     kind, name = action.manifest["kind"], action.manifest["metadata"]["name"]

@@ -2,7 +2,7 @@
 
 Called by the pass that is about to make a Deployment smaller, whoever wanted that. **Promise.** It takes a second at
 most, fails for no reason of the workers, and never keeps a pool from shrinking. **Limit.** A worker may begin a task
-between its answer and its end; it drains then, like any other.
+between its reply and its end; it drains then, like any other.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ import aiohttp
 
 from celeriac_operator.cluster.client import Cluster
 from celeriac_operator.decide import victims
-from celeriac_operator.decide.victims import Answer, Manifest, Marking, Worker
+from celeriac_operator.decide.victims import Marking, Worker, WorkerReply
 from celeriac_operator.exceptions import ApiError
+from celeriac_operator.manifest import Manifest
 from celeriac_operator.memory.caches import Key
 from celeriac_operator.metrics import Metrics
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 ASK_SECONDS: Final = 0.5
-"""For all workers of a pool together. One that is too busy to answer in that time is busy."""
+"""For all workers of a pool together. One that is too busy to reply in that time is busy."""
 
 WRITE_SECONDS: Final = 0.5
 """For all costs of a pool together."""
@@ -34,7 +35,7 @@ AT_ONCE: Final = 32
 """Requests under way at the same time, to all workers of all pools, and to the API server for one pool."""
 
 ANSWER_BYTES: Final = 2**20
-"""A longer answer is none: a pod may serve anything at this address."""
+"""A longer reply is none: a pod may serve anything at this address."""
 
 Outcome = TypeVar("Outcome")
 
@@ -49,21 +50,21 @@ class Shrinking:
 
     async def prepare(self, pool: Key, workers: Sequence[Worker]) -> list[Manifest]:
         """Give each of these workers the cost that it should have; returns the pods that were changed."""
-        answers = await self._ask(workers)
-        counted = Counter(answers.get(worker.uid, Answer.NONE) for worker in workers)
-        for answer, number in counted.items():
-            self._metrics.shrink_answers.labels(answer.value).inc(number)
-        markings = victims.mark(workers, answers)
-        log.info(
+        replies = await self._ask(workers)
+        counted = Counter(replies.get(worker.uid, WorkerReply.NONE) for worker in workers)
+        for reply, number in counted.items():
+            self._metrics.shrink_answers.labels(reply.value).inc(number)
+        markings = victims.mark(workers, replies)
+        logger.info(
             "the pool shrinks: of its workers %d are idle, %d busy, and %d did not say and count as busy",
-            *(counted[answer] for answer in Answer),
+            *(counted[reply] for reply in WorkerReply),
             extra={"pool": str(pool)},
         )
         slots = asyncio.Semaphore(AT_ONCE)
         writes = [self._write(pool, marking, slots) for marking in markings]
-        written = [each for each in await _within(WRITE_SECONDS, writes) if each is not None]
+        written = [pod for pod in await _within(WRITE_SECONDS, writes) if pod is not None]
         if len(written) < len(markings):
-            log.info("of %d deletion costs %d are written", len(markings), len(written), extra={"pool": str(pool)})
+            logger.info("of %d deletion costs %d are written", len(markings), len(written), extra={"pool": str(pool)})
         return written
 
     async def close(self) -> None:
@@ -72,12 +73,12 @@ class Shrinking:
         if session is not None:
             await session.close()
 
-    async def _ask(self, workers: Iterable[Worker]) -> dict[str, Answer]:
+    async def _ask(self, workers: Iterable[Worker]) -> dict[str, WorkerReply]:
         asked = [worker for worker in workers if worker.status_url]
-        answers = await _within(ASK_SECONDS, [self._ask_one(worker.status_url) for worker in asked])
-        return {worker.uid: answer for worker, answer in zip(asked, answers, strict=True) if answer is not None}
+        replies = await _within(ASK_SECONDS, [self._ask_one(worker.status_url) for worker in asked])
+        return {worker.uid: reply for worker, reply in zip(asked, replies, strict=True) if reply is not None}
 
-    async def _ask_one(self, url: str) -> Answer:
+    async def _ask_one(self, url: str) -> WorkerReply:
         if self._session is None:
             # Workers come and go: a connection is not kept for the next time.
             connector = aiohttp.TCPConnector(limit=AT_ONCE, force_close=True)
@@ -85,14 +86,14 @@ class Shrinking:
         try:
             async with self._session.get(url, allow_redirects=False) as response:
                 if response.status != 200:
-                    return Answer.NONE
+                    return WorkerReply.NONE
                 body = await response.content.read(ANSWER_BYTES)
                 while not response.content.at_eof() and len(body) < ANSWER_BYTES:
                     body += await response.content.read(ANSWER_BYTES - len(body))
-                return victims.read_answer(body)
+                return victims.read_reply(body)
         except (aiohttp.ClientError, OSError) as error:
-            log.debug("%s does not answer: %s", url, error)
-            return Answer.NONE
+            logger.debug("%s does not answer: %s", url, error)
+            return WorkerReply.NONE
 
     async def _write(self, pool: Key, marking: Marking, slots: asyncio.Semaphore) -> Manifest | None:
         worker = marking.worker
@@ -102,13 +103,13 @@ class Shrinking:
             except ApiError as error:
                 # Gone meanwhile, or somebody else has set its cost, and keeps it.
                 level = logging.DEBUG if error.status in (404, 409) else logging.WARNING
-                log.log(level, "no deletion cost for %s: %s", worker.name, error, extra={"pool": str(pool)})
+                logger.log(level, "no deletion cost for %s: %s", worker.name, error, extra={"pool": str(pool)})
                 return None
 
 
 async def _within(seconds: float, coroutines: Iterable[Coroutine[Any, Any, Outcome]]) -> list[Outcome | None]:
     """Run all of them; what comes in time, None for what does not."""
-    tasks = [asyncio.create_task(each) for each in coroutines]
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     if not tasks:
         return []
     try:
@@ -117,7 +118,7 @@ async def _within(seconds: float, coroutines: Iterable[Coroutine[Any, Any, Outco
         for task in tasks:
             task.cancel()
         ended = await asyncio.gather(*tasks, return_exceptions=True)
-    return [_outcome(each) for each in ended]
+    return [_outcome(result) for result in ended]
 
 
 def _outcome(ended: Outcome | BaseException) -> Outcome | None:

@@ -11,7 +11,7 @@ from celeriac_operator.resource.pods import Disruption, EnvVar, Resources, Rollo
 from celeriac_operator.resource.pool import GROUP, KIND, MAX_NAME_LENGTH, PLURAL, VERSION, CeleryWorkerPool, Metadata
 from celeriac_operator.resource.services import Broker, Notifications, ResultBackend, SecretKey, Sentry, Slack, UrlFrom
 from celeriac_operator.resource.spec import Spec
-from celeriac_operator.resource.status import Condition, Decision, QueueBacklog, Scaling, Status
+from celeriac_operator.resource.status import Condition, QueueBacklog, Scaling, ScalingDecision, Status
 from celeriac_operator.resource.worker import Delivery, Drain, Liveness, Logging, Pool, TimeLimits, Worker
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "Broker",
     "CeleryWorkerPool",
     "Condition",
-    "Decision",
     "Delivery",
     "Disruption",
     "Drain",
@@ -42,6 +41,7 @@ __all__ = [
     "Rule",
     "ScaleDown",
     "Scaling",
+    "ScalingDecision",
     "SecretKey",
     "Sentry",
     "Slack",

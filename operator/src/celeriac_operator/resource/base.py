@@ -29,17 +29,14 @@ class Model(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A CEL rule that the API server checks.
-
-    Attributes:
-        cel: the expression; `self` is the value that the rule stands on.
-        message: what the person reads: what is wrong and what to write instead.
-        field_path: the field to name in the error, relative to `self`; empty: the value itself.
-    """
+    """A CEL rule that the API server checks."""
 
     cel: str
+    """The expression; `self` is the value that the rule stands on."""
     message: str
+    """What the person reads: what is wrong and what to write instead."""
     field_path: str = ""
+    """The field to name in the error, relative to `self`; empty: the value itself."""
 
     def manifest(self) -> JsonDict:
         """The rule as an entry of x-kubernetes-validations."""

@@ -48,7 +48,7 @@ class QueueBacklog(Model):
     """Messages that wait in it, all priorities together."""
 
 
-class Decision(Model):
+class ScalingDecision(Model):
     """One change of the number of workers, and what it was decided by."""
 
     time: datetime
@@ -78,7 +78,7 @@ class Scaling(Model):
     """The number that it asked for last."""
     reason: Annotated[str, bound(max_length=1024)]
     """Why, in words."""
-    decisions: Annotated[tuple[Decision, ...], bound(max_length=MAX_DECISIONS, schema=ATOMIC)] = ()
+    decisions: Annotated[tuple[ScalingDecision, ...], bound(max_length=MAX_DECISIONS, schema=ATOMIC)] = ()
     """Its last changes, newest first."""
 
 

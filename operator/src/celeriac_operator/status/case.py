@@ -28,14 +28,11 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What the rules look at.
-
-    Attributes:
-        plan: what this pass meant to do.
-        refusal: what the API server said to it, if it refused.
-    """
+    """What the rules look at."""
 
     seen: Observed
     plan: plan.Plan
+    """What this pass meant to do."""
     refusal: Refusal | None
+    """What the API server said to it, if it refused."""
     now: datetime

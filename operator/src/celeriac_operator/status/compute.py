@@ -15,7 +15,7 @@ from celeriac_operator.resource import Condition, Status
 from celeriac_operator.status import stalled
 from celeriac_operator.status.case import Case, Finding
 from celeriac_operator.status.conditions import broker, notifications, scaling, sentry, time_limits
-from celeriac_operator.status.conditions.statement import Answer, Statement
+from celeriac_operator.status.conditions.statement import ConditionStatus, Statement
 
 QUESTIONS = (
     broker.reachable,
@@ -35,15 +35,12 @@ NOT_CONSUMING_SECONDS = 30
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a pass found.
-
-    Attributes:
-        status: the status as it should be.
-        recheck_seconds: after which it may be another one without any event; None: never.
-    """
+    """What a pass found."""
 
     status: Status
+    """The status as it should be."""
     recheck_seconds: float | None = None
+    """After which it may be another one without any event; None: never."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +68,10 @@ class _Verdict:
 def compute(case: Case) -> Report:
     """The status of a pool that could be read."""
     pool, counts = case.seen.pool, _count(case.seen)
-    statements = [*_overall(_judge(case, counts)), *(each for question in QUESTIONS if (each := question(case)))]
+    statements = [
+        *_overall(_judge(case, counts)),
+        *(statement for question in QUESTIONS if (statement := question(case))),
+    ]
     status = Status(
         observed_generation=pool.metadata.generation,
         replicas=counts.there,
@@ -80,7 +80,7 @@ def compute(case: Case) -> Report:
         ready=f"{counts.ready}/{counts.desired}",
         selector=labels.as_selector(labels.selector(pool)),
         library=plan.running_library(case.seen.deployment) or None,
-        **scaling.figures(case.seen),
+        **scaling.status_fields(case.seen),
         conditions=_conditions(statements, pool.status, pool.metadata.generation, case.now),
     )
     return Report(status=status, recheck_seconds=_recheck(case))
@@ -94,7 +94,7 @@ def unreadable(old: Status, generation: int, message: str, now: datetime) -> Sta
 
 
 def _overall(verdict: _Verdict) -> list[Statement]:
-    ready: Answer = "True" if verdict.ready else "False"
+    ready: ConditionStatus = "True" if verdict.ready else "False"
     statements = [Statement(Type.READY, ready, verdict.reason, verdict.message)]
     if verdict.reconciling:
         statements.append(Statement(Type.RECONCILING, "True", Progress.PROGRESSING, verdict.message))
@@ -205,7 +205,7 @@ def _set_up_seconds(case: Case, pod: Pod) -> float:
 
 def _silent_seconds(case: Case, pod: Pod) -> float:
     """How long the worker has been running, started and not ready; -1: it is not so."""
-    worker = next((each for each in pod.containers if each.name == names.WORKER_CONTAINER), None)
+    worker = next((container for container in pod.containers if container.name == names.WORKER_CONTAINER), None)
     if worker is None or worker.ready or not worker.started or worker.running_since is None:
         return -1
     since = max(worker.running_since, pod.not_ready_since or worker.running_since)
@@ -225,17 +225,17 @@ def _recheck(case: Case) -> float | None:
 
 def _conditions(statements: Iterable[Statement], old: Status, generation: int, now: datetime) -> tuple[Condition, ...]:
     """Conditions with their times: that of the last change of the status, not of its wording."""
-    before = {each.type: each for each in old.conditions}
+    before = {condition.type: condition for condition in old.conditions}
     conditions = []
-    for each in statements:
-        was = before.get(each.type)
-        same = was is not None and was.status == each.status
+    for statement in statements:
+        was = before.get(statement.type)
+        same = was is not None and was.status == statement.status
         conditions.append(
             Condition(
-                type=each.type.value,
-                status=each.status,
-                reason=each.reason.value,
-                message=each.message,
+                type=statement.type.value,
+                status=statement.status,
+                reason=statement.reason.value,
+                message=statement.message,
                 observed_generation=generation,
                 last_transition_time=was.last_transition_time if was and same else now.replace(microsecond=0),
             )

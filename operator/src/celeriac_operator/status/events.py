@@ -9,11 +9,11 @@ from typing import Final
 from celeriac_operator.decide.last_words import LastWords
 from celeriac_operator.event import Event
 from celeriac_operator.reasons import EventReason, Type
-from celeriac_operator.resource import Decision, Status
+from celeriac_operator.resource import ScalingDecision, Status
 from celeriac_operator.status.conditions import scaling
-from celeriac_operator.status.conditions.statement import Answer
+from celeriac_operator.status.conditions.statement import ConditionStatus
 
-ALARMING: Mapping[Type, Answer] = {
+ALARMING: Mapping[Type, ConditionStatus] = {
     Type.STALLED: "True",
     Type.SENTRY_CONFIGURED: "False",
     Type.NOTIFICATIONS_CONFIGURED: "False",
@@ -29,7 +29,7 @@ FRESH_SECONDS: Final = 60.0
 def between(old: Status, new: Status) -> Iterator[Event]:
     """What is worth an event in the step from one status to the next. The old status is the memory: a restart of the
     operator repeats nothing."""
-    before, after = ({each.type: each for each in status.conditions} for status in (old, new))
+    before, after = ({condition.type: condition for condition in status.conditions} for status in (old, new))
     for kind, failed in ALARMING.items():
         was, now = before.get(kind), after.get(kind)
         if (
@@ -56,12 +56,12 @@ def _turns(old: Status, new: Status) -> Iterator[Event]:
         yield Event(kind="Normal", reason=reason, message=message)
 
 
-def _is_up(decision: Decision) -> bool:
+def _is_up(decision: ScalingDecision) -> bool:
     return decision.to_replicas > decision.from_replicas
 
 
 def cut_short(said: Iterable[LastWords], now: datetime) -> Iterator[Event]:
     """What people are told of the tasks that a worker did not finish."""
-    for each in said:
-        if (now - each.said_at).total_seconds() <= FRESH_SECONDS:
-            yield Event(kind="Warning", reason=EventReason.CUT_SHORT, message=f"pod {each.pod}: {each.text}")
+    for words in said:
+        if (now - words.said_at).total_seconds() <= FRESH_SECONDS:
+            yield Event(kind="Warning", reason=EventReason.CUT_SHORT, message=f"pod {words.pod}: {words.text}")

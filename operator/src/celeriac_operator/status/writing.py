@@ -5,10 +5,10 @@ from __future__ import annotations
 from celeriac_operator.reasons import Type
 from celeriac_operator.resource import Status
 
-FIGURES_SECONDS = 30.0
+QUEUE_COUNTS_SECONDS = 30.0
 """Between two writes of a status in which only the autoscaler's figures moved."""
 
-FIGURES_WRITES_A_SECOND = 10
+QUEUE_COUNTS_WRITES_A_SECOND = 10
 """For all pools together: with more than 300 the figures of each are written less often."""
 
 
@@ -17,34 +17,40 @@ def is_same(one: Status, other: Status) -> bool:
     return _unordered(one) == _unordered(other)
 
 
-def is_figures(old: Status, new: Status) -> bool:
+def is_only_queue_counts(old: Status, new: Status) -> bool:
     """Whether only the autoscaler's figures moved: what waits in the queues, and the words about it."""
-    return is_same(_without_figures(old), _without_figures(new))
+    return is_same(_without_queue_counts(old), _without_queue_counts(new))
 
 
-def figures_seconds(pools: int) -> float:
+def queue_counts_seconds(pools: int) -> float:
     """How long such a change waits for the next one, with so many pools that scale by themselves."""
-    return max(FIGURES_SECONDS, pools / FIGURES_WRITES_A_SECOND)
+    return max(QUEUE_COUNTS_SECONDS, pools / QUEUE_COUNTS_WRITES_A_SECOND)
 
 
 def is_minor(old: Status, new: Status) -> bool:
     """Whether only numbers and wording moved: what may wait a moment, so that a burst becomes one write."""
-    return _words(old) == _words(new) and old.observed_generation == new.observed_generation
+    return _reasons(old) == _reasons(new) and old.observed_generation == new.observed_generation
 
 
-def _words(status: Status) -> set[tuple[str, str, str]]:
+def _reasons(status: Status) -> set[tuple[str, str, str]]:
     # That workers reach the broker comes with the first one that is ready, and can wait for the others.
-    told = (each for each in status.conditions if each.type != Type.BROKER_REACHABLE or each.status == "False")
-    return {(each.type, each.status, each.reason) for each in told}
+    told = (
+        condition
+        for condition in status.conditions
+        if condition.type != Type.BROKER_REACHABLE or condition.status == "False"
+    )
+    return {(condition.type, condition.status, condition.reason) for condition in told}
 
 
-def _without_figures(status: Status) -> Status:
+def _without_queue_counts(status: Status) -> Status:
     conditions = tuple(
-        each.model_copy(update={"message": ""}) if each.type == Type.SCALING_ACTIVE else each
-        for each in status.conditions
+        condition.model_copy(update={"message": ""}) if condition.type == Type.SCALING_ACTIVE else condition
+        for condition in status.conditions
     )
     return status.model_copy(update={"conditions": conditions, "queues": None, "backlog": None})
 
 
 def _unordered(status: Status) -> Status:
-    return status.model_copy(update={"conditions": tuple(sorted(status.conditions, key=lambda each: each.type))})
+    return status.model_copy(
+        update={"conditions": tuple(sorted(status.conditions, key=lambda condition: condition.type))}
+    )

@@ -19,7 +19,7 @@ from celeriac_operator.autoscaling.connect import (
     UnusableURL,
     Watched,
 )
-from celeriac_operator.autoscaling.connections import Address
+from celeriac_operator.autoscaling.connections import BrokerAddress
 from celeriac_operator.autoscaling.policy import Figures
 from celeriac_operator.autoscaling.polling import Line
 from celeriac_operator.autoscaling.scaler import Scaler
@@ -57,7 +57,7 @@ class World:
             clock=lambda: self.now,
         )
 
-    def connect(self, address: Address) -> Broker:
+    def connect(self, address: BrokerAddress) -> Broker:
         url = address.url
         self.managed.append(address.management)
         if url.startswith("memory"):

@@ -17,7 +17,7 @@ from tests.unit.operator.factories import (
 
 from celeriac_operator import labels
 from celeriac_operator.decide import observed, plan, references, secrets
-from celeriac_operator.decide.observed import Answer
+from celeriac_operator.decide.observed import Applied
 from celeriac_operator.decide.plan import Apply, Conflict, Delete
 from celeriac_operator.resource import CeleryWorkerPool
 
@@ -107,10 +107,10 @@ def test_what_the_server_made_of_the_last_apply_is_not_sent_again() -> None:
     manifest = wanted(pool, "Deployment")
     what = seen(pool, deployment=deployment)
     assert plan.build(what, SETTINGS).actions
-    answered = dataclasses.replace(what, answers={"Deployment": Answer(digest=plan.digest(manifest), generation=1)})
+    answered = dataclasses.replace(what, applied={"Deployment": Applied(digest=plan.digest(manifest), generation=1)})
     assert plan.build(answered, SETTINGS).actions == ()
     changed_since = dataclasses.replace(
-        what, answers={"Deployment": Answer(digest=plan.digest(manifest), generation=0)}
+        what, applied={"Deployment": Applied(digest=plan.digest(manifest), generation=0)}
     )
     assert plan.build(changed_since, SETTINGS).actions
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celeriac_operator.decide import victims
-from celeriac_operator.decide.victims import EPOCH, Answer, Worker
+from celeriac_operator.decide.victims import EPOCH, Worker, WorkerReply
 
 NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 
@@ -27,10 +27,12 @@ def deployment(replicas: int | None) -> dict[str, Any]:
     return {"spec": {} if replicas is None else {"replicas": replicas}}
 
 
-def after(workers: Iterable[Worker], answers: Mapping[str, Answer], *, written: int | None = None) -> dict[str, int]:
+def after(
+    workers: Iterable[Worker], replies: Mapping[str, WorkerReply], *, written: int | None = None
+) -> dict[str, int]:
     """Costs when so many of the markings have been written (all of them)."""
     costs = {each.uid: each.cost for each in workers}
-    return {**costs, **{each.worker.uid: each.cost for each in victims.mark(workers, answers)[:written]}}
+    return {**costs, **{each.worker.uid: each.cost for each in victims.mark(workers, replies)[:written]}}
 
 
 def first(costs: Mapping[str, int]) -> list[str]:
@@ -39,19 +41,19 @@ def first(costs: Mapping[str, int]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("answers", "order"),
+    ("replies", "order"),
     [
         pytest.param({"old": "busy", "mid": "idle", "new": "busy"}, "mid new old", id="the idle one goes first"),
         pytest.param({"old": "idle", "mid": "idle", "new": "idle"}, "new mid old", id="of idle ones the newest"),
         pytest.param({"old": "busy", "mid": "busy", "new": "busy"}, "new mid old", id="of busy ones the newest"),
         pytest.param({"old": "idle", "mid": "idle", "new": "busy"}, "mid old new", id="a busy one after all idle ones"),
         pytest.param({"old": "idle", "mid": "none"}, "old new mid", id="who does not answer counts as busy"),
-        pytest.param({}, "new mid old", id="nobody answers"),
+        pytest.param({}, "new mid old", id="nobody replies"),
     ],
 )
-def test_who_goes_first(answers: dict[str, str], order: str) -> None:
+def test_who_goes_first(replies: dict[str, str], order: str) -> None:
     workers = [worker("mid", age=600), worker("old", age=86_400), worker("new", age=5)]
-    said = {uid: Answer(word) for uid, word in answers.items()}
+    said = {uid: WorkerReply(word) for uid, word in replies.items()}
     assert first(after(workers, said)) == order.split()
 
 
@@ -79,24 +81,24 @@ def test_who_is_asked(before: int | None, kept: int, there: str, asked: str) -> 
     ("body", "answer"),
     [
         pytest.param(
-            {"busy": 0, "prefetched": 0, "scheduled": 9}, Answer.IDLE, id="what waits for its time is no work"
+            {"busy": 0, "prefetched": 0, "scheduled": 9}, WorkerReply.IDLE, id="what waits for its time is no work"
         ),
-        pytest.param({"busy": 1, "prefetched": 0}, Answer.BUSY, id="it runs a task"),
-        pytest.param({"busy": 0, "prefetched": 1}, Answer.BUSY, id="it is about to begin one"),
-        pytest.param({"busy": 0, "prefetched": 0, "novel": {}}, Answer.IDLE, id="keys of a newer library"),
-        pytest.param({"busy": "0", "prefetched": 0}, Answer.NONE, id="no number"),
-        pytest.param({"busy": False, "prefetched": 0}, Answer.NONE, id="nor is this one"),
-        pytest.param({}, Answer.NONE, id="nothing is said"),
-        pytest.param([], Answer.NONE, id="no object"),
+        pytest.param({"busy": 1, "prefetched": 0}, WorkerReply.BUSY, id="it runs a task"),
+        pytest.param({"busy": 0, "prefetched": 1}, WorkerReply.BUSY, id="it is about to begin one"),
+        pytest.param({"busy": 0, "prefetched": 0, "novel": {}}, WorkerReply.IDLE, id="keys of a newer library"),
+        pytest.param({"busy": "0", "prefetched": 0}, WorkerReply.NONE, id="no number"),
+        pytest.param({"busy": False, "prefetched": 0}, WorkerReply.NONE, id="nor is this one"),
+        pytest.param({}, WorkerReply.NONE, id="nothing is said"),
+        pytest.param([], WorkerReply.NONE, id="no object"),
     ],
 )
-def test_what_a_worker_says(body: object, answer: Answer) -> None:
-    assert victims.read_answer(json.dumps(body).encode()) is answer
+def test_what_a_worker_says(body: object, answer: WorkerReply) -> None:
+    assert victims.read_reply(json.dumps(body).encode()) is answer
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"<html>", b"[" * 100_000])
 def test_what_is_no_answer(body: bytes) -> None:
-    assert victims.read_answer(body) is Answer.NONE
+    assert victims.read_reply(body) is WorkerReply.NONE
 
 
 @pytest.mark.parametrize(
@@ -120,36 +122,36 @@ def test_reads_a_pod(address: str, port: str, url: str) -> None:
     assert victims.read_worker({**pod, "metadata": annotated}).cost == 0
 
 
-POOLS = st.lists(st.tuples(st.integers(0, 10**7), st.sampled_from(Answer)), min_size=1, max_size=12)
+POOLS = st.lists(st.tuples(st.integers(0, 10**7), st.sampled_from(WorkerReply)), min_size=1, max_size=12)
 
 
 @given(POOLS, st.integers(0, 12))
-def test_whatever_is_written_in_time_is_right(pool: list[tuple[int, Answer]], written: int) -> None:
+def test_whatever_is_written_in_time_is_right(pool: list[tuple[int, WorkerReply]], written: int) -> None:
     workers = [worker(str(number), age=age) for number, (age, _) in enumerate(pool)]
-    answers = {str(number): answer for number, (_, answer) in enumerate(pool)}
-    costs = after(workers, answers)
+    replies = {str(number): answer for number, (_, answer) in enumerate(pool)}
+    costs = after(workers, replies)
     assert all(-(2**31) <= cost < 2**31 for cost in costs.values())
-    assert costs == {it.uid: victims.cost(it.created_at, is_idle=answers[it.uid] is Answer.IDLE) for it in workers}
-    idle = {uid for uid, answer in answers.items() if answer is Answer.IDLE}
+    assert costs == {it.uid: victims.cost(it.created_at, is_idle=replies[it.uid] is WorkerReply.IDLE) for it in workers}
+    idle = {uid for uid, answer in replies.items() if answer is WorkerReply.IDLE}
     order = [(uid not in idle, int(uid)) for uid in first(costs)]
     assert [is_busy for is_busy, _ in order] == sorted(is_busy for is_busy, _ in order)
     ages = [[pool[number][0] for is_busy, number in order if is_busy is kind] for kind in (False, True)]
     assert ages == [sorted(each) for each in ages]
     # Cut off at any point: nobody is taken before an idle worker that has its cost, and those are the newest ones.
-    partly = after(workers, answers, written=written)
+    partly = after(workers, replies, written=written)
     marked = [uid for uid in idle if partly[uid]]
     assert sorted(partly.values())[: len(marked)] == sorted(partly[uid] for uid in marked)
     assert len(marked) == min(written, len(idle))
 
 
 @given(POOLS)
-def test_nothing_is_written_twice(pool: list[tuple[int, Answer]]) -> None:
-    answers = {str(number): answer for number, (_, answer) in enumerate(pool)}
+def test_nothing_is_written_twice(pool: list[tuple[int, WorkerReply]]) -> None:
+    replies = {str(number): answer for number, (_, answer) in enumerate(pool)}
     workers = [worker(str(number), age=age) for number, (age, _) in enumerate(pool)]
-    costs = after(workers, answers)
+    costs = after(workers, replies)
     settled = [worker(it.name, age=(NOON - it.created_at).total_seconds(), cost=costs[it.uid]) for it in workers]
-    assert victims.mark(settled, answers) == ()
-    turned = {**answers, "0": Answer.BUSY if answers["0"] is Answer.IDLE else Answer.IDLE}
+    assert victims.mark(settled, replies) == ()
+    turned = {**replies, "0": WorkerReply.BUSY if replies["0"] is WorkerReply.IDLE else WorkerReply.IDLE}
     assert [each.worker.uid for each in victims.mark(settled, turned)] == ["0"]
 
 

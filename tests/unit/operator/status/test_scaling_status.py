@@ -11,7 +11,7 @@ from tests.unit.operator.factories import NOW, a_case, a_deployment, a_pool, cou
 
 from celeriac_operator.decide.observed import ScalingState
 from celeriac_operator.reasons import Activity
-from celeriac_operator.resource import Decision, Status
+from celeriac_operator.resource import ScalingDecision, Status
 from celeriac_operator.status import compute, events, writing
 
 SCALES: dict[str, Any] = {
@@ -22,8 +22,8 @@ SCALES: dict[str, Any] = {
 PAUSE = "celeriac.dev/pause-scaling"
 
 
-def a_decision(before: int, after: int, *, age: int = 0) -> Decision:
-    return Decision(
+def a_decision(before: int, after: int, *, age: int = 0) -> ScalingDecision:
+    return ScalingDecision(
         time=NOW - timedelta(seconds=age),
         from_replicas=before,
         to_replicas=after,
@@ -35,7 +35,10 @@ def a_decision(before: int, after: int, *, age: int = 0) -> Decision:
 
 
 def a_state(
-    *decisions: Decision, activity: Activity = Activity.ACTIVE, message: str = "backlog 3", backlog: int | None = 3
+    *decisions: ScalingDecision,
+    activity: Activity = Activity.ACTIVE,
+    message: str = "backlog 3",
+    backlog: int | None = 3,
 ) -> ScalingState:
     queues = None if backlog is None else {"mail": backlog, "sms": 1}
     return ScalingState(activity=activity, message=message, backlog=queues, decisions=decisions)
@@ -148,10 +151,10 @@ def test_a_pool_without_work_is_ready_without_workers_unless_nobody_would_notice
 
 def test_figures_alone_are_no_reason_to_write_at_once() -> None:
     old = report(a_state(a_decision(0, 1)))
-    assert writing.is_figures(old, report(a_state(message="backlog 9", backlog=9), old=old))
-    assert not writing.is_figures(old, report(a_state(activity=Activity.FIGURES_STALE), old=old))
-    assert not writing.is_figures(old, report(a_state(a_decision(1, 2)), old=old))
-    assert [writing.figures_seconds(pools) for pools in (1, 300, 1000)] == [30, 30, 100]
+    assert writing.is_only_queue_counts(old, report(a_state(message="backlog 9", backlog=9), old=old))
+    assert not writing.is_only_queue_counts(old, report(a_state(activity=Activity.FIGURES_STALE), old=old))
+    assert not writing.is_only_queue_counts(old, report(a_state(a_decision(1, 2)), old=old))
+    assert [writing.queue_counts_seconds(pools) for pools in (1, 300, 1000)] == [30, 30, 100]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +173,9 @@ def test_figures_alone_are_no_reason_to_write_at_once() -> None:
         ),
     ],
 )
-def test_events_of_turns(before: tuple[Decision, ...], after: tuple[Decision, ...], expected: list[str]) -> None:
+def test_events_of_turns(
+    before: tuple[ScalingDecision, ...], after: tuple[ScalingDecision, ...], expected: list[str]
+) -> None:
     old = report(a_state(*before))
     new = report(a_state(*after), old=old)
     assert [f"{each.reason} {each.message}" for each in events.between(old, new)] == expected

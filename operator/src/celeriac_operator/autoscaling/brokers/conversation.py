@@ -22,7 +22,7 @@ from typing import Any, Final
 from redis.asyncio import Connection
 from redis.exceptions import RedisError, ResponseError
 
-Answer = Any
+RedisReply = Any
 """What Redis answered, texts as bytes; a `ResponseError` where it refused."""
 Command = Sequence[str | bytes | int]
 
@@ -39,7 +39,7 @@ class Conversation:
     def __init__(self, connection: Connection, on_change: Callable[[Iterable[bytes]], None]) -> None:
         self._connection: Any = connection  # redis-py's own types do not know its parsers
         self._on_change = on_change
-        self._waiting: deque[Callable[[Answer], None]] = deque()
+        self._waiting: deque[Callable[[RedisReply], None]] = deque()
         self._failure: BaseException | None = None
         self._asking: asyncio.Future[None] | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -65,7 +65,7 @@ class Conversation:
         packed: list[bytes] = self._connection.pack_commands(commands)
         return packed
 
-    async def ask(self, packed: list[bytes], receivers: Iterable[Callable[[Answer], None]]) -> None:
+    async def ask(self, packed: list[bytes], receivers: Iterable[Callable[[RedisReply], None]]) -> None:
         """Send commands and wait until each receiver has had its answer.
 
         Raises:
@@ -88,9 +88,9 @@ class Conversation:
             if answered.done() and not answered.cancelled():
                 answered.exception()  # seen, also where sending failed first
 
-    async def ask_one(self, *command: str | bytes | int) -> Answer:
+    async def ask_one(self, *command: str | bytes | int) -> RedisReply:
         """Send one command; its answer, or the `ResponseError`."""
-        answers: list[Answer] = []
+        answers: list[RedisReply] = []
         await self.ask(self.pack([command]), [answers.append])
         return answers[0]
 
@@ -115,7 +115,7 @@ class Conversation:
         except Exception as error:  # whatever it was, this connection is out of step
             self._fail(error)
 
-    async def _next(self) -> Answer:
+    async def _next(self) -> RedisReply:
         try:
             return await self._connection.read_response(disable_decoding=True, timeout=math.inf, push_request=True)
         except ResponseError as refusal:

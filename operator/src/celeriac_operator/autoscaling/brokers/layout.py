@@ -15,17 +15,14 @@ from datetime import UTC, datetime
 
 @dataclass(frozen=True)
 class Layout:
-    """How an application's transport names its lists.
-
-    Attributes:
-        prefix: kombu's `global_keyprefix`, in front of lists and of the keys of deliveries.
-        steps: kombu's `priority_steps`: each queue has one list for each of them.
-        separator: between a queue's name and a step other than 0.
-    """
+    """How an application's transport names its lists."""
 
     prefix: str = ""
+    """Kombu's `global_keyprefix`, in front of lists and of the keys of deliveries."""
     steps: tuple[int, ...] = (0, 3, 6, 9)
+    """Kombu's `priority_steps`: each queue has one list for each of them."""
     separator: str = "\x06\x16"
+    """Between a queue's name and a step other than 0."""
 
     def lists(self, queue: str) -> tuple[str, ...]:
         """Names of a queue's lists."""
@@ -65,19 +62,16 @@ def read_layout(record: bytes) -> Layout | None:
 
 @dataclass(frozen=True)
 class Workers:
-    """What the living workers of a pool said, together.
-
-    Attributes:
-        slots: tasks that they can run at the same time.
-        busy: tasks that they ran when they last said so, a quarter of a lease ago at most.
-        scheduled: messages that they hold and whose time has not come.
-        service_seconds: mean runtime of their recent tasks; `None` before the first.
-    """
+    """What the living workers of a pool said, together."""
 
     slots: int = 0
+    """Tasks that they can run at the same time."""
     busy: int = 0
+    """Tasks that they ran when they last said so, a quarter of a lease ago at most."""
     scheduled: int = 0
+    """Messages that they hold and whose time has not come."""
     service_seconds: float | None = None
+    """Mean runtime of their recent tasks; `None` before the first."""
 
 
 def add_up(entries: Iterable[bytes]) -> Workers:

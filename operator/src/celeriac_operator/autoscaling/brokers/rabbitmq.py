@@ -120,7 +120,8 @@ def read_queues(listed: Any) -> Queues:
     """
     # A queue that was declared a moment ago has no numbers yet.
     return {
-        one["name"]: (int(one.get("messages_ready", 0)), int(one.get("messages_unacknowledged", 0))) for one in listed
+        queue["name"]: (int(queue.get("messages_ready", 0)), int(queue.get("messages_unacknowledged", 0)))
+        for queue in listed
     }
 
 

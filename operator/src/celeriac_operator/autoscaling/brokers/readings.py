@@ -35,28 +35,22 @@ class UnusableURL(ValueError):  # noqa: N818 - reads as what is wrong
 
 @dataclass(frozen=True)
 class Watched:
-    """A pool whose queues are to be read.
-
-    Attributes:
-        pool: `namespace/name`.
-        queues: as the application spells them, without a prefix; each once.
-    """
+    """A pool whose queues are to be read."""
 
     pool: str
+    """`namespace/name`."""
     queues: tuple[str, ...]
+    """As the application spells them, without a prefix; each once."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read for one pool.
-
-    Attributes:
-        figures: for the policy; `read_at` is the `now` that the reading was asked with.
-        backlog: messages ready, by queue; priorities together.
-    """
+    """What was read for one pool."""
 
     figures: Figures
+    """For the policy; `read_at` is the `now` that the reading was asked with."""
     backlog: Mapping[str, int]
+    """Messages ready, by queue; priorities together."""
 
 
 class Broker(Protocol):

@@ -27,7 +27,7 @@ from redis.asyncio import Connection, SSLConnection
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from celeriac_operator.autoscaling.brokers import layout, scripts, urls
-from celeriac_operator.autoscaling.brokers.conversation import Answer, Conversation
+from celeriac_operator.autoscaling.brokers.conversation import Conversation, RedisReply
 from celeriac_operator.autoscaling.brokers.layout import Layout, Workers
 from celeriac_operator.autoscaling.brokers.readings import (
     AuthenticationFailed,
@@ -47,7 +47,7 @@ READ_SECONDS: Final = 5.0
 
 
 @dataclass
-class Asked:
+class PoolQuery:
     """One pool: how it is asked for, and what it answered last."""
 
     watched: Watched
@@ -57,7 +57,7 @@ class Asked:
     """The script's call, ready to be sent."""
     quiet: set[str] = field(default_factory=set)
     """Queues that the last answer found without messages and that have not changed since."""
-    answer: Answer = None
+    reply: RedisReply = None
 
     @property
     def lists(self) -> Iterable[tuple[str, bytes]]:
@@ -87,8 +87,8 @@ class RedisBroker:
         self._address = address
         self._next = 0
         self._conversation: Conversation | None = None
-        self._asked: dict[str, Asked] = {}
-        self._by_list: dict[bytes, list[tuple[Asked, str]]] = {}
+        self._queries: dict[str, PoolQuery] = {}
+        self._by_list: dict[bytes, list[tuple[PoolQuery, str]]] = {}
         self._arrived: set[str] = set()
         self._arrival = asyncio.Event()
         self._refused: set[str] = set()
@@ -117,72 +117,72 @@ class RedisBroker:
         conversation = await self._connected()
         if only is None:
             self._follow(pools)
-        chosen = {name: one for name, one in self._asked.items() if only is None or name in only}
-        asked = list(chosen.values())
-        while asked:
-            await self._ask(conversation, asked)
-            asked = [one for one in asked if self._must_be_asked_again(one)]
-            if asked:
+        chosen = {name: query for name, query in self._queries.items() if only is None or name in only}
+        queries = list(chosen.values())
+        while queries:
+            await self._ask(conversation, queries)
+            queries = [query for query in queries if self._must_be_repeated(query)]
+            if queries:
                 self._map_lists()
         readings = {}
-        for name, one in chosen.items():
-            if not isinstance(one.answer, ResponseError):
+        for name, query in chosen.items():
+            if not isinstance(query.reply, ResponseError):
                 self._refused.discard(name)
-                readings[name] = _reading(one, now=now)
+                readings[name] = _reading(query, now=now)
             elif name not in self._refused:
                 self._refused.add(name)
-                logger.warning("%s does not show the queues of %s: %s", self._shown, name, one.answer)
+                logger.warning("%s does not show the queues of %s: %s", self._shown, name, query.reply)
         return readings
 
     def _follow(self, pools: Sequence[Watched]) -> None:
         """Ask for these pools from now on, and for no others."""
-        if [one.watched for one in self._asked.values()] == list(pools):
+        if [query.watched for query in self._queries.values()] == list(pools):
             return
-        before, self._asked = self._asked, {}
+        before, self._queries = self._queries, {}
         for watched in pools:
             known = before.get(watched.pool)
             if known is None or known.watched != watched:
-                known = Asked(watched) if known is None else Asked(watched, known.layout, known.record)
-            self._asked[watched.pool] = known
-        self._refused.intersection_update(self._asked)
+                known = PoolQuery(watched) if known is None else PoolQuery(watched, known.layout, known.record)
+            self._queries[watched.pool] = known
+        self._refused.intersection_update(self._queries)
         self._map_lists()
 
     def _map_lists(self) -> None:
         self._by_list = {}
-        for one in self._asked.values():
-            for queue, name in one.lists:
-                self._by_list.setdefault(name, []).append((one, queue))
+        for query in self._queries.values():
+            for queue, name in query.lists:
+                self._by_list.setdefault(name, []).append((query, queue))
 
-    async def _ask(self, conversation: Conversation, asked: list[Asked]) -> None:
-        for one in asked:
-            if not one.packed:
-                one.packed = conversation.pack([one.call()])
-        packed = [b"".join(part for one in asked for part in one.packed)]
-        await conversation.ask(packed, [partial(self._receive, one) for one in asked])
+    async def _ask(self, conversation: Conversation, queries: list[PoolQuery]) -> None:
+        for query in queries:
+            if not query.packed:
+                query.packed = conversation.pack([query.call()])
+        packed = [b"".join(part for query in queries for part in query.packed)]
+        await conversation.ask(packed, [partial(self._receive, query) for query in queries])
 
-    def _receive(self, asked: Asked, answer: Answer) -> None:
-        """Take an answer, before anything is heard that was announced after it."""
-        asked.answer = answer
-        if isinstance(answer, ResponseError) or answer[0]:
-            asked.quiet.clear()
+    def _receive(self, query: PoolQuery, reply: RedisReply) -> None:
+        """Store a reply before any later announcement is handled."""
+        query.reply = reply
+        if isinstance(reply, ResponseError) or reply[0]:
+            query.quiet.clear()
             return
-        asked.answer = Said.read(answer, asked.watched.queues)
-        asked.quiet = {queue for queue, ready in asked.answer.ready.items() if not ready}
+        query.reply = Said.read(reply, query.watched.queues)
+        query.quiet = {queue for queue, ready in query.reply.ready.items() if not ready}
 
-    def _must_be_asked_again(self, asked: Asked) -> bool:
+    def _must_be_repeated(self, query: PoolQuery) -> bool:
         """Whether its keys were the wrong ones; they are the right ones from now on."""
-        answer = asked.answer
-        if isinstance(answer, ResponseError):
-            if isinstance(answer, NoPermissionError) or "WRONGTYPE" in str(answer) or "ACL" in str(answer):
+        reply = query.reply
+        if isinstance(reply, ResponseError):
+            if isinstance(reply, NoPermissionError) or "WRONGTYPE" in str(reply) or "ACL" in str(reply):
                 return False  # this pool's own trouble
-            raise answer
-        if isinstance(answer, Said):
+            raise reply
+        if isinstance(reply, Said):
             return False
-        record = answer[1]
+        record = reply[1]
         found = layout.read_layout(record)
         if found is None:
-            logger.warning("the layout record of %s cannot be read: counting as before", asked.watched.pool)
-        asked.record, asked.layout, asked.packed = record, found or asked.layout, []
+            logger.warning("the layout record of %s cannot be read: counting as before", query.watched.pool)
+        query.record, query.layout, query.packed = record, found or query.layout, []
         return True
 
     # --- waking up
@@ -196,10 +196,10 @@ class RedisBroker:
 
     def _hear(self, names: Iterable[bytes]) -> None:
         for name in names:
-            for asked, queue in self._by_list.get(name, ()):
-                if queue in asked.quiet:
-                    asked.quiet.discard(queue)
-                    self._arrived.add(asked.watched.pool)
+            for query, queue in self._by_list.get(name, ()):
+                if queue in query.quiet:
+                    query.quiet.discard(queue)
+                    self._arrived.add(query.watched.pool)
         if self._arrived:
             self._arrival.set()
 
@@ -211,8 +211,8 @@ class RedisBroker:
 
     async def _hang_up(self) -> None:
         conversation, self._conversation = self._conversation, None
-        for one in self._asked.values():
-            one.quiet.clear()
+        for query in self._queries.values():
+            query.quiet.clear()
         if conversation is not None:
             await conversation.close()
 
@@ -247,8 +247,8 @@ class RedisBroker:
     @property
     def _shown(self) -> str:
         if isinstance(self._address, urls.Sentinels):
-            return "Redis behind " + ", ".join(f"sentinel {it.shown}" for it in self._address.sentinels)
-        return "Redis at " + ", ".join(it.shown for it in self._address.servers)
+            return "Redis behind " + ", ".join(f"sentinel {server.shown}" for server in self._address.sentinels)
+        return "Redis at " + ", ".join(server.shown for server in self._address.servers)
 
     def _understood(self, error: Exception) -> BrokerError:
         if isinstance(error, AuthenticationError):
@@ -273,9 +273,9 @@ class Said:
     workers: Workers
 
     @classmethod
-    def read(cls, answer: list[Any], queues: Sequence[str]) -> Said:
-        """Read the script's answer."""
-        _, text, *entries = answer
+    def read(cls, reply: list[Any], queues: Sequence[str]) -> Said:
+        """Read the script's reply."""
+        _, text, *entries = reply
         words = iter(text.decode().split(" "))
         now = int(next(words)) / 1000
         held, ready, oldest = 0, {}, None
@@ -294,8 +294,8 @@ class Said:
         return cls(held, ready, oldest, layout.add_up(entries))
 
 
-def _reading(asked: Asked, *, now: float) -> Reading:
-    said: Said = asked.answer
+def _reading(query: PoolQuery, *, now: float) -> Reading:
+    said: Said = query.reply
     workers = said.workers
     # What waits for its time needs no slot yet, but its worker must not go: it counts as one message at least.
     in_flight = max(said.held - workers.scheduled, min(said.held, 1))
@@ -347,7 +347,7 @@ async def _find_master(address: urls.Sentinels) -> urls.RedisServer:
         try:
             await connection.connect()
             await connection.send_command("SENTINEL", "MASTERS")
-            masters = [dict(zip(it[::2], it[1::2], strict=True)) for it in await connection.read_response()]
+            masters = [dict(zip(fields[::2], fields[1::2], strict=True)) for fields in await connection.read_response()]
         except (RedisError, OSError) as error:
             said.append(f"{sentinel.shown}: {error}")
             continue
@@ -371,8 +371,8 @@ async def _find_master(address: urls.Sentinels) -> urls.RedisServer:
 
 def _choose(masters: list[dict[bytes, bytes]], name: str | None) -> tuple[str, int] | str:
     """Where the master is; or why this sentinel does not say."""
-    names = sorted(it[b"name"].decode() for it in masters)
-    wanted = [it for it in masters if name in {None, it[b"name"].decode()}]
+    names = sorted(master[b"name"].decode() for master in masters)
+    wanted = [master for master in masters if name in {None, master[b"name"].decode()}]
     if len(wanted) > 1:
         return f"watches {', '.join(names)}: the broker URL must say which, with ?master_name="
     if not wanted:

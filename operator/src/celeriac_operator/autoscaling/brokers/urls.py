@@ -88,26 +88,30 @@ class RabbitMQ:
     tls: Tls = field(default_factory=dict, repr=False)
 
 
-Address = Redis | Sentinels | RabbitMQ
+ParsedUrl = Redis | Sentinels | RabbitMQ
 
 
-def parse(url: str) -> Address:
+def parse(url: str) -> ParsedUrl:
     """Read a broker URL.
 
     Raises:
         UnusableURL: it names no broker that can be read; the text says why and shows no password.
     """
-    alternatives = [_split(one) for one in url.split(";") if one.strip()]
+    alternatives = [_split(alternative) for alternative in url.split(";") if alternative.strip()]
     if not alternatives:
         raise UnusableURL("the broker URL is empty")
     first = alternatives[0]
     if first.scheme in REDIS_SCHEMES:
-        others = [one for one in alternatives if one.scheme not in REDIS_SCHEMES]
+        others = [alternative for alternative in alternatives if alternative.scheme not in REDIS_SCHEMES]
         if others:
             raise UnusableURL(f"the broker URL mixes {first.scheme}:// and {others[0].scheme}://")
-        return Redis(servers=tuple(_redis_server(one, REDIS_PORT) for one in alternatives))
+        return Redis(servers=tuple(_redis_server(alternative, REDIS_PORT) for alternative in alternatives))
     if first.scheme == "sentinel":
-        sentinels = tuple(_redis_server(one, SENTINEL_PORT) for one in alternatives if one.scheme == "sentinel")
+        sentinels = tuple(
+            _redis_server(alternative, SENTINEL_PORT)
+            for alternative in alternatives
+            if alternative.scheme == "sentinel"
+        )
         return Sentinels(sentinels=sentinels, master_name=_query(first).get("master_name"))
     if first.scheme in RABBITMQ_SCHEMES:
         return _rabbitmq(alternatives)
@@ -125,7 +129,7 @@ def qualify(url: str, namespace: str) -> str:
     Kubernetes looks such a name up in the namespace of whoever asks. A name with dots is left as it is: most often it
     names the namespace itself.
     """
-    return ";".join(_qualify(one, namespace) for one in url.split(";"))
+    return ";".join(_qualify(alternative, namespace) for alternative in url.split(";"))
 
 
 def _qualify(url: str, namespace: str) -> str:
@@ -179,9 +183,9 @@ def _database(path: str) -> int:
 def _rabbitmq(alternatives: list[SplitResult]) -> RabbitMQ:
     first = alternatives[0]
     management = []
-    for one in alternatives:
-        scheme, port = ("https", MANAGEMENT_TLS_PORT) if one.scheme == "amqps" else ("http", MANAGEMENT_PORT)
-        host = one.hostname or "127.0.0.1"
+    for alternative in alternatives:
+        scheme, port = ("https", MANAGEMENT_TLS_PORT) if alternative.scheme == "amqps" else ("http", MANAGEMENT_PORT)
+        host = alternative.hostname or "127.0.0.1"
         management.append(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
     path = first.path.removeprefix("/")
     return RabbitMQ(

@@ -78,14 +78,14 @@ def simulate(asked: argparse.Namespace) -> tuple[dict[str, Any], str]:
     seconds = tasks[-1].at + asked.tail_seconds
     world = run.World(slots=asked.slots, start_seconds=asked.start_seconds, replicas=asked.min)
     runs = {
-        scaler.name: run.run(tasks, scaler, world, seconds=seconds, sample_seconds=seconds / SAMPLES)
-        for scaler in _scalers(spec, asked.service_seconds)
+        scaling_policy.name: run.run(tasks, scaling_policy, world, seconds=seconds, sample_seconds=seconds / SAMPLES)
+        for scaling_policy in _policies(spec, asked.service_seconds)
     }
     within = asked.within if asked.within is not None else asked.latency_seconds or 5.0
     load = asked.trace.name if asked.trace else asked.shape
     result = {
         "load": load, "seed": asked.seed, "tasks": len(tasks), "within_seconds": within,
-        "policies": {name: _figures(it, within) for name, it in runs.items()},
+        "policies": {name: _summarize(finished, within) for name, finished in runs.items()},
     }  # fmt: skip
     title = (
         f"{load}, {len(tasks)} tasks, seed {asked.seed}, {_words(spec.target)}, at most {spec.max_replicas} replicas"
@@ -119,20 +119,20 @@ def _tasks(asked: argparse.Namespace) -> list[arrivals.Task]:
         return arrivals.parse(lines, **how)
 
 
-def _scalers(spec: Spec, mean_seconds: float) -> list[run.Scaler]:
+def _policies(spec: Spec, mean_seconds: float) -> list[run.ScalingPolicy]:
     return [rivals.Celeriac(spec), rivals.KedaLike(spec, mean_seconds), rivals.CpuLike(spec)]
 
 
-def _figures(it: run.Run, within: float) -> dict[str, Any]:
+def _summarize(finished: run.Run, within: float) -> dict[str, Any]:
     return {
-        "share_within": round(it.share_within(within), 4),
-        "wait_p50_seconds": round(it.wait_at(0.5), 2),
-        "wait_p99_seconds": round(it.wait_at(0.99), 2),
-        "most_replicas": max(sample.replicas for sample in it.samples),
-        "replica_hours": round(it.replica_hours, 3),
-        "done": it.done,
-        "waiting": it.waiting,
-        "running": it.running,
+        "share_within": round(finished.share_within(within), 4),
+        "wait_p50_seconds": round(finished.wait_at(0.5), 2),
+        "wait_p99_seconds": round(finished.wait_at(0.99), 2),
+        "most_replicas": max(sample.replicas for sample in finished.samples),
+        "replica_hours": round(finished.replica_hours, 3),
+        "done": finished.done,
+        "waiting": finished.waiting,
+        "running": finished.running,
     }
 
 
@@ -142,10 +142,12 @@ def _table(result: dict[str, Any]) -> str:
         f"{result['load']}: {result['tasks']} tasks, seed {result['seed']}",
         f"{'policy':<14}{within:>10}{'p50 wait':>11}{'p99 wait':>11}{'most':>6}{'replica-hours':>15}{'unfinished':>12}",
     ]
-    for name, it in result["policies"].items():
+    for name, summary in result["policies"].items():
+        median, high = summary["wait_p50_seconds"], summary["wait_p99_seconds"]
+        unfinished = summary["waiting"] + summary["running"]
         lines.append(
-            f"{name:<14}{it['share_within']:>10.1%}{it['wait_p50_seconds']:>9.1f} s{it['wait_p99_seconds']:>9.1f} s"
-            f"{it['most_replicas']:>6}{it['replica_hours']:>15.2f}{it['waiting'] + it['running']:>12}"
+            f"{name:<14}{summary['share_within']:>10.1%}{median:>9.1f} s{high:>9.1f} s"
+            f"{summary['most_replicas']:>6}{summary['replica_hours']:>15.2f}{unfinished:>12}"
         )
     return "\n".join(lines)
 

@@ -38,7 +38,7 @@ def draw(title: str, runs: Mapping[str, Run], *, seconds: float) -> str:
 def _panel(
     label: str, value: Callable[[Sample], float], runs: Mapping[str, Run], *, top: int, seconds: float
 ) -> list[str]:
-    most = max((value(sample) for it in runs.values() for sample in it.samples), default=0.0) or 1.0
+    most = max((value(sample) for run in runs.values() for sample in run.samples), default=0.0) or 1.0
     base, wide = top + PANEL, WIDTH - LEFT - 20
     lines = [
         f'<text x="{LEFT}" y="{top + 8}" fill="#444">{escape(label)}</text>',
@@ -49,10 +49,10 @@ def _panel(
     for quarter in range(5):
         at = LEFT + wide * quarter // 4
         lines.append(f'<text x="{at}" y="{base + 14}" text-anchor="middle">{_clock(seconds * quarter / 4)}</text>')
-    for it, colour in zip(runs.values(), COLOURS, strict=False):
+    for run, colour in zip(runs.values(), COLOURS, strict=False):
         points = " ".join(
             f"{LEFT + wide * sample.at / seconds:.1f},{base - (PANEL - 20) * value(sample) / most:.1f}"
-            for sample in it.samples
+            for sample in run.samples
         )
         lines.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
     return lines

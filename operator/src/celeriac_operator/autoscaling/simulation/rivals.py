@@ -47,10 +47,10 @@ class _Hpa:
         least = max(1, self.spec.min_replicas)
         desired = current if abs(ratio - 1) <= HPA_TOLERANCE else math.ceil(current * ratio)
         desired = min(max(desired, least), self.spec.max_replicas)
-        self.wanted = [(at, one) for at, one in self.wanted if at > now - HPA_WINDOW_SECONDS] or [(now, current)]
+        self.wanted = [(at, number) for at, number in self.wanted if at > now - HPA_WINDOW_SECONDS] or [(now, current)]
         self.wanted.append((now, desired))
         if desired < current:
-            return min(current, max(one for _, one in self.wanted))
+            return min(current, max(number for _, number in self.wanted))
         return min(desired, max(2 * current, current + HPA_PODS_AT_ONCE))
 
 

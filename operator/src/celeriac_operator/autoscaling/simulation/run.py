@@ -25,13 +25,13 @@ RECENT_TASKS = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What a scaler may look at."""
+    """What a policy may look at."""
 
     figures: Figures
     ready_slots: int
 
 
-class Scaler(Protocol):
+class ScalingPolicy(Protocol):
     """A policy that is asked every `interval_seconds`, first after half of it."""
 
     name: str
@@ -127,7 +127,7 @@ class _State:
         self.replica_seconds += now - worker.created_at
 
 
-def run(tasks: Sequence[Task], scaler: Scaler, world: World, *, seconds: float, sample_seconds: float) -> Run:
+def run(tasks: Sequence[Task], policy: ScalingPolicy, world: World, *, seconds: float, sample_seconds: float) -> Run:
     """Replay the tasks, in the order of their times, for so many seconds."""
     state = _State(world, workers=[_Worker(0.0, ready=True) for _ in range(world.replicas)])
     order = itertools.count()
@@ -139,7 +139,7 @@ def run(tasks: Sequence[Task], scaler: Scaler, world: World, *, seconds: float, 
 
     for arrival in tasks:
         push(arrival.at, "arrives", task=arrival)
-    push(scaler.interval_seconds / 2, "round")
+    push(policy.interval_seconds / 2, "round")
     push(0.0, "sample")
     while events and events[0][0] <= seconds:
         now, _, what, worker, task = heapq.heappop(events)
@@ -151,10 +151,10 @@ def run(tasks: Sequence[Task], scaler: Scaler, world: World, *, seconds: float, 
         elif what == "ends" and worker is not None and task is not None:
             _end(state, worker, task, now)
         elif what == "round":
-            wanted = scaler.replicas(state.see(now), current=len(state.kept), now=now)
+            wanted = policy.replicas(state.see(now), current=len(state.kept), now=now)
             for created in _resize(state, wanted, now):
                 push(now + world.start_seconds, "ready", created)
-            push(now + scaler.interval_seconds, "round")
+            push(now + policy.interval_seconds, "round")
         elif what == "sample":
             state.samples.append(
                 Sample(

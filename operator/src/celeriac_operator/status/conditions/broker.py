@@ -42,7 +42,7 @@ def reachable(case: Case) -> Statement:
 
 
 def _worker(pod: Pod) -> Container | None:
-    return next((each for each in pod.containers if each.name == names.WORKER_CONTAINER), None)
+    return next((container for container in pod.containers if container.name == names.WORKER_CONTAINER), None)
 
 
 def _consumes(pod: Pod) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from celeriac_operator.decide import secrets
 from celeriac_operator.reasons import NotificationsReason, Type
 from celeriac_operator.status.case import Case
-from celeriac_operator.status.conditions.statement import Answer, Statement
+from celeriac_operator.status.conditions.statement import ConditionStatus, Statement
 
 
 def configured(case: Case) -> Statement | None:
@@ -17,9 +17,9 @@ def configured(case: Case) -> Statement | None:
     name, key = source.name, source.key
     facts = case.seen.secrets.get(name, secrets.ABSENT)
     value = facts.values.get(key)
-    answer: Answer = "False"
+    status: ConditionStatus = "False"
     if not facts.readable:
-        answer, reason, message = "Unknown", NotificationsReason.UNREADABLE, f"the operator may not read Secret {name}"
+        status, reason, message = "Unknown", NotificationsReason.UNREADABLE, f"the operator may not read Secret {name}"
     elif not facts.exists:
         reason, message = NotificationsReason.SECRET_NOT_FOUND, f"Secret {name} does not exist: nobody is told"
     elif value is None:
@@ -28,6 +28,6 @@ def configured(case: Case) -> Statement | None:
         reason = NotificationsReason.INVALID_WEBHOOK
         message = f"key {key} of Secret {name} is not the URL of a webhook: nobody is told"
     else:
-        answer, reason = "True", NotificationsReason.CONFIGURED
+        status, reason = "True", NotificationsReason.CONFIGURED
         message = f"the webhook is in key {key} of Secret {name}"
-    return Statement(Type.NOTIFICATIONS_CONFIGURED, answer, reason, message)
+    return Statement(Type.NOTIFICATIONS_CONFIGURED, status, reason, message)

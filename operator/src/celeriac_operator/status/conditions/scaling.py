@@ -9,10 +9,10 @@ from celeriac_operator import labels
 from celeriac_operator.decide.observed import Observed
 from celeriac_operator.labels import Pause
 from celeriac_operator.reasons import Activity, Type
-from celeriac_operator.resource import Decision, QueueBacklog, Scaling
+from celeriac_operator.resource import QueueBacklog, Scaling, ScalingDecision
 from celeriac_operator.resource.status import MAX_DECISIONS
 from celeriac_operator.status.case import Case
-from celeriac_operator.status.conditions.statement import Answer, Statement
+from celeriac_operator.status.conditions.statement import ConditionStatus, Statement
 
 ON_REQUEST = (Activity.PAUSED, Activity.DISABLED)
 """Reasons for which a person has asked."""
@@ -30,9 +30,9 @@ def active(case: Case) -> Statement | None:
         return Statement(Type.SCALING_ACTIVE, "False", Activity.PAUSED, _paused(case))
     if seen is None:
         return _as_before(case)
-    answer: Answer = "True" if seen.activity is Activity.ACTIVE else "False"
+    status: ConditionStatus = "True" if seen.activity is Activity.ACTIVE else "False"
     held = f"; {labels.PAUSE_SCALING} is {pause}" if pause else ""
-    return Statement(Type.SCALING_ACTIVE, answer, seen.activity, seen.message + held)
+    return Statement(Type.SCALING_ACTIVE, status, seen.activity, seen.message + held)
 
 
 def _paused(case: Case) -> str:
@@ -44,13 +44,15 @@ def _paused(case: Case) -> str:
 
 def _as_before(case: Case) -> Statement | None:
     """After a start of the operator nothing is known for a moment, which is no news."""
-    before = next((each for each in case.seen.pool.status.conditions if each.type == Type.SCALING_ACTIVE), None)
+    before = next(
+        (condition for condition in case.seen.pool.status.conditions if condition.type == Type.SCALING_ACTIVE), None
+    )
     if before is None or before.reason not in set(Activity) or Activity(before.reason) in ON_REQUEST:  # type: ignore[call-arg]  # an enum's value is enough
         return None
     return Statement(Type.SCALING_ACTIVE, before.status, Activity(before.reason), before.message)  # type: ignore[call-arg]  # ditto
 
 
-def figures(seen: Observed) -> Mapping[str, Any]:
+def status_fields(seen: Observed) -> Mapping[str, Any]:
     """The fields of the status that tell of queues and decisions."""
     if seen.pool.spec.autoscaling is None:
         return {}
@@ -61,7 +63,7 @@ def figures(seen: Observed) -> Mapping[str, Any]:
     decisions = _merged(now.decisions if now else (), before.scaling.decisions if before.scaling else ())
     return {
         "queues": queues,
-        "backlog": None if queues is None else sum(each.backlog for each in queues),
+        "backlog": None if queues is None else sum(queue.backlog for queue in queues),
         "last_scale_time": decisions[0].time if decisions else None,
         "scaling": Scaling(desired_replicas=decisions[0].to_replicas, reason=decisions[0].reason, decisions=decisions)
         if decisions
@@ -69,8 +71,8 @@ def figures(seen: Observed) -> Mapping[str, Any]:
     }
 
 
-def _merged(new: tuple[Decision, ...], old: tuple[Decision, ...]) -> tuple[Decision, ...]:
+def _merged(new: tuple[ScalingDecision, ...], old: tuple[ScalingDecision, ...]) -> tuple[ScalingDecision, ...]:
     """Both, newest first. The status is the memory of before a start; in between both may have the same ones."""
-    known = {(each.time, each.from_replicas, each.to_replicas) for each in new}
-    rest = (each for each in old if (each.time, each.from_replicas, each.to_replicas) not in known)
+    known = {(decision.time, decision.from_replicas, decision.to_replicas) for decision in new}
+    rest = (decision for decision in old if (decision.time, decision.from_replicas, decision.to_replicas) not in known)
     return (*new, *rest)[:MAX_DECISIONS]

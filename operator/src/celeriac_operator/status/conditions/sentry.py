@@ -6,7 +6,7 @@ from celeriac_operator import names
 from celeriac_operator.decide import secrets
 from celeriac_operator.reasons import SentryReason, Type
 from celeriac_operator.status.case import Case
-from celeriac_operator.status.conditions.statement import Answer, Statement
+from celeriac_operator.status.conditions.statement import ConditionStatus, Statement
 
 
 def configured(case: Case) -> Statement | None:
@@ -14,7 +14,7 @@ def configured(case: Case) -> Statement | None:
     pool = case.seen.pool
     if pool.spec.sentry is None:
         return None
-    conflict = next((each for each in case.plan.conflicts if each.kind == "Secret"), None)
+    conflict = next((conflict for conflict in case.plan.conflicts if conflict.kind == "Secret"), None)
     if conflict is not None:
         owner = f"belongs to {conflict.owner}" if conflict.owner else "is not Celeriac's"
         message = f"a Secret named {conflict.name} exists and {owner}: use dsnFrom, or remove the Secret"
@@ -29,7 +29,7 @@ def configured(case: Case) -> Statement | None:
 
 
 def _judge_default(dsn: str, secret: str) -> Statement:
-    answer: Answer = "False"
+    status: ConditionStatus = "False"
     match secrets.judge_dsn(dsn.encode()):
         case secrets.Dsn.EMPTY:
             reason, message = SentryReason.NO_DSN, "neither the pool nor the operator has a DSN: no failure is reported"
@@ -37,17 +37,17 @@ def _judge_default(dsn: str, secret: str) -> Statement:
             reason = SentryReason.INVALID_DSN
             message = "the DSN that the operator was given for all pools is not one: no failure is reported"
         case secrets.Dsn.WELL_FORMED:
-            answer, reason = "True", SentryReason.CONFIGURED
+            status, reason = "True", SentryReason.CONFIGURED
             message = f"the DSN is in Secret {secret}: it is the operator's, for all pools that name none"
-    return Statement(Type.SENTRY_CONFIGURED, answer, reason, message)
+    return Statement(Type.SENTRY_CONFIGURED, status, reason, message)
 
 
 def _judge_dsn(name: str, key: str, facts: secrets.Facts) -> Statement:
     where = f"key {key} of Secret {name}"
     value = facts.values.get(key)
-    answer: Answer = "False"
+    status: ConditionStatus = "False"
     if not facts.readable:
-        answer, reason, message = "Unknown", SentryReason.UNREADABLE, f"the operator may not read Secret {name}"
+        status, reason, message = "Unknown", SentryReason.UNREADABLE, f"the operator may not read Secret {name}"
     elif not facts.exists:
         reason, message = SentryReason.SECRET_NOT_FOUND, f"Secret {name} does not exist: no failure is reported"
     elif value is None:
@@ -58,5 +58,5 @@ def _judge_dsn(name: str, key: str, facts: secrets.Facts) -> Statement:
         reason = SentryReason.INVALID_DSN
         message = f"{where} is not a DSN, which looks like https://<key>@<host>/<project>: no failure is reported"
     else:
-        answer, reason, message = "True", SentryReason.CONFIGURED, f"the DSN is in {where}"
-    return Statement(Type.SENTRY_CONFIGURED, answer, reason, message)
+        status, reason, message = "True", SentryReason.CONFIGURED, f"the DSN is in {where}"
+    return Statement(Type.SENTRY_CONFIGURED, status, reason, message)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from celeriac_operator.reasons import Meaningful, Type
 
-Answer = Literal["True", "False", "Unknown"]
+ConditionStatus = Literal["True", "False", "Unknown"]
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,6 @@ class Statement:
     """A condition without its time."""
 
     type: Type
-    status: Answer
+    status: ConditionStatus
     reason: Meaningful
     message: str

@@ -82,7 +82,7 @@ def rabbitmq(management: str = "http://rabbit:15672", **fields: Any) -> RabbitMQ
         ),
     ],
 )
-def test_reads_a_url_as_kombu_does(url: str, address: urls.Address) -> None:
+def test_reads_a_url_as_kombu_does(url: str, address: urls.ParsedUrl) -> None:
     assert urls.parse(url) == address
 
 

@@ -8,9 +8,9 @@ import pytest
 from tests.unit.operator.factories import a_deployment, a_pool
 
 from celeriac_operator import labels
-from celeriac_operator.autoscaling import asked, policy
-from celeriac_operator.autoscaling.asked import Source
+from celeriac_operator.autoscaling import policy, scaling_request
 from celeriac_operator.autoscaling.brokers.readings import Watched
+from celeriac_operator.autoscaling.scaling_request import Source
 
 SCALES: dict[str, Any] = {
     "queues": ["mail", "sms"],
@@ -20,8 +20,8 @@ SCALES: dict[str, Any] = {
 
 
 def test_a_pool_in_full() -> None:
-    found = asked.read(a_pool(replicas=3, suspend=True, **SCALES), None)
-    assert found == asked.Asked(
+    found = scaling_request.read(a_pool(replicas=3, suspend=True, **SCALES), None)
+    assert found == scaling_request.ScalingRequest(
         watched=Watched("shop/emails", ("mail", "sms")),
         source=Source(url="redis://redis/0"),
         spec=policy.Spec(min_replicas=0, max_replicas=8, target=policy.BacklogPerReplica(messages=5)),
@@ -32,7 +32,7 @@ def test_a_pool_in_full() -> None:
 
 def test_the_url_is_in_a_secret() -> None:
     broker = {"urlFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}}
-    found = asked.read(a_pool(**{**SCALES, "broker": broker}), None)
+    found = scaling_request.read(a_pool(**{**SCALES, "broker": broker}), None)
     assert found is not None
     assert found.source == Source(secret="redis", key="url")
 
@@ -46,7 +46,7 @@ def test_the_url_is_in_a_secret() -> None:
     ],
 )
 def test_nothing_is_asked_with(missing: dict[str, Any]) -> None:
-    assert asked.read(a_pool(**{**SCALES, **missing}), None) is None
+    assert scaling_request.read(a_pool(**{**SCALES, **missing}), None) is None
 
 
 @pytest.mark.parametrize(
@@ -57,18 +57,18 @@ def test_nothing_is_asked_with(missing: dict[str, Any]) -> None:
     ],
 )
 def test_targets(target: dict[str, int], expected: policy.Target) -> None:
-    found = asked.read(a_pool(**{**SCALES, "autoscaling": {"maxReplicas": 1, "target": target}}), None)
+    found = scaling_request.read(a_pool(**{**SCALES, "autoscaling": {"maxReplicas": 1, "target": target}}), None)
     assert found is not None
     assert found.spec.target == expected
 
 
 def test_slots_are_those_that_the_workers_are_told() -> None:
     pool = a_pool(**SCALES, resources={"limits": {"cpu": "3500m"}})
-    found = asked.read(pool, a_deployment(pool))
+    found = scaling_request.read(pool, a_deployment(pool))
     assert found is not None
     assert found.spec.slots == 4
     pool = a_pool(**SCALES, worker={"concurrency": 7})
-    found = asked.read(pool, None)
+    found = scaling_request.read(pool, None)
     assert found is not None
     assert found.spec.slots == 7
 
@@ -80,7 +80,7 @@ def test_slots_of_a_document_that_says_nothing(value: str) -> None:
     for variable in deployment["spec"]["template"]["spec"]["containers"][0]["env"]:
         if variable["name"] == "CELERIAC_CONFIG":
             variable["value"] = value
-    found = asked.read(pool, deployment)
+    found = scaling_request.read(pool, deployment)
     assert found is not None
     assert found.spec.slots == 1
 

@@ -47,7 +47,7 @@ def conditions() -> str:
         "When a pool becomes stalled, Sentry's DSN, a webhook or a time limit turns out to have no effect, or scaling "
         "stops though nobody asked for that, a `Warning` carries the condition's reason and message, once. Beside "
         "these:\n",
-        *_table("reason", ((each.value, each.meaning) for each in EventReason)),
+        *_table("reason", ((reason.value, reason.meaning) for reason in EventReason)),
     ]
     return "\n".join(parts) + "\n"
 
@@ -67,7 +67,7 @@ def metadata() -> str:
 
 def _section(title: str, column: str, words: Iterable[Meaningful]) -> Iterator[str]:
     yield f"## {title}\n"
-    yield from _table(column, ((each.value, each.meaning) for each in words))
+    yield from _table(column, ((member.value, member.meaning) for member in words))
     yield ""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celeriac_operator.metrics import Metrics, ScalingFigures
+from celeriac_operator.metrics import Metrics, ScalingSample
 
 INTRODUCTION = """\
 # Metrics of the operator
@@ -58,7 +58,7 @@ def _used() -> Metrics:
     metrics.watch_missed.labels("Pod")
     metrics.follow_scaling(
         lambda: [
-            ScalingFigures(
+            ScalingSample(
                 namespace="", pool="", replicas=0, backlog=0, in_flight=0, busy_slots=0, oldest_seconds=0, age_seconds=0
             )
         ]

@@ -3,52 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from celeriac_operator import labels, names
 from celeriac_operator.autoscaling import policy
 from celeriac_operator.autoscaling.brokers.readings import Watched
 from celeriac_operator.desired import contract
+from celeriac_operator.manifest import Manifest
 from celeriac_operator.resource import CeleryWorkerPool, Target
-
-Manifest = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where a broker's URL is.
-
-    Attributes:
-        url: the URL itself, where the pool has it in the clear; else empty.
-        secret, key: the Secret of the pool's namespace that holds it, and where in it.
-        management: where RabbitMQ's management API is; empty: where the broker is.
-    """
+    """Where a broker's URL is."""
 
     url: str = field(default="", repr=False)
+    """The URL itself, where the pool has it in the clear; else empty."""
     secret: str = ""
+    """The Secret of the pool's namespace that holds the URL; empty: `url` has it."""
     key: str = ""
+    """The key of that Secret."""
     management: str = ""
+    """Where RabbitMQ's management API is; empty: where the broker is."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """One pool with autoscaling.
-
-    Attributes:
-        replicas: the pool's `spec.replicas`.
-        is_suspended: nothing is decided, and its queues are still looked at.
-    """
+class ScalingRequest:
+    """One pool with autoscaling."""
 
     watched: Watched
     source: Source
     spec: policy.Spec
     replicas: int
+    """The pool's `spec.replicas`."""
     is_suspended: bool
+    """Nothing is decided, and its queues are still looked at."""
 
 
-def read(pool: CeleryWorkerPool, deployment: Manifest | None) -> Asked | None:
+def read(pool: CeleryWorkerPool, deployment: Manifest | None) -> ScalingRequest | None:
     """What the pool asks for; None: it scales by hand, or is on its way out."""
     scaling, broker = pool.spec.autoscaling, pool.spec.broker
     # The API server refuses autoscaling without a broker; what an older CRD has stored is left alone.
@@ -60,7 +52,7 @@ def read(pool: CeleryWorkerPool, deployment: Manifest | None) -> Asked | None:
         where = Source(secret=secret.name, key=secret.key, management=management)
     else:
         where = Source(url=broker.url or "", management=management)
-    return Asked(
+    return ScalingRequest(
         watched=Watched(f"{pool.metadata.namespace}/{pool.metadata.name}", pool.spec.queues),
         source=where,
         spec=policy.Spec(
