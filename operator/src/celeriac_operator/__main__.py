@@ -1,4 +1,4 @@
-"""The operator: reads the environment, builds every object, starts and stops them. Nothing else does."""
+"""How does the operator start and stop? Reads the environment, builds every object, runs them and ends them."""
 
 from __future__ import annotations
 
@@ -41,37 +41,39 @@ from celeriac_operator.workqueue import WorkQueue
 logger = logging.getLogger("celeriac_operator")
 
 STUCK_SECONDS = 600
-"""A pool that waits so long for a pass: the passes hang, and a restart is the cure."""
+"""A pool that has waited this long for a pass shows that reconciling is stuck: the health check fails, and Kubernetes
+restarts the operator."""
 
 END_SECONDS = 1.0
-"""For the watches to end by themselves, which only read, and for the Lease to be given back, which else expires."""
+"""Time for the watches to end and for the Lease to be released. Watches only read, and a Lease that is not released
+expires by itself."""
 
 YOUNG_OBJECTS = 10_000
-"""New objects between two searches for cyclic garbage. Every answer of the API server is some hundred of them, with no
-cycle: Python's own 700 would cost a tenth of the operator's work."""
+"""New objects between two runs of the cyclic garbage collector. Each reply of the API server makes hundreds of objects
+without a cycle; with Python's default of 700 the collector would take a tenth of the operator's CPU time."""
 
 ENVIRONMENT = """\
 environment variables:
   CELERIAC_WORKER_IMAGE              image that the worker library is injected from (required)
   CELERIAC_WORKER_IMAGE_PULL_POLICY  Always, IfNotPresent or Never (IfNotPresent)
   CELERIAC_WORKERS_UPGRADE           OnNextChange or Immediately: when running pools get a newer library (OnNextChange)
-  CELERIAC_WATCH_NAMESPACES          namespaces to serve, separated by commas (all)
+  CELERIAC_WATCH_NAMESPACES          namespaces to watch, separated by commas (all)
   CELERIAC_HEALTH_PORT               port of /healthz (8080)
   CELERIAC_METRICS_PORT              port of /metrics; 0: none (9090)
-  CELERIAC_LEASE_NAMESPACE           namespace of the Lease by which replicas choose a leader (none: a single replica)
+  CELERIAC_LEASE_NAMESPACE           namespace of the Lease for leader election (none: a single replica)
   CELERIAC_LEASE_NAME                name of that Lease (celeriac-operator)
-  CELERIAC_POD_NAME                  this replica's name in the Lease (the host's name and a random part)
+  CELERIAC_POD_NAME                  this replica's name in the Lease (host name and a random suffix)
   CELERIAC_LOG_LEVEL                 DEBUG, INFO, WARNING or ERROR (INFO)
   CELERIAC_LOG_FORMAT                Text or JSON (Text)
-  CELERIAC_SENTRY_DSN_FILE           file with the Sentry DSN of pools that ask for Sentry and name no DSN (none)
-  CELERIAC_RECONCILE_WORKERS         passes that run at once (8)
-  CELERIAC_RESYNC_SECONDS            seconds between two comparisons with the cluster (300)
-  KUBECONFIG                         outside a cluster: how to reach it
+  CELERIAC_SENTRY_DSN_FILE           file with the Sentry DSN for pools with a sentry section that sets no DSN (none)
+  CELERIAC_RECONCILE_WORKERS         pools that are reconciled at the same time (8)
+  CELERIAC_RESYNC_SECONDS            seconds between two comparisons of the caches with the cluster (300)
+  KUBECONFIG                         outside a cluster: the kubeconfig file to use
 """
 
 
 async def run(settings: Settings) -> None:
-    """Serve until a signal comes.
+    """Run the operator until it gets a signal.
 
     Raises:
         StartError: the operator cannot run here.
@@ -79,7 +81,7 @@ async def run(settings: Settings) -> None:
     metrics, caches = Metrics(), Caches()
     queue: WorkQueue[Key] = WorkQueue()
     intake = Intake(caches, queue, metrics)
-    # Two processes on one host are two candidates; in a pod the pod's name says more.
+    # Two processes on one host need two identities; in a pod, the pod's name is unique and tells people more.
     identity = settings.pod_name or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
     api = await connect(f"celeriac-operator/{_version()} ({identity})")
     election = _candidate(settings, Transport(api, metrics.count_request), identity)
@@ -89,7 +91,7 @@ async def run(settings: Settings) -> None:
         return election is None or election.seconds_left() > 0
 
     def waited() -> float:
-        # Who does not lead lets pools wait, as it should be.
+        # A replica that does not lead makes no passes, so pools that wait there are no fault.
         return queue.oldest_seconds() if leads() else 0.0
 
     metrics.follow(
@@ -104,7 +106,7 @@ async def run(settings: Settings) -> None:
     try:
         resync = Resync(cluster, caches, intake, queue, metrics, period_seconds=settings.resync_seconds)
         await resync.load()
-        # What is loaded stays for long: no later search for garbage walks through thousands of pools.
+        # The loaded pools live long: excluded from garbage collection, they cost nothing in later runs.
         gc.freeze()
         default_dsn = DefaultDsn(settings.sentry_dsn_file)
         scaler = Scaler(cluster, caches, queue, metrics, _now)
@@ -127,7 +129,7 @@ def _candidate(settings: Settings, transport: Transport, identity: str) -> Elect
 async def _work(
     election: Election | None, controller: Controller, scaler: Scaler, caches: Caches, queue: WorkQueue[Key]
 ) -> None:
-    """Make passes and scale, while this replica leads. What the caches learn meanwhile is looked at when it begins."""
+    """Reconcile and scale while this replica leads. On becoming the leader, every known pool is reconciled first."""
 
     async def lead() -> None:
         queue.restart(caches.pools.known())
@@ -145,12 +147,12 @@ async def _serve(
     resync: Resync,
     intake: Intake,
 ) -> None:
-    """Run the watches, the passes and the comparisons, until kopf gets a signal or one of them fails."""
+    """Run the watches, the passes and the resync until kopf gets a signal or one of them fails."""
     registry = kopf.OperatorRegistry()
 
     def check_health() -> str:
         stuck = waited()
-        return f"a pool has waited {stuck:.0f} s for a pass" if stuck > STUCK_SECONDS else resync.deaf()
+        return f"a pool has waited {stuck:.0f} s to be reconciled" if stuck > STUCK_SECONDS else resync.deaf()
 
     watches.register(
         registry, changed=intake.event, gone=intake.deletion, began=resync.watch_began, check_health=check_health
@@ -158,16 +160,16 @@ async def _serve(
     signalled = asyncio.Event()
     watches.at_end(registry, signalled.set)
     own = [asyncio.create_task(coroutine) for coroutine in (work, resync.run(), signalled.wait())]
-    # They begin before kopf does, with all tasks of their own: at its end kopf waits for every task that is younger
-    # than itself, five seconds. For the same reason it gets no stop flag, whose waiting task it would wait for.
+    # These tasks start before kopf does: when kopf ends it waits five seconds for every task that was created after
+    # itself. For the same reason kopf gets no stop flag: it would wait for the task that waits for the flag.
     await asyncio.sleep(0)
     watching = asyncio.create_task(
         kopf.operator(
             registry=registry,
             settings=watches.settings(),
             standalone=True,
-            # A string that kopf gives a type which it does not export. Without it kopf asks for the user's name, and
-            # the user of a container has none.
+            # kopf declares a type for this string and does not export it. Without the string kopf looks up the
+            # user's name, which fails in a container whose user has no name.
             identity=cast("Any", "celeriac-operator"),
             clusterwide=not settings.watch_namespaces,
             namespaces=settings.watch_namespaces,
@@ -176,10 +178,10 @@ async def _serve(
     )
     try:
         await asyncio.wait([watching, *own], return_when=asyncio.FIRST_COMPLETED)
-        # The work first, and once only: it gives the Lease back, for which others wait.
+        # The work ends first: it releases the Lease, and another replica waits for that.
         for task in own:
             task.cancel()
-        # kopf 1.45 sometimes leaves a task of its own behind when its watches end, and waits for that one too.
+        # kopf 1.45 sometimes leaves a task of its own running when its watches end, and then waits for it.
         await asyncio.wait([watching, *own], timeout=END_SECONDS)
     finally:
         asyncio.get_running_loop().set_exception_handler(_at_the_end)
@@ -192,7 +194,8 @@ async def _serve(
 
 
 def _at_the_end(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Watches that are cut off as they begin cannot close their generators in kopf 1.45. They only read: no news."""
+    """Handle errors while the loop ends. In kopf 1.45 a watch that is cancelled as it begins cannot close its
+    generator; watches only read, so that is logged at DEBUG only."""
     if "asyncgen" in context:
         logger.debug("%s", context["message"])
     else:
@@ -208,8 +211,8 @@ def _serve_metrics(settings: Settings, metrics: Metrics) -> Iterator[None]:
         server, thread = prometheus_client.start_http_server(settings.metrics_port, registry=metrics.registry)
     except OSError as error:
         raise StartError(
-            f"port {settings.metrics_port} for metrics cannot be opened: {error.strerror}. Choose another one by "
-            "CELERIAC_METRICS_PORT"
+            f"port {settings.metrics_port} for metrics cannot be opened: {error.strerror}. Set CELERIAC_METRICS_PORT "
+            "to another port"
         ) from error
     try:
         yield
@@ -229,7 +232,7 @@ def _version() -> str:
 
 def _introduction(settings: Settings) -> str:
     where = f"namespaces {', '.join(settings.watch_namespaces)}" if settings.watch_namespaces else "the whole cluster"
-    return f"Celeriac operator {_version()} serves {where}, worker library from {settings.worker_image}"
+    return f"Celeriac operator {_version()} watches {where}; worker library image {settings.worker_image}"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,8 +1,8 @@
-"""Errors of the operator's own.
+"""Which errors does the operator raise on purpose?
 
 OperatorError
-├── StartError        the operator cannot run here; the text says what a person must do
-└── ApiError          the API server refused or did not answer
+├── StartError        the operator cannot run here; the message says what to do
+└── ApiError          the API server refused a request or did not respond
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ class OperatorError(Exception):
 
 
 class StartError(OperatorError):
-    """The operator cannot run here; the text says what a person must do."""
+    """The operator cannot run here; the message says what to do."""
 
 
 class ApiError(OperatorError):
-    """The API server refused a request, or did not answer it."""
+    """The API server refused a request or did not respond."""
 
     status: int
-    """HTTP status; 0: there was no answer."""
+    """HTTP status; 0: no response."""
     reason: str
     """The reason that the API server gives, for example NotFound."""
     message: str

@@ -1,4 +1,5 @@
-"""(pure) Every label and annotation that the operator writes or reads, each with its meaning for the reference page."""
+"""(pure) Which labels and annotations does the operator read or write? The reference page is generated from the
+texts."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ class Pause(enum.StrEnum):
 
 
 LABELS: Mapping[str, str] = {
-    NAME: f"`{WORKER_NAME}` on everything that belongs to a pool's workers",
+    NAME: f"`{WORKER_NAME}` on all objects of a pool's workers",
     INSTANCE: "the pool's name",
     MANAGED_BY: f"`{MANAGER}`; the operator watches only objects with this label",
     COMPONENT: "`worker`",
@@ -42,25 +43,25 @@ LABELS: Mapping[str, str] = {
 """Labels on owned objects and worker pods."""
 
 ANNOTATIONS: Mapping[str, str] = {
-    TEMPLATE_HASH: "on worker pods: a hash of the pod template as the operator made it; tells pods of the newest "
+    TEMPLATE_HASH: "on worker pods: a hash of the pod template as the operator built it; it tells pods of the newest "
     "template from older ones",
-    SECRETS_DIGEST: "on worker pods: changes when the broker's or result backend's URL in its Secret changes, and so "
-    "replaces the workers, whose environment is fixed; a digest with the Secret's own identity, which says nothing "
-    "about the URL",
-    LIBRARY_IMAGE: "on the Deployment: the image that the worker library is injected from; an operator upgrade leaves "
-    "it alone until the pool's own template changes",
-    UPGRADE_LIBRARY: "on the pool, written by you: `now` moves the workers to the running operator's library at once, "
-    "and keeps them there for as long as the annotation stays",
-    PAUSE_SCALING: "on a pool with `autoscaling`, written by you: `in` keeps workers from becoming fewer, `out` from "
-    "becoming more, `both` holds the number; minimum and maximum do not move it either",
-    DELETION_COST: "on worker pods: written before a pool shrinks, so that Kubernetes takes idle workers first, and "
-    "the newest among equals; one that somebody else has set stays",
+    SECRETS_DIGEST: "on worker pods: a digest of the broker and result backend URLs in their Secrets. When a URL "
+    "changes, the digest changes, and the workers are replaced, because the environment of a running container is "
+    "fixed. The digest is salted with the Secret's uid, so the URL cannot be guessed from it",
+    LIBRARY_IMAGE: "on the Deployment: the image that the worker library is injected from; an upgrade of the operator "
+    "keeps it until the pool's own template changes",
+    UPGRADE_LIBRARY: "on the pool, set by you: `now` moves the workers to the library of the running operator at once, "
+    "and at each later upgrade while the annotation is set",
+    PAUSE_SCALING: "on a pool with `autoscaling`, set by you: `in` prevents scaling in, `out` prevents scaling out, "
+    "`both` prevents both; the pause also overrides the minimum and the maximum",
+    DELETION_COST: "on worker pods: set before a scale-down, so that Kubernetes removes idle workers first, and the "
+    "newest of several idle ones; a value that another manager has set is kept",
 }
-"""Annotations, on the object that the text names."""
+"""Annotations, on the objects that the text names."""
 
 
 def selector(pool: CeleryWorkerPool) -> dict[str, str]:
-    """What tells the pool's pods from all others. A Deployment's selector can never be changed."""
+    """Labels that select the pool's pods. A Deployment's selector can never be changed."""
     return {NAME: WORKER_NAME, POOL: pool.metadata.name}
 
 
@@ -76,12 +77,14 @@ def owned(pool: CeleryWorkerPool) -> dict[str, str]:
 
 
 def pause(pool: CeleryWorkerPool) -> Pause | None:
-    """The direction in which the pool's annotation holds the number. A word that means nothing holds both: whoever
-    wrote it wanted something held, and the condition says which words there are."""
-    word = pool.metadata.annotations.get(PAUSE_SCALING)
-    if word is None:
+    """The direction in which the pool's annotation pauses scaling; None: it has no such annotation.
+
+    An unknown value pauses both directions: whoever set it wanted a pause, and the condition lists the valid values.
+    """
+    value = pool.metadata.annotations.get(PAUSE_SCALING)
+    if value is None:
         return None
-    return Pause(word) if word in set(Pause) else Pause.BOTH
+    return Pause(value) if value in set(Pause) else Pause.BOTH
 
 
 def as_selector(labels: Mapping[str, str]) -> str:

@@ -1,4 +1,5 @@
-"""The operator's log: text for people, or one JSON object a line with stable keys. Every record may name a pool."""
+"""What does a line of the operator's log look like? Text for people, or one JSON object with stable keys for
+programs."""
 
 from __future__ import annotations
 
@@ -11,20 +12,20 @@ from celeriac_operator.settings import LogFormat
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, pool if there is one, message."""
+    """Time, level, the pool if the record names one, message."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record."""
+        """Format one record."""
         pool = getattr(record, "pool", "")
         record.about = f"[{pool}] " if pool else ""
         return super().format(record)
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: time, level, logger, message, and pool, reason and error where there is one."""
+    """One object a line: time, level, logger, message; pool, reason and error if the record has them."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record."""
+        """Format one record."""
         fields = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -40,7 +41,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: str, form: LogFormat) -> None:
-    """Send everything to standard error. What the libraries say about themselves is left out unless it is a warning."""
+    """Log to standard error. Records of libraries are logged from level WARNING on."""
     handler = logging.StreamHandler(sys.stderr)
     text = TextFormatter("%(asctime)s %(levelname)s %(about)s%(message)s")
     handler.setFormatter(JsonFormatter() if form == "JSON" else text)

@@ -1,18 +1,18 @@
-"""(pure) The name of every object and container that the operator makes. No name is built anywhere else."""
+"""(pure) What are the operator's objects, containers, volumes and field managers called? Names are built here only."""
 
 from __future__ import annotations
 
 from celeriac_operator.resource import CeleryWorkerPool
 
 FIELD_MANAGER = "celeriac"
-"""Under this name the operator owns fields in server-side apply; changing it would orphan every field it owns."""
+"""Field manager of the operator's server-side applies. With another name it would lose the ownership of its fields."""
 
 SCALER = "celeriac-scaler"
-"""Under this name the autoscaler writes a pool's replicas. Audit logs show it; the pool itself does not, for
-Kubernetes notes no manager for what comes through the scale subresource of a custom resource (seen in 1.35)."""
+"""Field manager with which the autoscaler writes a pool's replicas. It appears in audit logs only: Kubernetes records
+no manager for writes through the scale subresource of a custom resource (seen in 1.35)."""
 
 WORKER_CONTAINER = "worker"
-"""The container that a pool's `template` patches by this name: part of the API."""
+"""Name of the worker's container. Pools patch it by this name in `template`, so it is part of the API."""
 
 INJECT_CONTAINER = "celeriac-inject"
 LIBRARY_VOLUME = "celeriac"
@@ -30,15 +30,15 @@ WEBHOOK_FILE = f"{SLACK_PATH}/{SLACK_KEY}"
 
 
 def deployment(pool: CeleryWorkerPool) -> str:
-    """The pool's Deployment has the pool's name: what people look for first."""
+    """Name of the pool's Deployment: the pool's own, where people look first."""
     return pool.metadata.name
 
 
 def disruption_budget(pool: CeleryWorkerPool) -> str:
-    """The pool's PodDisruptionBudget has the pool's name, too."""
+    """Name of the pool's PodDisruptionBudget."""
     return pool.metadata.name
 
 
 def sentry_secret(pool: CeleryWorkerPool) -> str:
-    """The Secret that holds an inline DSN."""
+    """Name of the Secret that holds an inline DSN."""
     return f"{pool.metadata.name}-sentry"

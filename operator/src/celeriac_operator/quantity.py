@@ -1,4 +1,4 @@
-"""(pure) Kubernetes quantities: `1000m` and `1` are the same amount.
+"""(pure) Which amount does a Kubernetes quantity mean? `1000m` and `1` are the same amount.
 
 The grammar is that of the resource.Quantity type in Kubernetes' apimachinery: a decimal number, then a binary suffix
 (Ki), a decimal suffix (k, m) or an exponent (e3).
@@ -19,7 +19,7 @@ _DECIMAL = {
 
 
 def parse(text: str | int) -> Decimal:
-    """The amount in the resource's base unit: cores, bytes.
+    """The amount in the base unit of the resource: cores or bytes.
 
     Raises:
         ValueError: the text is not a quantity.
@@ -36,7 +36,7 @@ def parse(text: str | int) -> Decimal:
 
 
 def is_same(one: str | int, other: str | int) -> bool:
-    """Whether both name the same amount; texts that are no quantities are the same only when equal."""
+    """Whether both name the same amount; values that are not quantities are the same only if they are equal."""
     try:
         return parse(one) == parse(other)
     except ValueError:

@@ -1,6 +1,6 @@
-"""What the operator itself is told, by environment variables: the chart sets them, and each has a default or none.
+"""How is the operator itself configured? By environment variables, which the chart sets.
 
-Namespace lists, ports and intervals; never anything about one pool, which has its resource for that.
+They hold namespaces, ports and intervals. What concerns a single pool is in that pool's resource.
 """
 
 from __future__ import annotations
@@ -19,58 +19,59 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 class SettingsError(ValueError):
-    """A variable is missing or has a value that cannot be used; the text names both."""
+    """A variable is missing or its value is not valid; the message names the variable and the value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How this operator runs. Built once, at start."""
+    """The operator's configuration. Built once, at start."""
 
     worker_image: str
-    """Image that the worker library is injected from. No default: it belongs to the operator's own release."""
+    """Image that the worker library is injected from. No default: its version must be the operator's own."""
 
     worker_image_pull_policy: PullPolicy = "IfNotPresent"
-    """Pull policy of that image. Release images never change under their tag."""
+    """Pull policy of that image. The image of a release never changes under its tag."""
 
     workers_upgrade: Upgrade = "OnNextChange"
-    """When running pools move to a newer library: with their own next change, so that upgrading the operator restarts
-    nobody's workers, or at once."""
+    """When running pools get a newer library. OnNextChange: at the pool's next change, so that an upgrade of the
+    operator restarts no worker. Immediately: at once."""
 
     watch_namespaces: tuple[str, ...] = ()
-    """Namespaces to serve; empty: the whole cluster."""
+    """Namespaces to watch; empty: the whole cluster."""
 
     health_port: int = 8080
     """TCP port of /healthz, for the operator's own probes."""
 
     metrics_port: int = 9090
-    """TCP port of /metrics; 0 switches it off."""
+    """TCP port of /metrics; 0: no metrics are served."""
 
     lease_namespace: str = ""
-    """Namespace of the Lease by which replicas choose the one that works; empty: there is only one, which works."""
+    """Namespace of the Lease for leader election; empty: there is a single replica and no election."""
 
     lease_name: str = "celeriac-operator"
-    """Name of that Lease. Releases in one namespace need one each."""
+    """Name of that Lease. Each release in a namespace needs its own."""
 
     pod_name: str = ""
-    """What this replica calls itself in the Lease. A container that is started again in the same pod leads on at
-    once, for the one before it has ended. Empty: the host's name and a random part."""
+    """Identity of this replica in the Lease. A container that is restarted in the same pod leads again at once, because
+    its predecessor has ended. Empty: the host name and a random suffix."""
 
     log_level: str = "INFO"
-    """The least severe record of the operator that is logged."""
+    """The least severe level that is logged."""
 
     log_format: LogFormat = "Text"
     """One line of text or one JSON object for each record."""
 
     sentry_dsn_file: str = ""
-    """File with the Sentry DSN of pools that have a sentry section and name none; empty: there is none. The file may be
-    missing, and may change at any time."""
+    """File with the Sentry DSN for pools that have a sentry section without a DSN; empty: there is no such DSN. The
+    file may be missing, and may change at any time."""
 
     reconcile_workers: int = 8
-    """Passes that run at once. They wait for the API server most of the time; more would only load it."""
+    """Pools that are reconciled at the same time. A pass mostly waits for the API server; more passes would only load
+    it."""
 
     resync_seconds: int = 300
-    """How often the caches are compared with the cluster and every pool is looked at again. What a lost watch event
-    would hide is repaired after so long at the latest."""
+    """Seconds between two comparisons of the caches with the cluster; every pool is reconciled again after each. A lost
+    watch event is made up for within this time."""
 
 
 def read(environment: Mapping[str, str]) -> Settings:

@@ -1,7 +1,8 @@
-"""A queue of unique keys with delays and a back-off for each key. Knows nothing of Kubernetes.
+"""Which key is handled next, and when? A queue of unique keys with delays and a back-off per key; no Kubernetes in it.
 
-Promise: a key that is added is handed out at least once after that moment; never to two takers at once; in the order
-of arrival. Many additions before it is taken are one. A key that is added while it is out comes back when it is done.
+Promise: a key that is added is handed out at least once afterwards, never to two takers at a time, in the order of
+arrival. Adding a key again before it is taken changes nothing. A key that is added while a taker has it is handed out
+again when that taker is done.
 
 `Schedule` decides and takes the time as an argument; `WorkQueue` waits. A timeline of one key:
 
@@ -26,43 +27,44 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, kw_only=True)
 class Backoff:
-    """How long a key waits after its n-th failure in a row."""
+    """How long a key waits after a number of failures in a row."""
 
     base_seconds: float = 0.5
-    """After the first one: soon, since most failures are conflicts and restarts of the API server."""
+    """Wait after the first failure. Short, because most failures are conflicts and restarts of the API server."""
 
     max_seconds: float = 300.0
-    """What fails for good costs one attempt in five minutes."""
+    """Longest wait: a permanent failure costs one attempt in five minutes."""
 
     def seconds(self, failures: int, jitter: float) -> float:
-        """The wait; `jitter` from 0 to 1 takes off up to half of it, so that keys that failed together part."""
+        """The wait in seconds. `jitter`, from 0 to 1, shortens it by up to half, so that keys that failed together are
+        not retried together."""
         full = min(self.max_seconds, self.base_seconds * 2.0 ** min(failures - 1, 32))
         return full * (1 - jitter / 2)
 
 
 class Schedule(Generic[Key]):
-    """The state of the queue. Times are seconds of any one clock."""
+    """The state of the queue. All times are seconds on one clock."""
 
     def __init__(self, backoff: Backoff, jitter: Callable[[], float]) -> None:
         self._backoff = backoff
         self._jitter = jitter
-        self._ready: dict[Key, float] = {}  # since when; in the order of arrival
+        self._ready: dict[Key, float] = {}  # since when; in order of arrival
         self._out: set[Key] = set()
         self._dirty: dict[Key, float] = {}  # added while out; since when
         self._due: dict[Key, float] = {}
-        self._heap: list[tuple[float, int, Key]] = []  # of _due, with entries that are no longer true
+        self._heap: list[tuple[float, int, Key]] = []  # of _due; may hold outdated entries
         self._count = 0  # keys need not be comparable
         self._failures: dict[Key, int] = {}
 
     def add(self, key: Key, now: float) -> None:
-        """Hand it out as soon as possible."""
+        """Hand the key out as soon as possible."""
         if key in self._out:
             self._dirty.setdefault(key, now)
         else:
             self._ready.setdefault(key, now)
 
     def add_after(self, key: Key, seconds: float, now: float) -> None:
-        """Hand it out after so long at the latest; of several such wishes the earliest holds."""
+        """Hand the key out after this many seconds at the latest; of several calls the earliest time counts."""
         due = now + seconds
         if self._due.get(key, due) >= due:
             self._due[key] = due
@@ -70,7 +72,7 @@ class Schedule(Generic[Key]):
             heapq.heappush(self._heap, (due, self._count, key))
 
     def take(self, now: float) -> Key | None:
-        """The key that has waited longest; None: none is ready. It is out until `done`."""
+        """Take the key that has waited longest; None: no key is ready. It is the taker's until `done`."""
         self._ripen(now)
         key = next(iter(self._ready), None)
         if key is not None:
@@ -80,7 +82,7 @@ class Schedule(Generic[Key]):
         return key
 
     def restart(self, keys: Iterable[Key], now: float) -> None:
-        """Forget everything but what is out, and hand out these keys."""
+        """Forget every waiting key and hand out these keys. Keys that takers have are not affected."""
         self._ready.clear()
         self._due.clear()
         self._heap.clear()
@@ -89,37 +91,37 @@ class Schedule(Generic[Key]):
             self.add(key, now)
 
     def done(self, key: Key) -> None:
-        """The taker has finished with it."""
+        """The taker has finished with the key."""
         self._out.discard(key)
         since = self._dirty.pop(key, None)
         if since is not None:
             self._ready.setdefault(key, since)
 
     def retry(self, key: Key, now: float) -> float:
-        """It failed: hand it out again after a wait that grows. Returns the wait in seconds."""
+        """The key failed: hand it out again after a growing wait. Returns the wait in seconds."""
         self._failures[key] = self._failures.get(key, 0) + 1
         seconds = self._backoff.seconds(self._failures[key], self._jitter())
         self.add_after(key, seconds, now)
         return seconds
 
     def forget(self, key: Key) -> None:
-        """It succeeded: the next failure is its first."""
+        """The key succeeded: its next failure counts as the first."""
         self._failures.pop(key, None)
 
     def seconds_to_next(self, now: float) -> float | None:
-        """Until a key is ready: 0 when one is, None when none will be."""
+        """Seconds until a key is ready: 0 if one is ready, None if no key waits."""
         self._ripen(now)
         if self._ready:
             return 0.0
         return max(0.0, self._heap[0][0] - now) if self._heap else None
 
     def depth(self) -> int:
-        """Keys that wait to be taken."""
+        """Number of keys that are ready and not yet taken."""
         return len(self._ready) + len(self._dirty)
 
     def oldest_seconds(self, now: float) -> float:
-        """How long the first of them has waited."""
-        # A copy, made in one step: metrics are asked for from another thread.
+        """Seconds that the longest-waiting key has waited."""
+        # A copy, made in one step: metrics are scraped from another thread.
         return max((now - since for since in list(self._ready.values())), default=0.0)
 
     def _ripen(self, now: float) -> None:
@@ -134,7 +136,7 @@ class Schedule(Generic[Key]):
 
 
 class WorkQueue(Generic[Key]):
-    """A schedule that takers can wait on. For one event loop; not for threads."""
+    """A schedule on which takers can wait. For one event loop, not for threads."""
 
     def __init__(
         self,
@@ -148,22 +150,22 @@ class WorkQueue(Generic[Key]):
         self._changed = asyncio.Event()
 
     def add(self, key: Key) -> None:
-        """Hand it out as soon as possible."""
+        """Hand the key out as soon as possible."""
         self._schedule.add(key, self._clock())
         self._changed.set()
 
     def add_after(self, key: Key, seconds: float) -> None:
-        """Hand it out after so long at the latest."""
+        """Hand the key out after this many seconds at the latest."""
         self._schedule.add_after(key, seconds, self._clock())
         self._changed.set()
 
     def restart(self, keys: Iterable[Key]) -> None:
-        """Forget everything that waits, and hand out these keys: the takers begin anew."""
+        """Forget every waiting key and hand out these keys."""
         self._schedule.restart(keys, self._clock())
         self._changed.set()
 
     async def get(self) -> Key:
-        """Wait for a key. Call `done` with it afterwards, whatever happened."""
+        """Wait for a key and take it. Call `done` with it afterwards, also after an error."""
         while True:
             key = self._schedule.take(self._clock())
             if key is not None:
@@ -176,24 +178,24 @@ class WorkQueue(Generic[Key]):
                 continue
 
     def done(self, key: Key) -> None:
-        """The taker has finished with it."""
+        """The taker has finished with the key."""
         self._schedule.done(key)
         self._changed.set()
 
     def retry(self, key: Key) -> float:
-        """It failed: hand it out again after a wait that grows, which is returned, in seconds."""
+        """The key failed: hand it out again after a growing wait. Returns the wait in seconds."""
         seconds = self._schedule.retry(key, self._clock())
         self._changed.set()
         return seconds
 
     def forget(self, key: Key) -> None:
-        """It succeeded: the next failure is its first."""
+        """The key succeeded: its next failure counts as the first."""
         self._schedule.forget(key)
 
     def depth(self) -> int:
-        """Keys that wait to be taken."""
+        """Number of keys that are ready and not yet taken."""
         return self._schedule.depth()
 
     def oldest_seconds(self) -> float:
-        """How long the first of them has waited."""
+        """Seconds that the longest-waiting key has waited."""
         return self._schedule.oldest_seconds(self._clock())

@@ -259,7 +259,7 @@ class Operator:
 
     def await_start(self) -> None:
         eventually(
-            self.text, lambda text: "worker library from" in text or self.process.poll(), what="log line of the start"
+            self.text, lambda text: "worker library image" in text or self.process.poll(), what="log line of the start"
         )
         assert self.process.poll() is None, self.text()
 

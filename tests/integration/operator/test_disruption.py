@@ -100,7 +100,7 @@ def test_a_foreign_budget_is_never_taken_over(place: Place) -> None:
     place.pool(replicas=2)
     message = place.await_reason("Stalled", "True NameConflict")["message"]
     assert message == (
-        "a PodDisruptionBudget named emails exists and is not Celeriac's: rename the pool or remove the "
+        "a PodDisruptionBudget named emails exists and does not belong to Celeriac: rename the pool or remove the "
         "PodDisruptionBudget"
     )
     place.await_deployment()

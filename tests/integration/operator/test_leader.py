@@ -156,7 +156,7 @@ def test_a_leader_that_was_paused_beyond_its_lease_writes_nothing(
             for number in range(20):
                 place.pool(f"waiting-{number}", replicas=2)
             first.process.send_signal(signal.SIGCONT)
-            eventually(lambda: "leads no longer" in first.text(), what="end of its term")
+            eventually(lambda: "is not the leader any more" in first.text(), what="end of its term")
             for number in range(20):
                 place.await_deployment(lambda seen: seen["spec"]["replicas"] == 2, f"waiting-{number}")
             assert not leads(first)

@@ -178,7 +178,7 @@ def test_a_foreign_deployment_is_never_taken_over(place: Place) -> None:
     place.pool()
     message = place.await_reason("Stalled", "True NameConflict")["message"]
     assert message == (
-        "a Deployment named emails exists and is not Celeriac's: rename the pool or remove the Deployment"
+        "a Deployment named emails exists and does not belong to Celeriac: rename the pool or remove the Deployment"
     )
     still = place.get("Deployment")
     assert still is not None

@@ -62,7 +62,7 @@ RULES = [
     ),
     refused("a queue named twice", '.spec.queues: duplicate entries for key [="a"]', queues=["a", "a"]),
     refused(
-        "no program for Python", "name the program that starts Python, for example [python]", worker={"python": []}
+        "no program for Python", "must name the program that starts Python, for example [python]", worker={"python": []}
     ),
     refused("an empty word in the command", "a part of the command cannot be empty", worker={"python": [""]}),
     refused("a pool type that does not exist", 'supported values: "prefork", "threads"', worker={"pool": "fork"}),
@@ -131,13 +131,13 @@ RULES = [
         "--autoscale changes the slots of a running worker",
         worker={"extraArgs": ["--autoscale=1,2"]},
     ),
-    refused("extraArgs beat", "--beat would publish every schedule once for each worker", worker={"extraArgs": ["-B"]}),
-    refused("extraArgs beat, joined", "--beat would publish every schedule", worker={"extraArgs": ["-EB"]}),
+    refused("extraArgs beat", "with --beat each worker would publish every schedule", worker={"extraArgs": ["-B"]}),
     refused(
-        "extraArgs log file", "--logfile would take the log out of kubectl logs", worker={"extraArgs": ["-f/tmp/x"]}
+        "extraArgs beat, joined", "with --beat each worker would publish every schedule", worker={"extraArgs": ["-EB"]}
     ),
+    refused("extraArgs log file", "with --logfile kubectl logs would be empty", worker={"extraArgs": ["-f/tmp/x"]}),
     refused("extraArgs purge", "--purge would delete the waiting messages", worker={"extraArgs": ["--purge"]}),
-    refused("extraArgs detach", "the worker stays in the foreground of its container", worker={"extraArgs": ["-D"]}),
+    refused("extraArgs detach", "the worker must run in the foreground of its container", worker={"extraArgs": ["-D"]}),
     refused("both URLs of the broker", "set url or urlFrom, not both", broker={"url": "redis://r", "urlFrom": KEY}),
     refused(
         "both URLs of the results", "set url or urlFrom, not both", resultBackend={"url": "redis://r", "urlFrom": KEY}
@@ -145,7 +145,7 @@ RULES = [
     *(
         refused(
             f"a password in the clear: {url}",
-            "contains a password, which everyone who may read the pool would see: put the URL into a Secret and use "
+            "contains a password, which everyone who may read the pool could see: put the URL into a Secret and use "
             "urlFrom.secretKeyRef",
             broker={"url": url},
         )
@@ -302,8 +302,8 @@ RULES = [
     ),
     refused(
         "a variable of the operator's",
-        'spec.env[0].name: Invalid value: "CELERIAC_CONFIG": names that start with CELERIAC_ belong to the operator: '
-        "use the pool's fields",
+        'spec.env[0].name: Invalid value: "CELERIAC_CONFIG": names that start with CELERIAC_ are reserved for the '
+        "operator: use the pool's fields",
         env=[{"name": "CELERIAC_CONFIG", "value": "{}"}],
     ),
     refused(
@@ -329,17 +329,17 @@ RULES = [
     refused("variables from nowhere", "set exactly one of configMapRef and secretRef", envFrom=[{"prefix": "A_"}]),
     refused(
         "a label that selects the pool's pods",
-        "app.kubernetes.io/name and celeriac.dev/* tell which pods belong to the pool: choose other labels",
+        "app.kubernetes.io/name and celeriac.dev/* select the pool's pods: use other labels",
         template={"metadata": {"labels": {"app.kubernetes.io/name": "x"}}},
     ),
     refused(
         "a label of the operator's",
-        "choose other labels",
+        "use other labels",
         template={"metadata": {"labels": {"celeriac.dev/pool": "x"}}},
     ),
     refused(
         "an annotation of the operator's",
-        "belong to the operator: choose another name",
+        "are reserved for the operator: use another name",
         template={"metadata": {"annotations": {"celeriac.dev/x": "y"}}},
     ),
     refused(
@@ -412,7 +412,7 @@ SCALING_RULES = [
     *(
         refused(
             f"autoscaling {case}",
-            "spec.autoscaling: Invalid value: autoscaling counts what waits in the pool's queues: name them in queues",
+            "spec.autoscaling: Invalid value: autoscaling counts the messages in the pool's queues: name them",
             **{**SCALES, "queues": queues},
         )
         for case, queues in (("without queues", None), ("of no queue", []))
@@ -428,7 +428,7 @@ SCALING_RULES = [
     ),
     refused(
         "a management API with a password",
-        "must be where RabbitMQ's management API is, for example http://rabbit:15672, without user and password",
+        "must be the URL of RabbitMQ's management API, for example http://rabbit:15672, without user and password",
         **scales(managementUrl="http://user:word@rabbit"),
     ),
     refused(
@@ -535,7 +535,7 @@ def test_a_name_that(shared: Place, length: int, ok: bool) -> None:
     if ok:
         shared.api.apply(manifest, dry_run=True)
         return
-    with pytest.raises(RefusedError, match=f"the name of a pool has at most {MAX_NAME_LENGTH} characters"):
+    with pytest.raises(RefusedError, match=f"the name of a pool can have at most {MAX_NAME_LENGTH} characters"):
         shared.api.apply(manifest, dry_run=True)
 
 

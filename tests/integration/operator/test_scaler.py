@@ -56,7 +56,7 @@ def test_from_zero_to_many_and_back_with_the_reasons(place: Place, server: Redis
     scaled_pool(place, server.url)
     await_replicas(place, 0)
     resting = place.await_reason("Ready", "True ScaledToZero")
-    assert resting["message"] == "nothing waits, and no worker is needed"
+    assert resting["message"] == "no message waits, and no worker is needed"
     began = time.monotonic()
     client.lpush(QUEUE, *map(str, range(12)))
     await_replicas(place, 3)
@@ -126,7 +126,7 @@ def test_whoever_is_overruled_again_and_again_steps_back(place: Place, server: R
         await_replicas(place, 2)
         place.api.merge("CeleryWorkerPool", place.namespace, "emails", {"spec": {"replicas": 5}})
     contested = place.await_reason("ScalingActive", "False Contested")
-    assert contested["message"].startswith("held at 5: somebody else has changed replicas 3 times within 120 s")
+    assert contested["message"].startswith("held at 5: another writer has changed replicas 3 times within 120 s")
     assert replicas(place) == 5
 
 
@@ -149,7 +149,7 @@ def test_a_person_can_hold_the_number(place: Place, server: RedisServer, client:
     await_replicas(place, 4)
     annotate("stop")
     held = place.await_reason("ScalingActive", "False Paused")
-    assert held["message"] == "held at 4: celeriac.dev/pause-scaling is stop, which is none of in, out and both"
+    assert held["message"] == "held at 4: celeriac.dev/pause-scaling is stop, which is not in, out or both"
     place.api.merge("CeleryWorkerPool", place.namespace, "emails", {"spec": {"suspend": True}})
     place.await_reason("ScalingActive", "False Disabled")
     client.delete(QUEUE)

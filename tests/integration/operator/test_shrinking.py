@@ -119,7 +119,7 @@ def test_busy_workers_stay_and_costs_are_written_once(
     assert staying[c] == 2_000_000_000
     assert took < 1
     assert operator.metric('celeriac_operator_shrink_answers_total{answer="idle"}') == 3
-    assert "of its workers 3 are idle, 2 busy, and 0 did not say" in operator.text()
+    assert "scaling down: 3 workers are idle, 2 busy, and 0 did not reply" in operator.text()
     eventually(lambda: costs_written(control_plane, place), lambda seen: seen == 5, what="the audit log")
     staying, _ = shrink(place, workers, 2)
     assert len(staying.keys() & {b, d}) == 1

@@ -48,7 +48,7 @@ async def test_a_write_that_was_allowed_when_it_began_is_not_sent_when_the_lease
     answers = allowed_until_now()
     writer = transport.Transport(client.ApiClient(configuration), lambda **_: None, seconds_left=lambda: next(answers))
     try:
-        with pytest.raises(ApiError, match="does not lead any more"):
+        with pytest.raises(ApiError, match="is not the leader any more"):
             await writer.request(verb, "/apis", plural="pods", body={"kind": "Pod"})
         assert methods == []
         await writer.request("GET", "/apis", plural="pods")

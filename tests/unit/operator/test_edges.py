@@ -188,7 +188,7 @@ def test_the_dsn_of_all_pools_follows_its_file(tmp_path: Path, caplog: pytest.Lo
     default = DefaultDsn(str(path))
     assert (default.read(), default.read()) == ("", "")
     assert [record.getMessage() for record in caplog.records] == [
-        f"the Sentry DSN of all pools cannot be read from {path}: No such file or directory"
+        f"the Sentry DSN for all pools cannot be read from {path}: No such file or directory"
     ]
     path.write_text("https://key@sentry.example/1\n")
     assert default.read() == "https://key@sentry.example/1"

@@ -1,1 +1,2 @@
-"""How many workers should a pool have? The decision, and a simulator to choose its targets with."""
+"""How many workers should a pool have? Reads queues, decides, and writes `spec.replicas`; with a simulator of
+targets."""

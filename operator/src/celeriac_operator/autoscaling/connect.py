@@ -1,8 +1,7 @@
-"""How much waits in the queues, and since when; how much is under way?
+"""How is a broker read? `connect` takes a URL as kombu understands it and returns a `Broker`.
 
-The one door to the brokers: `connect` takes a URL as kombu understands it and answers with a `Broker`, which reads the
-figures of all pools on it in one round trip and announces the first message of a quiet queue. The names that callers
-need are all here; behind the door each kind of broker has a module of its own.
+A `Broker` reads the figures of all its pools in one round trip and announces the first message of an empty queue. All
+names that callers need are in this module; each kind of broker has a module of its own.
 """
 
 from __future__ import annotations
@@ -35,19 +34,19 @@ __all__ = [
 
 
 def connect(url: str, *, management: str | None = None) -> Broker:
-    """Prepare to read a broker; the first `read` connects.
+    """Build the reader of a broker; its first `read` connects.
 
     Args:
-        management: where RabbitMQ's management API is, such as `http://rabbit:15672`, without credentials: these are
-            the broker URL's. By default at the broker's host, on port 15672, or 15671 with TLS.
+        management: URL of RabbitMQ's management API, such as `http://rabbit:15672`, without credentials; the broker
+            URL's are used. Default: the broker's host, port 15672, or 15671 with TLS.
 
     Raises:
-        UnusableURL: no broker can be asked by this URL; the text shows no password.
+        UnusableURL: no broker can be read with this URL; the message shows no password.
     """
     match urls.parse(url):
         case urls.Redis() | urls.Sentinels() as address:
             if management:
-                raise UnusableURL("only RabbitMQ has a management API, and the broker URL is one of Redis")
+                raise UnusableURL("only RabbitMQ has a management API, but the broker URL is a Redis URL")
             return RedisBroker(address)
         case urls.RabbitMQ() as address:
             return RabbitMQBroker(replace(address, management=(management.rstrip("/"),)) if management else address)

@@ -1,4 +1,4 @@
-"""Which brokers are read, and for which pools? A line for each broker that a pool names, and none for others."""
+"""Which brokers are polled, and for which pools? One poller for each broker that a pool names."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from functools import partial
 
 from celeriac_operator.autoscaling import connect
 from celeriac_operator.autoscaling.connect import Broker, UnusableURL, Watched
-from celeriac_operator.autoscaling.polling import Line, Readings
+from celeriac_operator.autoscaling.polling import Poller, Readings
 
 Pools = Mapping[str, Watched]
-"""By pool, `namespace/name`."""
+"""Pools by `namespace/name`."""
 
 
 @dataclass(frozen=True)
 class BrokerAddress:
-    """Where a broker is read."""
+    """URLs with which a broker is read."""
 
     url: str = field(repr=False)
     management: str
-    """RabbitMQ's management API; empty: where the broker is."""
+    """URL of RabbitMQ's management API; empty: on the broker's host."""
 
 
 @dataclass(kw_only=True)
 class _Connection:
-    """One broker: its line's task, or why there is none."""
+    """One broker: its poller's task, or why there is none."""
 
     pools: Pools
     task: asyncio.Task[None] | None = None
@@ -34,15 +34,15 @@ class _Connection:
 
 
 Take = Callable[[BrokerAddress, Pools, Readings, float, frozenset[str] | None], None]
-"""Told the broker, its pools, what a round found, when it began, and of which pools it speaks (None: all)."""
+"""Called with the broker, its pools, the readings of a round, when it began, and the pools it covered (None: all)."""
 
 
-class Lines:
-    """All lines of the brokers.
+class Pollers:
+    """The pollers of all brokers.
 
     Args:
-        take: gets what each round found.
-        connect: makes the reader of a broker.
+        take: called with the readings of each round.
+        connect: builds the reader of a broker.
         clock: in seconds, for the figures.
     """
 
@@ -55,24 +55,24 @@ class Lines:
         self._connections: dict[BrokerAddress, _Connection] = {}
 
     async def follow(self, wanted: Mapping[BrokerAddress, Pools]) -> None:
-        """Read these brokers for these pools from now on."""
+        """Poll these brokers for these pools from now on, and no others."""
         for address in self._connections.keys() - wanted.keys():
-            await self._hang_up(address)
+            await self._stop(address)
         for address, pools in wanted.items():
             connection = self._connections.get(address) or self._open(address)
             connection.pools = pools
 
     def unusable(self) -> Iterator[tuple[str, str]]:
-        """The pools whose broker has no line, each with why."""
+        """Pools whose broker cannot be polled, each with the reason."""
         for connection in self._connections.values():
             if connection.error:
                 for name in connection.pools:
                     yield name, connection.error
 
     async def close(self) -> None:
-        """End all of them."""
+        """Stop all pollers."""
         for address in list(self._connections):
-            await self._hang_up(address)
+            await self._stop(address)
 
     def _open(self, address: BrokerAddress) -> _Connection:
         connection = self._connections[address] = _Connection(pools={})
@@ -81,13 +81,13 @@ class Lines:
         except UnusableURL as error:
             connection.error = str(error)
             return connection
-        line = Line(
+        poller = Poller(
             found,
             lambda: tuple(connection.pools.values()),
             partial(self._pass_on, address, connection),
             clock=self._clock,
         )
-        connection.task = asyncio.create_task(line.run(), name="celeriac-broker")
+        connection.task = asyncio.create_task(poller.run(), name="celeriac-broker")
         return connection
 
     def _pass_on(
@@ -100,7 +100,7 @@ class Lines:
     ) -> None:
         self._take(address, connection.pools, readings, at, only)
 
-    async def _hang_up(self, address: BrokerAddress) -> None:
+    async def _stop(self, address: BrokerAddress) -> None:
         connection = self._connections.pop(address)
         if connection.task is not None:
             connection.task.cancel()

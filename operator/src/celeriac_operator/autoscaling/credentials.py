@@ -1,7 +1,7 @@
-"""What is the URL of a pool's broker? Read from its Secret when needed, and kept in memory only.
+"""What is the URL of a pool's broker? It is read from its Secret when needed, and kept in memory only.
 
-It is read again when the Secret's digest changes, which its watch tells, and when the broker does not take the
-credentials: the watch may be late.
+It is read again when the Secret's digest changes, and when the broker refuses the credentials, since the watch event of
+the Secret may be late.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from celeriac_operator.memory.caches import Caches, Key
 from celeriac_operator.reasons import Activity
 
 DOUBT_SECONDS = 10.0
-"""How often a Secret is read again whose credentials the broker does not take."""
+"""Pause between two reads of a Secret whose credentials the broker refuses."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """There is no URL; why, in a sentence."""
+    """There is no URL; `message` says why."""
 
     activity: Activity
     message: str
@@ -49,7 +49,7 @@ class Credentials:
         self._doubted: set[str] = set()
 
     async def find(self, namespace: str, source: Source) -> str | Missing | None:
-        """The URL for the operator's namespace; None: not known yet, for no pass has looked at the Secret.
+        """The URL as seen from the operator's namespace; None: not known yet, because no pass has read the Secret.
 
         Raises:
             ApiError: the Secret cannot be read.
@@ -77,11 +77,11 @@ class Credentials:
         return known.url if known else None
 
     def doubt(self, url: str) -> None:
-        """The broker does not take it."""
+        """The broker has refused the credentials of this URL."""
         self._doubted.add(url)
 
     def keep(self, used: Iterable[tuple[str, Source]]) -> None:
-        """Forget all that no pool (its namespace, its source) needs."""
+        """Forget the URLs that none of these pools (namespace, source) needs."""
         wanted = {(Key(namespace, source.secret), source.key) for namespace, source in used}
         for unused in self._known.keys() - wanted:
             del self._known[unused]
@@ -97,7 +97,7 @@ class Credentials:
         if text is None:
             self._known.pop((secret, key), None)
             return None
-        # White space is forgiven, as the worker does: a line break at the end of a file is easily made.
+        # Surrounding white space is stripped, as the worker does: files often end with a line break.
         url = urls.qualify(base64.b64decode(text).decode(errors="replace").strip(), secret.namespace)
         self._known[(secret, key)] = known = _Known(digest=digest, url=url, read_at=self._clock())
         return known

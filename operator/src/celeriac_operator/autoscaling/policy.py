@@ -1,12 +1,13 @@
-"""(pure) How many workers should a pool have now, by what is asked for, what was read, and what was wanted before?
+"""(pure) How many workers should a pool have now, given its spec, the figures, and the earlier decisions?
 
-Up at once, by any factor. Down only to the most that was wanted within the stabilisation window, and a window that was
-not watched from its beginning (a first look, a restart, a gap in the figures) counts what runs as wanted. To zero only
-when nothing is ready and nothing is in flight; from zero on the first message. Without fresh figures the number stays
-as it is, in both directions: a broker that does not answer is no empty queue.
+Scaling up happens at once, by any factor. Scaling down goes only to the highest number that was wanted within the
+stabilisation window; if the window was not observed from its beginning (first decision, restart, gap in the figures),
+the current number counts as wanted. Zero is reached only if no message is ready and none is in flight, and left at the
+first message. Without fresh figures the number is not changed in either direction: a broker that does not respond is
+not an empty queue.
 
-Limits: a decision is as good as its figures. Work that was taken and finished between two readings is not seen, which
-the window covers; messages whose time has not come (countdown, eta) count only where the figures count them.
+Limits: a decision is only as good as its figures. Work that was taken and finished between two readings is not seen,
+which the window compensates. Messages with a later ETA (countdown, eta) count only if the figures include them.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from celeriac_operator.labels import Pause
 from celeriac_operator.reasons import Activity
 
 STALE_SECONDS = 10.0
-"""Older figures decide nothing: twelve missed rounds of a loop that reads every 0.8 s."""
+"""Older figures are not used: that is twelve missed rounds of a loop that reads every 0.8 s."""
 
 LEAST_TIME_LEFT = 0.1
-"""Share of the latency target in which the backlog is to be worked off when its oldest message is already late."""
+"""Share of the latency target in which the backlog should be started if its oldest message is already late."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BacklogPerReplica:
-    """So many messages, ready or in flight, for each worker."""
+    """Messages, ready or in flight, for each worker."""
 
     messages: int
 
@@ -36,7 +37,7 @@ class BacklogPerReplica:
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """No message waits longer than this before it starts."""
+    """Longest time that a message should wait before it starts."""
 
     seconds: float
 
@@ -46,7 +47,7 @@ class Latency:
 
 @dataclass(frozen=True, kw_only=True)
 class BusySlots:
-    """This share of all slots is used, counting each waiting message as one that will use a slot."""
+    """Share of all slots that should be busy, counting each waiting message as a busy slot."""
 
     percent: int
 
@@ -59,10 +60,10 @@ Target = BacklogPerReplica | Latency | BusySlots
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """What a pool asks for.
+    """A pool's autoscaling settings.
 
     Raises:
-        ValueError: a number makes no sense; the message says which.
+        ValueError: a number is out of range; the message says which.
     """
 
     min_replicas: int
@@ -71,9 +72,9 @@ class Spec:
     slots: int = 1
     """Tasks that one worker runs at a time."""
     stabilization_seconds: float = 60.0
-    """The number goes down only when less was wanted for so long."""
+    """Scaling down happens only if fewer workers were wanted for this long."""
     pause: Pause | None = None
-    """Holds the number in one direction or both; None moves it freely."""
+    """Direction in which scaling is paused; None: it is not paused."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.min_replicas <= self.max_replicas, "replicas need 0 <= minimum <= maximum")
@@ -84,14 +85,14 @@ class Spec:
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What the broker and the workers said.
+    """What was read from the broker and reported by the workers.
 
     Raises:
-        ValueError: a count is negative: whatever said so, it was no reading of a queue.
+        ValueError: a count is negative, so it cannot be the reading of a queue.
     """
 
     read_at: float
-    """When, on the clock of `now`, in seconds."""
+    """Time of the reading in seconds, on the clock of `now`."""
     backlog: int
     """Messages ready, in all queues and priorities of the pool."""
     in_flight: int = 0
@@ -99,11 +100,11 @@ class Figures:
     busy_slots: int = 0
     """Slots that run a task."""
     oldest_age_seconds: float | None = None
-    """How long the oldest ready message has waited; None where nobody noted when it was sent."""
+    """Seconds that the oldest ready message has waited; None: the producer did not record when it was sent."""
     service_seconds: float | None = None
-    """Mean runtime of recent tasks; None before one was measured."""
+    """Mean runtime of recent tasks in seconds; None: none was measured yet."""
     unschedulable: int = 0
-    """Workers that found no node."""
+    """Workers that cannot be scheduled."""
 
     def __post_init__(self) -> None:
         counts = (self.backlog, self.in_flight, self.busy_slots, self.unschedulable)
@@ -111,13 +112,13 @@ class Figures:
 
     @property
     def held(self) -> int:
-        """Messages that workers have. A slot may be busy with one that was acknowledged early."""
+        """Messages that workers hold. A slot may be busy with a message that was acknowledged early."""
         return max(self.in_flight, self.busy_slots)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What was wanted at one moment."""
+    """The number that was wanted at one moment."""
 
     at: float
     replicas: int
@@ -125,44 +126,44 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """What a decision must know of those before it. Empty after a start: nothing of it needs to be kept anywhere."""
+    """What a decision needs to know of earlier ones. Empty after a start; it is not stored anywhere."""
 
     wanted: tuple[Wanted, ...] = ()
-    """Within the window, oldest first, each larger than all after it: only these can be a maximum later."""
+    """Numbers within the window, oldest first, each larger than all later ones: only these can be a maximum later."""
     waiting_since: float | None = None
-    """When the backlog was last empty before it was not; None while it is."""
+    """Since when messages have been waiting; None: the backlog is empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """The answer."""
+    """The decision for one pool at one moment."""
 
     replicas: int
-    """What the pool should have."""
+    """Number of workers that the pool should have."""
     reason: str
-    """Why, in words for people."""
+    """Why, for people."""
     activity: Activity = Activity.ACTIVE
     """The reason of the condition ScalingActive."""
     history: History = field(default_factory=History)
-    """To be given to the next decision."""
+    """Argument of the next decision."""
 
     @property
     def is_active(self) -> bool:
-        """Status of the condition ScalingActive."""
+        """Whether the condition ScalingActive is True."""
         return self.activity is Activity.ACTIVE
 
 
 def decide(spec: Spec, figures: Figures | None, history: History, *, current: int, now: float) -> Decision:
-    """Answer for one pool at one moment.
+    """Decide for one pool at one moment.
 
     Args:
-        figures: the newest reading; None when the broker cannot be reached.
-        history: of the last decision, or an empty one.
+        figures: the newest reading; None: the broker cannot be reached.
+        history: that of the previous decision, or an empty one.
         current: the pool's `spec.replicas`.
         now: on the clock of the figures, in seconds.
     """
     if figures is None:
-        return _frozen(current, Activity.BROKER_UNREACHABLE, "the broker does not answer")
+        return _frozen(current, Activity.BROKER_UNREACHABLE, "the broker does not respond")
     age = now - figures.read_at
     if age > STALE_SECONDS:
         return _frozen(current, Activity.FIGURES_STALE, f"the newest figures are {age:.0f} s old")
@@ -181,38 +182,38 @@ def _require(holds: bool, otherwise: str) -> None:
 
 
 def _frozen(current: int, activity: Activity, why: str) -> Decision:
-    # The history goes: what was wanted before the gap says nothing about the gap, so the window begins anew after it.
+    # The history is dropped: it says nothing about the gap, so the window begins again after it.
     return Decision(replicas=current, reason=f"held at {current}: {why}", activity=activity)
 
 
 def _demand(spec: Spec, figures: Figures, *, current: int, waiting_seconds: float) -> tuple[int, str]:
-    """What the target asks for, before bounds and history."""
+    """The number that the target requires, before bounds and history."""
     work = f"backlog {figures.backlog}" + (f" + {figures.held} in flight" if figures.held else "")
     match spec.target:
         case BacklogPerReplica(messages=messages):
             return math.ceil((figures.backlog + figures.held) / messages), f"{work} / {messages} per replica"
         case BusySlots(percent=percent):
-            # In whole numbers: 0.8 has no exact binary form, and one slot more would be one worker more.
+            # In integers: 0.8 has no exact binary form, and a rounding error could add a worker.
             used = figures.busy_slots + figures.backlog
             replicas = -(-used * 100 // (percent * spec.slots))
-            words = f"backlog {figures.backlog} + {figures.busy_slots} busy slots"
-            return replicas, f"{words} at {percent}% of {spec.slots} slots per replica"
+            slots = f"backlog {figures.backlog} + {figures.busy_slots} busy slots"
+            return replicas, f"{slots} at {percent}% of {spec.slots} slots per replica"
         case Latency(seconds=seconds):
             service = figures.service_seconds
             age = _oldest_age(spec, figures, current=current, waiting_seconds=waiting_seconds)
             needed = slots_for_latency(figures, seconds=seconds, oldest_age_seconds=age)
-            measured = f"{service:.3g} s each" if service is not None else "runtime not yet known"
+            measured = f"{service:.3g} s each" if service is not None else "runtime not known yet"
             waited = f", oldest waits {age:.1f} s" if figures.backlog else ""
             return math.ceil(needed / spec.slots), f"{work}, {measured}{waited}, to start within {seconds:g} s"
 
 
 def slots_for_latency(figures: Figures, *, seconds: float, oldest_age_seconds: float) -> int:
-    """Count the slots with which what waits starts in time.
+    """Count the slots that are needed so that the waiting messages start in time.
 
-    By Little's law the messages in flight are arrivals a second times the seconds each takes: keeping that many slots
-    keeps up with the arrivals. Those that wait need slots on top: enough to start all of them in the time left to the
-    oldest. More slots than messages help nobody. Before a runtime was measured, a task is taken to last as long as the
-    target.
+    By Little's law the number of messages in flight is the arrival rate times the runtime, so that many slots keep up
+    with the arrivals. The waiting messages need further slots: enough to start all of them in the time that the oldest
+    has left. More slots than messages are never needed. Until a runtime is measured, a task is assumed to take as long
+    as the target.
     """
     left = max(seconds - oldest_age_seconds, seconds * LEAST_TIME_LEFT)
     service = figures.service_seconds if figures.service_seconds is not None else seconds
@@ -220,7 +221,7 @@ def slots_for_latency(figures: Figures, *, seconds: float, oldest_age_seconds: f
 
 
 def _oldest_age(spec: Spec, figures: Figures, *, current: int, waiting_seconds: float) -> float:
-    """Take the age as it was noted; else what Little's law says, and never more than the backlog has existed."""
+    """The recorded age; else an estimate by Little's law, at most the time for which messages have been waiting."""
     if figures.oldest_age_seconds is not None:
         return figures.oldest_age_seconds
     if figures.service_seconds is None or current == 0:
@@ -230,7 +231,7 @@ def _oldest_age(spec: Spec, figures: Figures, *, current: int, waiting_seconds: 
 
 def _within_bounds(spec: Spec, figures: Figures, replicas: int, reason: str) -> tuple[int, str]:
     if figures.backlog or figures.held:
-        replicas = max(replicas, 1)  # in flight under a target that counts only slots: still no reason for zero
+        replicas = max(replicas, 1)  # a target that counts only slots must not go to zero with messages in flight
     if replicas > spec.max_replicas:
         return spec.max_replicas, f"{reason}: {replicas}, at most {spec.max_replicas}"
     if replicas < spec.min_replicas:
@@ -257,10 +258,10 @@ def _stabilise(
 
 
 def _hold(spec: Spec, figures: Figures, replicas: int, reason: str, *, current: int) -> tuple[int, str]:
-    """Apply what forbids a direction. The floor stands above missing nodes, and a person's pause above the floor."""
+    """Apply what forbids a direction. The minimum overrides missing nodes, and a pause overrides the minimum."""
     floor = max(current, spec.min_replicas)
     if figures.unschedulable and current > 0 and replicas > floor:
-        replicas, reason = floor, f"{reason}: {replicas}, held at {floor}: {figures.unschedulable} found no node"
+        replicas, reason = floor, f"{reason}: {replicas}, held at {floor}: {figures.unschedulable} cannot be scheduled"
     no_more, no_less = spec.pause in (Pause.OUT, Pause.BOTH), spec.pause in (Pause.IN, Pause.BOTH)
     if (replicas > current and no_more) or (replicas < current and no_less):
         return current, f"{reason}: {replicas}, held at {current}: scaling is paused ({spec.pause})"

@@ -1,11 +1,11 @@
-"""How is one broker watched: a round of reading every 0.8 s, and at once when a quiet queue gets its first message?
+"""When is a broker read? All pools every 0.8 s, and a pool at once when an empty queue of it gets its first message.
 
     round: all pools     arrival: that pool     another: that one      round: all pools
     |---------------------|----------------------|---------------------|--- ...
     |------------------------------ 0.8 s -----------------------------|
 
-A pool whose queues get a first message again and again is looked at ten times a second at most. A round that fails is
-followed by the next one; the broker connects anew by itself.
+A pool whose queues become empty and get a first message repeatedly is read ten times a second at most. After a failed
+round the next one follows; the broker's reader reconnects by itself.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from celeriac_operator.autoscaling.connect import Broker, BrokerError, Reading, 
 logger = logging.getLogger(__name__)
 
 ROUND_SECONDS = 0.8
-"""From beginning to beginning. With a thousand pools reading, deciding and writing take 0.2 s more, and workers are to
-be asked for 1.2 s after a change at the latest."""
+"""Time from the beginning of a round to that of the next. With 1000 pools reading, deciding and writing take 0.2 s
+more, and a change must lead to a new number of workers within 1.2 s."""
 LEAST_SECONDS = 0.1
-"""Between two looks at a pool for its arrivals, however many there are."""
+"""Least time between two reads of a pool because of arrivals."""
 
 Readings = Mapping[str, Reading] | BrokerError
-"""By pool, `namespace/name`; or why there are none."""
+"""Readings by pool, `namespace/name`; or the error because of which there are none."""
 
 
-class Line:
-    """One broker and the pools on it. `run` reads until cancelled.
+class Poller:
+    """Polls one broker for the pools on it. `run` reads until cancelled.
 
     Args:
-        pools: asked at each round.
-        take: gets what a round found, when it began, and which pools it was about (None: all).
-        clock: in seconds, for the figures.
+        pools: returns the pools; called at each round.
+        take: called with the readings of a round, when it began, and the pools it covered (None: all).
+        clock: returns seconds, for the age of the figures.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class Line:
         self._arrival: asyncio.Future[frozenset[str]] | None = None
 
     async def run(self) -> None:
-        """Read for ever; the connections end with it."""
+        """Read until cancelled; then close the connections."""
         try:
             while True:
                 try:
                     await self.run_once()
                 except Exception:
-                    # A bug in one round must not stop the rounds; without figures the numbers stay as they are.
+                    # A bug in one round must not stop the next ones; without figures the numbers are not changed.
                     logger.exception("a round of reading queues failed")
                 await self._rest()
         finally:
@@ -71,7 +71,7 @@ class Line:
             await self._broker.close()
 
     async def run_once(self) -> None:
-        """One round: of all pools when it is time, else of those that have arrivals."""
+        """Read all pools if a round is due, else the pools that have arrivals."""
         now = self._clock()
         if now >= self._due:
             only = None
@@ -85,14 +85,14 @@ class Line:
         try:
             found: Readings = await self._broker.read(self._pools(), now=now, only=only)
         except BrokerError as error:
-            found, only = error, None  # no pool has figures now
+            found, only = error, None  # no pool has figures
         self._take(found, now, only)
 
     def _may_look_at(self, pool: str) -> float:
         return self._looked_at.get(pool, -math.inf) + LEAST_SECONDS
 
     async def _rest(self) -> None:
-        """Until the next round: something arrives, or it is time."""
+        """Wait for the next round: until it is due, or until something arrives."""
         while True:
             now = self._clock()
             until = min(self._due, *(self._may_look_at(name) for name in self._arrived), math.inf)

@@ -1,13 +1,14 @@
-"""The loop that scales: figures of all brokers in, decisions by the policy, `spec.replicas` out.
+"""Who sets the number of workers? This loop: it reads all brokers, decides by the policy, and writes `spec.replicas`.
 
-Promise: one number for a pool at a time, decided by figures that are at most STALE_SECONDS old; without such figures
-nothing moves, in either direction. It writes the number through the pool's scale subresource and nothing else; the
-passes follow that number and tell of it.
+Promise: a number is decided from figures that are at most STALE_SECONDS old; without such figures it is not changed in
+either direction. The loop writes only this number, through the pool's scale subresource; reconciling follows the number
+and reports it.
 
-    caches ──pools, Secrets──> arrange (each second) ──> a line for each broker ──readings──> decide ──> write /scale
+    caches ──pools, Secrets──> arrange (each second) ──> a poller per broker ──readings──> decide ──> write /scale
                                                                                          └──> state(key) ──> status
 
-Limit: it runs on the leader only and keeps nothing. After a change of leader stabilisation begins anew, with what runs.
+Limit: it runs on the leader only and stores nothing. After a change of leader the stabilisation window begins again,
+with the current number.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pydantic import ValidationError
 from celeriac_operator.autoscaling import policy, scaling_request
 from celeriac_operator.autoscaling.brokers import urls
 from celeriac_operator.autoscaling.connect import AuthenticationFailed, Broker, BrokerError, Reading, Watched
-from celeriac_operator.autoscaling.connections import BrokerAddress, Lines, Pools
+from celeriac_operator.autoscaling.connections import BrokerAddress, Pollers, Pools
 from celeriac_operator.autoscaling.contest import TIMES, WITHIN_SECONDS, Contest
 from celeriac_operator.autoscaling.credentials import Credentials, Missing
 from celeriac_operator.autoscaling.polling import Readings
@@ -43,22 +44,22 @@ from celeriac_operator.workqueue import WorkQueue
 logger = logging.getLogger(__name__)
 
 ARRANGE_SECONDS = 1.0
-"""Between two looks at who scales and on which broker."""
+"""Pause between two checks of which pools scale, and on which brokers."""
 
 WRITERS = 4
-"""Numbers that are written at once, beside the passes."""
+"""Numbers that are written at the same time."""
 
 SECRETS_AT_ONCE = 8
 
 CONTESTED = (
-    f"somebody else has changed replicas {TIMES} times within {WITHIN_SECONDS:.0f} s: another autoscaler, or whoever "
-    "applies a manifest with replicas; one of the two has to go"
+    f"another writer has changed replicas {TIMES} times within {WITHIN_SECONDS:.0f} s: remove the other autoscaler, or "
+    "remove replicas from the manifest that is being applied"
 )
 
 
 @dataclass(kw_only=True)
 class _Pool:
-    """One pool that scales by itself."""
+    """The state of one pool with autoscaling."""
 
     request: ScalingRequest
     versions: tuple[int, int]
@@ -94,17 +95,17 @@ class Scaler:
         self._clock = clock
         self._credentials = Credentials(cluster, caches, clock=clock)
         self._pools: dict[Key, _Pool] = {}
-        self._lines = Lines(self._take, connect=connect, clock=clock)
+        self._pollers = Pollers(self._take, connect=connect, clock=clock)
         self._writes: WorkQueue[Key] = WorkQueue()
         metrics.follow_scaling(self._samples)
 
     def state(self, key: Key) -> ScalingState | None:
-        """What is known of a pool; None: nothing yet."""
+        """The state of a pool; None: it has not been evaluated yet."""
         pool = self._pools.get(key)
         return pool.state if pool else None
 
     async def run(self) -> None:
-        """Scale until cancelled; then all connections are closed and all is forgotten."""
+        """Scale until cancelled; then close all connections and forget all state."""
         tasks = [asyncio.create_task(self._write_for_ever()) for _ in range(WRITERS)]
         try:
             while True:
@@ -112,10 +113,10 @@ class Scaler:
                 try:
                     await self.arrange()
                 except ApiError as error:
-                    logger.warning("a Secret with a broker's URL cannot be read: %s", error)
+                    logger.warning("a Secret with a broker URL cannot be read: %s", error)
                 except Exception:
-                    # What one pool trips over must not stop the others, nor the operator.
-                    logger.exception("the pools that scale could not be looked through")
+                    # A bug that one pool triggers must stop neither the others nor the operator.
+                    logger.exception("checking the pools with autoscaling failed")
                 await asyncio.sleep(max(0.0, ARRANGE_SECONDS - (self._clock() - began)))
         finally:
             for task in tasks:
@@ -124,18 +125,18 @@ class Scaler:
             await self.close()
 
     async def close(self) -> None:
-        """Close all connections and forget all; a second call changes nothing."""
-        await self._lines.close()
+        """Close all connections and forget all state. Safe to call twice."""
+        await self._pollers.close()
         self._pools.clear()
         self._writes.restart(())
 
-    # --- who scales, and on which broker
+    # --- which pools scale, and on which brokers
 
     async def arrange(self) -> None:
-        """Look through all pools: one line for each broker that they name, and none for others.
+        """Check all pools, and have one poller for each broker that they name.
 
         Raises:
-            ApiError: a Secret cannot be read; its pools stay as they are until the next time.
+            ApiError: a Secret cannot be read; its pools are not changed until the next check.
         """
         self._follow_pools()
         outcomes = await self._find_urls()
@@ -144,8 +145,8 @@ class Scaler:
         for pool in self._pools.values():
             if pool.address:
                 wanted.setdefault(pool.address, {})[pool.request.watched.pool] = pool.request.watched
-        await self._lines.follow(wanted)
-        for name, why in self._lines.unusable():
+        await self._pollers.follow(wanted)
+        for name, why in self._pollers.unusable():
             self._hold(_key(name), Activity.UNUSABLE_URL, why)
         self._notice_silence()
         for outcome in outcomes:
@@ -176,7 +177,7 @@ class Scaler:
     def _read(self, key: Key) -> ScalingRequest | None:
         try:
             pool = CeleryWorkerPool.parse(dict(self._caches.pools.get(key) or {}))
-        except ValidationError:  # the pass says so in the status
+        except ValidationError:  # reconciling reports it in the status
             return None
         return scaling_request.read(pool, self._caches.deployments.get(key))
 
@@ -202,7 +203,7 @@ class Scaler:
     def _take(
         self, address: BrokerAddress, pools: Pools, readings: Readings, at: float, only: frozenset[str] | None
     ) -> None:
-        """What one round found: of all pools, or only of these."""
+        """Take in the readings of one round, of all pools or only of some."""
         self._metrics.scaling_round_seconds.observe(self._clock() - at)
         if isinstance(readings, BrokerError):
             refused = isinstance(readings, AuthenticationFailed)
@@ -218,7 +219,7 @@ class Scaler:
             if reading is not None:
                 self._decide(_key(name), reading)
             elif only is None:
-                self._hold(_key(name), Activity.FIGURES_REFUSED, "the broker does not show the queues of this pool")
+                self._hold(_key(name), Activity.FIGURES_REFUSED, "the broker refuses to show the queues of this pool")
 
     def _decide(self, key: Key, reading: Reading) -> None:
         pool, manifest = self._pools.get(key), self._caches.pools.get(key)
@@ -239,7 +240,7 @@ class Scaler:
             self._writes.add(key)
 
     def _notice_silence(self) -> None:
-        """A round that hangs says nothing of its pools; nor does one that comes late."""
+        """Hold pools whose figures have become too old, because a round hangs or is late."""
         for key, pool in self._pools.items():
             if pool.reading is None or pool.state is None or pool.state.activity is not Activity.ACTIVE:
                 continue
@@ -248,11 +249,12 @@ class Scaler:
                 self._hold(key, Activity.FIGURES_STALE, f"the newest figures are {age:.0f} s old")
 
     def _hold(self, key: Key, activity: Activity, why: str) -> None:
-        """There are no figures of this pool. A moment without them is none: a broker may restart, a URL may change."""
+        """A reading of this pool failed. Its state changes only once the last figures are stale: a broker may
+        restart."""
         pool, manifest = self._pools.get(key), self._caches.pools.get(key)
         if pool is None or manifest is None:
             return
-        # Not even what was decided before the gap is written in it.
+        # A decision from before the failure is not written any more.
         pool.decision = None
         if pool.reading is not None and self._clock() - pool.reading.figures.read_at <= policy.STALE_SECONDS:
             return
@@ -260,7 +262,7 @@ class Scaler:
         self._say(key, pool, activity, f"held at {manifest['spec'].get('replicas', 1)}: {why}")
 
     def _say(self, key: Key, pool: _Pool, activity: Activity, message: str) -> None:
-        """Keep it for the status, and have a pass made when there is something to tell."""
+        """Store the state for the status, and queue the pool if there is something new to report."""
         backlog = pool.reading.backlog if pool.reading else None
         decisions = pool.state.decisions if pool.state else ()
         pool.state = ScalingState(activity=activity, message=message, backlog=backlog, decisions=decisions)
@@ -278,16 +280,18 @@ class Scaler:
             await self.write_once()
 
     async def write_once(self) -> None:
-        """Wait for a pool whose number is another one now, and write it."""
+        """Wait for a pool whose number must change, and write it."""
         key = await self._writes.get()
         try:
             await self._write(key)
         except ApiError as error:
-            # The next round decides anew. A conflict says that the pool was made anew: nothing to tell a person.
+            # The next round decides again. A conflict means that the pool was replaced or changed, which needs no
+            # attention.
             level = logging.DEBUG if error.status in (404, 409) else logging.WARNING
-            logger.log(level, "replicas not written: %s", error, extra={"pool": str(key), "reason": error.reason})
+            extra = {"pool": str(key), "reason": error.reason}
+            logger.log(level, "replicas could not be written: %s", error, extra=extra)
         except Exception:
-            logger.exception("replicas could not be written", extra={"pool": str(key)})
+            logger.exception("writing replicas failed", extra={"pool": str(key)})
         finally:
             self._writes.done(key)
 
@@ -327,7 +331,7 @@ class Scaler:
     # --- metrics
 
     def _samples(self) -> list[ScalingSample]:
-        """For whoever asks, from another thread: a copy, made in one step."""
+        """For the metrics thread: from a copy that is made in one step."""
         now = self._clock()
         return [
             ScalingSample(

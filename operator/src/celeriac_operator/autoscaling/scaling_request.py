@@ -1,4 +1,4 @@
-"""(pure) What does a pool ask of the autoscaler, and where are its queues?"""
+"""(pure) What does a pool request of the autoscaler, and where are its queues?"""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from celeriac_operator.resource import CeleryWorkerPool, Target
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where a broker's URL is."""
+    """Where a broker's URL is stored."""
 
     url: str = field(default="", repr=False)
-    """The URL itself, where the pool has it in the clear; else empty."""
+    """The URL, if the pool has it in the clear; else empty."""
     secret: str = ""
     """The Secret of the pool's namespace that holds the URL; empty: `url` has it."""
     key: str = ""
     """The key of that Secret."""
     management: str = ""
-    """Where RabbitMQ's management API is; empty: where the broker is."""
+    """URL of RabbitMQ's management API; empty: on the broker's host."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingRequest:
-    """One pool with autoscaling."""
+    """The request of one pool with autoscaling."""
 
     watched: Watched
     source: Source
@@ -37,13 +37,13 @@ class ScalingRequest:
     replicas: int
     """The pool's `spec.replicas`."""
     is_suspended: bool
-    """Nothing is decided, and its queues are still looked at."""
+    """Whether the pool is suspended: its queues are read, and nothing is written."""
 
 
 def read(pool: CeleryWorkerPool, deployment: Manifest | None) -> ScalingRequest | None:
-    """What the pool asks for; None: it scales by hand, or is on its way out."""
+    """Read a pool's request; None: it has no autoscaling, or is being deleted."""
     scaling, broker = pool.spec.autoscaling, pool.spec.broker
-    # The API server refuses autoscaling without a broker; what an older CRD has stored is left alone.
+    # The API server refuses autoscaling without a broker; a pool stored under an older CRD is left alone.
     if scaling is None or broker is None or not pool.spec.queues or pool.metadata.deletion_timestamp is not None:
         return None
     management = scaling.management_url or ""
@@ -77,12 +77,12 @@ def _target(target: Target) -> policy.Target:
 
 
 def _slots(pool: CeleryWorkerPool, deployment: Manifest | None) -> int:
-    """Slots of one worker, as its Deployment tells it: a patch of the pod template may have set the cpu limit."""
-    told = _told(deployment) if pool.spec.worker.concurrency is None else None
-    return told or contract.slots(pool.spec, None)
+    """Slots of one worker, read from its Deployment, because a patch of the pod template may have set the cpu limit."""
+    found = _configured_slots(deployment) if pool.spec.worker.concurrency is None else None
+    return found or contract.slots(pool.spec, None)
 
 
-def _told(deployment: Manifest | None) -> int | None:
+def _configured_slots(deployment: Manifest | None) -> int | None:
     containers = deployment["spec"]["template"]["spec"]["containers"] if deployment else []
     for container in containers:
         for variable in container.get("env") or () if container["name"] == names.WORKER_CONTAINER else ():

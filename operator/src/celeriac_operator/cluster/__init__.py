@@ -1,1 +1,1 @@
-"""How is the Kubernetes API watched, read and written? The only room that knows a client of it."""
+"""How is the Kubernetes API watched, read and written? Only this room imports a client for it."""

@@ -1,7 +1,7 @@
-"""The only door to the cluster: reads objects, applies a plan, writes status and events. Knows nothing of Celery.
+"""How are objects of the cluster read and written? No other module sends requests for pools and what they own.
 
-Every write is bound to the object that the decision was made about: an apply carries the uid that was observed, so that
-it fails instead of touching another object of the same name, and what should not exist yet is looked for first.
+Every write is bound to the object on which the decision was based: an apply carries the observed uid, so it fails
+rather than change another object of the same name. Before an object is created, the module checks that none exists.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from celeriac_operator.manifest import Manifest
 from celeriac_operator.resource import GROUP, KIND, VERSION, CeleryWorkerPool, Status
 
 PAGE = 500
-"""Objects in one answer to a list: a compromise between requests and memory."""
+"""Objects on one page of a list: a compromise between the number of requests and memory."""
 
 COMPONENT = "celeriac-operator"
 
-# An apply with an unknown field is refused anyway; to look for them beforehand makes the server read the body twice.
+# An apply with an unknown field is refused in any case; with field validation the server would parse the body twice.
 WRITTEN = {"fieldManager": names.FIELD_MANAGER, "fieldValidation": "Ignore"}
 
 
 class OccupiedError(OperatorError):
-    """The name is taken by an object that was not expected; `there` is that object."""
+    """An object that should not exist has the name; `there` is that object."""
 
     def __init__(self, there: Manifest) -> None:
         super().__init__(f"{there['kind']} {there['metadata']['name']} exists")
@@ -36,7 +36,7 @@ class OccupiedError(OperatorError):
 
 
 class Cluster:
-    """The cluster, or the namespaces of it that are served."""
+    """The cluster, or those of its namespaces that the operator watches."""
 
     def __init__(self, transport: Transport, namespaces: tuple[str, ...] = ()) -> None:
         self._transport = transport
@@ -45,10 +45,10 @@ class Cluster:
     async def pages(
         self, kind: Kind, *, label_selector: str = "", metadata_only: bool = False
     ) -> AsyncIterator[tuple[str, int, list[Manifest]]]:
-        """Every object of a kind that concerns the operator: namespace (empty: all), version of the list, objects.
+        """Yield the pages of a list of the objects that concern the operator: namespace (empty: all), version, objects.
 
         Raises:
-            ApiError: the list is refused, or broke off; what came before is not complete.
+            ApiError: the list was refused or interrupted; the pages so far are incomplete.
         """
         selectors = [selector for selector in (kind.label_selector, label_selector) if selector]
         for namespace in self._namespaces:
@@ -66,7 +66,7 @@ class Cluster:
                     accept=METADATA_LIST if metadata_only else JSON,
                 )
                 metadata = answer["metadata"]
-                # Items of a list do not say what they are.
+                # The items of a list have no apiVersion and no kind.
                 items: list[Manifest] = [
                     {**item, "apiVersion": _api_version(kind), "kind": kind.kind} for item in answer["items"] or ()
                 ]
@@ -76,7 +76,7 @@ class Cluster:
                 query["continue"] = metadata["continue"]
 
     async def read(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
-        """One object; None: there is none.
+        """Read one object; None: it does not exist.
 
         Raises:
             ApiError: it cannot be read.
@@ -89,12 +89,13 @@ class Cluster:
             raise
 
     async def apply(self, kind: Kind, manifest: Manifest, uid: str) -> Manifest:
-        """Make the object say what the manifest says; returns it as it is then.
+        """Apply the manifest server-side; returns the resulting object.
 
-        With a uid, fields are taken over from whoever else has set them. Without one the object must not exist yet.
+        With a uid, the apply is forced: fields that other managers have set are taken over. Without one, the object
+        must not exist yet.
 
         Raises:
-            OccupiedError: it should not exist, and does.
+            OccupiedError: the object exists though it should not.
             ApiError: refused; 409 when the object is not the one with this uid.
         """
         metadata = manifest["metadata"]
@@ -108,14 +109,14 @@ class Cluster:
             "PATCH",
             kind.path(namespace, name),
             plural=kind.plural,
-            # Not by force where nobody was expected: whoever came in between keeps what is his.
+            # A new object is not forced: if somebody creates it in between, their fields are kept.
             query=WRITTEN | {"force": "true" if uid else "false"},
             body=body,
             content_type=APPLY_PATCH,
         )
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
-        """Remove the object with this uid; nothing happens when it is gone or another one has its name.
+        """Delete the object with this uid; does nothing if it is gone or another object has its name.
 
         Raises:
             ApiError: refused for another reason.
@@ -128,10 +129,10 @@ class Cluster:
                 raise
 
     async def write_status(self, metadata: Manifest, status: Status) -> Manifest:
-        """Replace the pool's status; returns the pool as it is then.
+        """Replace the pool's status; returns the resulting pool.
 
         Raises:
-            ApiError: refused; 404 or 409 when the pool is gone or is another one of the same name.
+            ApiError: refused; 404 or 409 if the pool is gone or another pool has its name.
         """
         namespace, name = metadata["namespace"], metadata["name"]
         body = {
@@ -153,7 +154,7 @@ class Cluster:
         """Set the pool's number of workers through its scale subresource; returns the Scale.
 
         Raises:
-            ApiError: refused; 404 or 409 when the pool is gone or is another one of the same name.
+            ApiError: refused; 404 or 409 if the pool is gone or another pool has its name.
         """
         return await self._transport.request(
             "PATCH",
@@ -165,10 +166,11 @@ class Cluster:
         )
 
     async def write_deletion_cost(self, namespace: str, name: str, uid: str, cost: int) -> Manifest:
-        """Say how dear the pod with this uid is to its pool; returns the pod as it is then.
+        """Set the pod's deletion cost; returns the resulting pod.
 
         Raises:
-            ApiError: refused; 409 when somebody else has set the pod's cost, or the pod is another one or gone.
+            ApiError: refused; 409 if another manager has set the cost, or if the pod is gone or another pod has its
+                name.
         """
         metadata = {"name": name, "namespace": namespace, "uid": uid, "annotations": {labels.DELETION_COST: str(cost)}}
         return await self._transport.request(

@@ -1,4 +1,4 @@
-"""(pure) The kinds of objects that the operator reads, and the paths of the API they are served under."""
+"""(pure) Which kinds of objects does the operator read, and under which API paths?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from celeriac_operator.resource import GROUP, KIND, PLURAL, VERSION
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """One kind."""
+    """A kind of objects."""
 
     kind: str
     group: str
@@ -44,7 +44,7 @@ SECRET = Kind(
     group="",
     version="v1",
     plural="secrets",
-    # Releases of Helm are large and tokens many; no pool can name either.
+    # Helm releases are large and service account tokens numerous; no pool needs either.
     field_selector="type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token",
 )
 EVENT = Kind(kind="Event", group="", version="v1", plural="events")
@@ -53,4 +53,4 @@ LEASE = Kind(kind="Lease", group="coordination.k8s.io", version="v1", plural="le
 WATCHED = (POOL, DEPLOYMENT, DISRUPTION_BUDGET, POD, SECRET)
 
 OWNED: Mapping[str, Kind] = {kind.kind: kind for kind in (DEPLOYMENT, DISRUPTION_BUDGET, SECRET)}
-"""What the operator makes for a pool, by kind."""
+"""Objects that the operator creates for a pool, by kind."""

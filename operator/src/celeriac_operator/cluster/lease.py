@@ -1,17 +1,17 @@
-"""Leader election by a Lease: of several replicas one works, the others keep their caches warm.
+"""Which replica is the leader? One replica holds a Lease and reconciles; the others keep their caches up to date.
 
-Promise: who does not hold the Lease sends no write. The leader renews every RENEW_SECONDS. It counts its term from the
-moment before the last successful renewal was *sent*, on a clock that also runs while the process is stopped or the
-machine is suspended, and gives up MARGIN_SECONDS before anybody else may take the Lease. Every write asks for the rest
-of the term first, and is abandoned when that is over.
+Promise: a replica that does not hold the Lease sends no write. The leader renews the Lease every RENEW_SECONDS. Its
+term counts from the moment before the last successful renewal was *sent*, on a clock that also runs while the process
+is stopped or the machine is suspended, and ends MARGIN_SECONDS before any other replica may take the Lease. Every write
+checks the remaining term first, and is cancelled when the term ends.
 
-Limit: a process that is stopped between that question and the system call that sends the request sends it when it goes
-on. Nothing but the API server could refuse that; it has every write bound to the uid of the object that was seen.
+Limit: a process that is stopped between this check and the system call that sends the request sends it when it
+continues. Only the API server could refuse that request; every write is bound to the uid of the observed object.
 
-Take-over: after a clean exit, which empties the Lease, at the next look (POLL_SECONDS); after a crash when the Lease
-has not changed for LEASE_SECONDS, on the follower's own clock, since the clocks of two machines need not agree.
+Take-over: after a clean exit, which empties the Lease, at the next poll (POLL_SECONDS). After a crash, once the Lease
+has not changed for LEASE_SECONDS on the follower's own clock, since the clocks of two machines may differ.
 
-The client's own leader election is not used: it goes by the wall clock, and keeps the Lease when it exits.
+The Kubernetes client's own leader election is not used: it relies on the wall clock and keeps the Lease at exit.
 """
 
 from __future__ import annotations
@@ -32,37 +32,37 @@ from celeriac_operator.exceptions import ApiError
 logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 10
-"""How long a Lease holds that nobody renews. Written into it, and so known to followers of another release."""
+"""Seconds after which an unrenewed Lease is free. Written into the Lease, so followers of another release know it."""
 
 MARGIN_SECONDS = 2.0
-"""So much sooner the leader itself stops: for a write on its way to arrive."""
+"""The leader stops this much earlier, so that a write that is under way arrives within the term."""
 
 RENEW_SECONDS = 2.0
 POLL_SECONDS = 1.0
 
 ATTEMPT_SECONDS = 4.0
-"""For one renewal: a hung connection leaves time for another attempt."""
+"""Limit of one renewal. After a hung connection there is time for a second attempt."""
 
 
 def running_seconds() -> float:
-    """A clock that nothing stops or sets: on Linux it counts a suspended machine's time too."""
+    """A clock that is never set or stopped. On Linux it also counts the time that a machine is suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What a Lease says."""
+    """The content of a Lease."""
 
     holder: str
-    """Identity of the leader; empty: nobody leads."""
+    """Identity of the leader; empty: there is no leader."""
     seconds: int
     transitions: int
     version: str
-    """ResourceVersion, for writes that must not overlook another one."""
+    """The resourceVersion, for writes that must fail if somebody else has written meanwhile."""
 
 
 def read(manifest: Mapping[str, Any]) -> Record:
-    """A Lease as the API server returns it."""
+    """Read a Lease as the API server returns it."""
     spec = manifest.get("spec") or {}
     return Record(
         holder=spec.get("holderIdentity") or "",
@@ -73,7 +73,7 @@ def read(manifest: Mapping[str, Any]) -> Record:
 
 
 def is_free(record: Record, identity: str, unchanged_seconds: float) -> bool:
-    """Whether this identity may take the Lease, which has not changed for so long as far as it has seen."""
+    """Whether this identity may take the Lease, which it has seen unchanged for `unchanged_seconds`."""
     return not record.holder or record.holder == identity or unchanged_seconds >= record.seconds
 
 
@@ -100,17 +100,17 @@ class Election:
         self._watched_since = 0.0
 
     def seconds_left(self) -> float:
-        """Rest of the term in which this process may write; zero or less: it may not."""
+        """Remaining seconds of the term in which this process may write; 0 or less: it may not."""
         return self._ends - self._clock()
 
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
-        """Lead whenever the Lease can be had, until cancelled; then give it back.
+        """Lead whenever the Lease is free, until cancelled; then release the Lease.
 
-        `lead` is cancelled when the Lease is lost, and called again when it is won again.
+        `lead` is cancelled when the Lease is lost, and called again when it is acquired again.
         """
         while True:
             await self._win()
-            logger.info("%s leads", self._identity)
+            logger.info("%s is the leader", self._identity)
             work = asyncio.ensure_future(lead())
             try:
                 await self._hold(work)
@@ -119,22 +119,22 @@ class Election:
                 self._ends = float("-inf")
                 work.cancel()
                 await asyncio.wait([work])
-                if is_held:  # of a Lease that is lost nothing is written, not even this
+                if is_held:  # without the Lease nothing may be written, not even its release
                     await self._release()
-            logger.warning("%s leads no longer: the Lease was lost", self._identity)
+            logger.warning("%s is not the leader any more: the Lease was lost", self._identity)
 
     async def _win(self) -> None:
         while True:
-            with contextlib.suppress(ApiError):  # counted by the transport; there is nothing to do but try again
+            with contextlib.suppress(ApiError):  # the transport counts it; the next attempt follows
                 if await self.attempt():
                     return
             await asyncio.sleep(POLL_SECONDS)
 
     async def attempt(self) -> bool:
-        """Look once, and take the Lease if it is free; returns whether it is held then.
+        """Read the Lease once and take it if it is free; returns whether it is held.
 
         Raises:
-            ApiError: the API server did not answer, or refused.
+            ApiError: the API server refused or did not respond.
         """
         record = await self._look()
         if record is None:
@@ -175,10 +175,10 @@ class Election:
                 pause = POLL_SECONDS
 
     async def renew(self) -> None:
-        """Begin a new term.
+        """Renew the Lease, which begins a new term.
 
         Raises:
-            ApiError: 409 or 404 when the Lease is somebody else's or gone; anything else may pass.
+            ApiError: 409 or 404: another replica holds the Lease, or it is gone; any other error may be transient.
         """
         assert self._held is not None, "only a leader renews"  # noqa: S101 -- for the type checker
         sent = self._clock()
@@ -186,13 +186,14 @@ class Election:
         self._take(await self._write("PATCH", _patch(self._held, spec)), sent)
 
     async def _release(self) -> None:
-        """Empty the Lease, so that nobody needs to wait for its end. Somebody else's stays as it is."""
-        assert self._held is not None, "only a leader gives it back"  # noqa: S101 -- for the type checker
+        """Empty the Lease, so that other replicas need not wait for its end. Does nothing if another replica holds
+        it."""
+        assert self._held is not None, "only a leader releases it"  # noqa: S101 -- for the type checker
         spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
         try:
             await self._write("PATCH", _patch(self._held, spec))
         except ApiError as error:
-            logger.debug("the Lease was not given back: %s", error)
+            logger.debug("the Lease could not be released: %s", error)
 
     async def _look(self) -> Record | None:
         try:
@@ -214,7 +215,7 @@ class Election:
                     verb, path, plural=kinds.LEASE.plural, body=body, content_type=content_type
                 )
         except TimeoutError as error:
-            raise ApiError(0, "NoAnswer", f"no answer within {ATTEMPT_SECONDS:.0f} s") from error
+            raise ApiError(0, "NoAnswer", f"no response within {ATTEMPT_SECONDS:.0f} s") from error
 
     def _take(self, record: Record, sent: float) -> bool:
         self._held = record
@@ -233,7 +234,7 @@ class Election:
 
 
 def _patch(record: Record, spec: Mapping[str, Any]) -> dict[str, Any]:
-    # With the version: whoever has written in between wins, and we are told (409).
+    # With the version: if another replica has written in between, this write fails with 409.
     return {"metadata": {"resourceVersion": record.version}, "spec": spec}
 
 

@@ -1,4 +1,4 @@
-"""One request to the Kubernetes API: authentication, JSON, errors, counting. Knows paths, not kinds."""
+"""How is a request sent to the Kubernetes API? Authentication, JSON, errors, counting. Knows paths, not kinds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kubernetes.aio import client, config
 from celeriac_operator.exceptions import ApiError, StartError
 
 REQUEST_SECONDS = 30.0
-"""An API server that takes longer is not well; the pass is tried again later."""
+"""Limit of one request. A request that takes longer fails, and the pass is repeated later."""
 
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
@@ -28,18 +28,19 @@ METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 
 
 class Count(Protocol):
-    """Called once for each answer."""
+    """Called once for each request."""
 
     def __call__(self, *, verb: str, plural: str, status: int) -> None: ...
 
 
 async def connect(agent: str) -> client.ApiClient:
-    """A client for the cluster that the pod runs in, else for the one that the kubeconfig names.
+    """Build a client for the cluster that the pod runs in, else for the one in the kubeconfig.
 
-    `agent` is what it calls itself: the API server notes it in its audit log.
+    Args:
+        agent: the User-Agent, which appears in the API server's audit log.
 
     Raises:
-        StartError: there is neither.
+        StartError: neither is configured.
     """
     configuration = client.Configuration()
     try:
@@ -50,7 +51,7 @@ async def connect(agent: str) -> client.ApiClient:
             await loading
     except (config.ConfigException, OSError) as error:
         raise StartError(
-            f"no Kubernetes cluster to talk to: {error}. Run the operator in a pod with a service account, or set "
+            f"no Kubernetes cluster is configured: {error}. Run the operator in a pod with a service account, or set "
             "KUBECONFIG to a kubeconfig file"
         ) from error
     prepare(configuration)
@@ -60,14 +61,15 @@ async def connect(agent: str) -> client.ApiClient:
 
 
 def prepare(configuration: client.Configuration) -> None:
-    """Say how requests are made."""
-    # Looked for once. aiohttp's own way asks two threads before every request, a seventh of the operator's work.
+    """Set the client's session options and proxy."""
+    # The proxy is determined once. aiohttp's trust_env starts two threads for every request, which takes a seventh of
+    # the operator's CPU time.
     configuration.client_session_kwargs = {"trust_env": False, "request_class": _Request}
     configuration.proxy = configuration.proxy or proxy_for(configuration.host)
 
 
 def proxy_for(server: str) -> str | None:
-    """The proxy that HTTPS_PROXY or HTTP_PROXY names for this URL, unless NO_PROXY excepts its host; None: none."""
+    """The proxy of HTTPS_PROXY or HTTP_PROXY for this URL; None: there is none, or NO_PROXY excludes the host."""
     url = urllib.parse.urlsplit(server)
     if urllib.request.proxy_bypass(url.hostname or ""):
         return None
@@ -75,17 +77,17 @@ def proxy_for(server: str) -> str | None:
 
 
 _seconds_left: ContextVar[Callable[[], float] | None] = ContextVar("seconds_left", default=None)
-"""How long the write that is being sent in this context is allowed."""
+"""Returns the seconds for which the write that is sent in this context is still allowed."""
 
-NOT_LEADER = "not written: this replica does not lead any more"
+NOT_LEADER = "not written: this replica is not the leader any more"
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request that is looked at once more when its bytes are about to leave.
+    """A request that checks again whether the write is allowed just before its body is sent.
 
-    Between the decision to write and the first byte there may be a new connection and other tasks, and a process that
-    is stopped there and goes on later would write after its successor has. Every write here has a body; a
-    request without one does not come this way.
+    Between the decision to write and the first byte a connection may be opened and other tasks may run. A process that
+    is stopped in between and continues later could otherwise write after its successor. Only requests with a body are
+    checked here; every write has one.
     """
 
     async def write_bytes(
@@ -99,9 +101,11 @@ class _Request(aiohttp.ClientRequest):
 
 
 class Transport:
-    """Requests through one client.
+    """Sends requests through one client.
 
-    `count` is told of each answer. `seconds_left` says how long writes are allowed, in seconds; None: always.
+    Args:
+        count: called once for each request.
+        seconds_left: returns the seconds for which writes are still allowed; None: writes are always allowed.
     """
 
     def __init__(self, api: client.ApiClient, count: Count, *, seconds_left: Callable[[], float] | None = None) -> None:
@@ -120,17 +124,17 @@ class Transport:
         content_type: str = JSON,
         accept: str = JSON,
     ) -> dict[str, Any]:
-        """Send a request and return the answer's JSON.
+        """Send a request and return the response's JSON.
 
         Raises:
-            ApiError: the answer is an error, or there is none within REQUEST_SECONDS; or it is a write, and writes are
-                not allowed now.
+            ApiError: the response is an error, there is none within REQUEST_SECONDS, or the request is a write and
+                writes are not allowed now.
         """
         url = f"{self._api.configuration.host}{path}"
         if query:
             url += f"?{urllib.parse.urlencode(query)}"
         headers = {**self._api.default_headers, "Accept": accept, "Content-Type": content_type}
-        # Each time anew: a service account's token is another one after an hour.
+        # Read for every request: a service account token changes after an hour.
         token = (await self._api.configuration.auth_settings()).get("BearerToken")
         if token and token["value"]:
             headers["Authorization"] = token["value"]
@@ -142,7 +146,7 @@ class Transport:
             text: bytes = await (answer := await request).read()
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             self._count(verb=verb, plural=plural, status=0)
-            raise ApiError(0, "NoAnswer", f"the API server did not answer: {error or type(error).__name__}") from error
+            raise ApiError(0, "NoAnswer", f"the API server did not respond: {error or type(error).__name__}") from error
         self._count(verb=verb, plural=plural, status=answer.status)
         if answer.status >= 300:
             raise _error(answer.status, text)

@@ -1,6 +1,6 @@
-"""kopf's decorators, and nothing else: a watch event goes to the caches, and the pools it concerns go to the queue.
+"""How does kopf watch the cluster? Its decorators, which pass each watch event on; nothing is decided here.
 
-Only `on.event` is used. It writes nothing: no annotation, no finalizer, no state on anybody's object.
+Only `on.event` is used. It writes nothing: no annotation, no finalizer, no state on any object.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from celeriac_operator.cluster.kinds import Kind
 
 Changed = Callable[[Kind, dict[str, Any]], None]
 
-# Served from the API server's cache and cut by it after this time, so that no watch is older than an hour.
+# The API server ends a watch after this time, so no watch is older than an hour.
 SERVER_TIMEOUT_SECONDS = 1800
 CLIENT_TIMEOUT_SECONDS = SERVER_TIMEOUT_SECONDS + 60
 # The API server sends a bookmark every minute, so a silence of this length means a dead connection.
 INACTIVITY_SECONDS = 90
 CONNECT_SECONDS = 10
-# For a list, by which every watch begins: while one hangs, changes of its kind go unseen. kopf would wait five minutes.
+# Limit of the list with which every watch begins. While it hangs, changes of its kind are not seen; kopf's default is
+# five minutes.
 LIST_SECONDS = 30
 
 
@@ -36,8 +37,11 @@ def register(
 ) -> None:
     """Connect the watches of all kinds.
 
-    `changed` is told of a new state, `gone` of a deletion, `began` that a watch has listed its objects, of which there
-    may be none. `check_health` returns what is wrong with the operator, or an empty text.
+    Args:
+        changed: called with the new state of an object.
+        gone: called with the last state of a deleted object.
+        began: called when a watch has listed its objects, of which there may be none.
+        check_health: returns what is wrong with the operator, or an empty string.
     """
 
     @kopf.on.login(registry=registry)
@@ -57,7 +61,7 @@ def register(
 
 
 def at_end(registry: kopf.OperatorRegistry, call: Callable[[], None]) -> None:
-    """Call this when a signal ends kopf."""
+    """Have `call` called when a signal ends kopf."""
 
     @kopf.on.cleanup(registry=registry)
     def cleanup(**_: Any) -> None:
@@ -71,7 +75,8 @@ def _watch(registry: kopf.OperatorRegistry, kind: Kind, *, changed: Changed, gon
 
 
 def _session(info: kopf.ConnectionInfo, began: Callable[[], None]) -> kopf.AiohttpSession:
-    """As kopf makes it, and it tells of lists: an empty one is no event, and all that was there before is gone."""
+    """Build the session as kopf does, and report each list: an empty list causes no event, though objects may be
+    gone."""
     tracing = aiohttp.TraceConfig()
 
     async def ended(_: aiohttp.ClientSession, __: object, request: aiohttp.TraceRequestEndParams) -> None:
@@ -95,31 +100,31 @@ def _session(info: kopf.ConnectionInfo, began: Callable[[], None]) -> kopf.Aioht
 
 
 def is_list(method: str, path: str, *, is_watch: bool) -> bool:
-    """Whether the request is the list that a watch begins with."""
+    """Whether the request is the list with which a watch begins."""
     plurals = {kind.plural for kind in kinds.WATCHED}
     return method == "GET" and not is_watch and path.rpartition("/")[2] in plurals
 
 
 class NoEssence(kopf.DiffBaseStorage):
-    """Keeps nothing of an object, and finds no difference.
+    """Stores nothing of an object, so no difference is found.
 
-    For handlers of changes, which there are none of here, kopf copies every object twice at each event.
+    For change handlers, of which this operator has none, kopf would copy every object twice at each event.
     """
 
     def build(self, **_: Any) -> kopf.BodyEssence:
-        """Nothing of an object is essential."""
+        """Return an empty essence."""
         return cast("kopf.BodyEssence", {})
 
     def fetch(self, **_: Any) -> kopf.BodyEssence | None:
-        """Nothing is remembered."""
+        """Return no stored essence."""
         return None
 
     def store(self, **_: Any) -> None:
-        """Nothing is written."""
+        """Write nothing."""
 
 
 def settings() -> kopf.OperatorSettings:
-    """kopf's settings: it watches, and does nothing else."""
+    """kopf's settings, with everything but watching switched off."""
     chosen = kopf.OperatorSettings()
     chosen.posting.enabled = False
     chosen.scanning.disabled = True

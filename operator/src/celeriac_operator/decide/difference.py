@@ -1,9 +1,9 @@
-"""(pure) Does an object already say what it should? Knows what the API server does to what it is sent.
+"""(pure) Does an object already match the wanted manifest, given what the API server does to a manifest?
 
-The wanted manifest must be contained in the object: the server fills in defaults and others add fields of their own
-(kubectl rollout restart adds an annotation), and neither is a difference. A removed field shows too, since the hash
-of the pod template is one of its fields. Quantities are compared by amount, since 1000m reads back as 1, and an empty
-value equals an absent one, since the server drops most of them.
+The object must contain the wanted manifest. The server adds defaults, and other managers add fields of their own
+(kubectl rollout restart adds an annotation); neither is a difference. A field that the pool no longer sets shows too,
+because the hash of the pod template is one of the compared fields. Quantities are compared by amount, since 1000m reads
+back as 1. An empty value equals an absent one, since the server drops most empty values.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from celeriac_operator import quantity
 
-# Lists that server-side apply merges item by item; others may add items to them. Every other list is atomic.
+# Lists that server-side apply merges item by item, so other managers may add items. Every other list is atomic.
 LIST_KEYS: Mapping[str, tuple[str, ...]] = {
     "containers": ("name",),
     "initContainers": ("name",),
@@ -30,7 +30,7 @@ LIST_KEYS: Mapping[str, tuple[str, ...]] = {
     "schedulingGates": ("name",),
 }
 
-# Maps that belong to one manager as a whole: what others add to them changes their meaning.
+# Maps that have one manager as a whole: what others add changes their meaning.
 _ATOMIC = ("selector",)
 
 _AMOUNTS_IN = ("limits", "requests")
@@ -42,7 +42,7 @@ SHOWN_CHARACTERS = 60
 
 
 def first(wanted: Any, there: Any) -> str | None:
-    """The path and values of the first difference, as a person would put it; None: there is none."""
+    """Path and values of the first difference, for people; None: there is none."""
     return _value(wanted, there, ())
 
 
@@ -53,7 +53,7 @@ def _value(wanted: Any, there: Any, path: tuple[str, ...]) -> str | None:
         return _list(wanted, there, path)
     if _is_same(wanted, there, path):
         return None
-    if path[-1:] == ("value",):  # of an environment variable: nobody promised that it may be read by everybody
+    if path[-1:] == ("value",):  # of an environment variable: its value may be confidential
         return f"{_shown_path(path)} differs"
     return f"{_shown_path(path)} is {_shown(there)}, not {_shown(wanted)}"
 

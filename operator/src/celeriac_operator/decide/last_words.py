@@ -15,12 +15,14 @@ from celeriac_operator import names
 from celeriac_operator.decide.observed import Pod
 
 BEGINNING: Final = "drain: "
-"""A line of the worker library's last words begins so when tasks were cut short; why it gave up comes after it."""
+"""Beginning of the line with which a worker names the tasks that its drain cut short. A reason to give up follows
+it."""
 
 SHOWN_CHARACTERS: Final = 500
 """Length that fits a condition."""
 
-# User names too: the key of a Sentry DSN stands where one would. Up to the last @ of a word, as passwords may hold one.
+# User names too, because the key of a Sentry DSN stands in that place. Up to the last @, since a password may contain
+# one.
 _SECRETS = re.compile(r"(?<=://)(?:[^\s/@]*:\S*|[^\s/@]+)(?=@)|(?<=[?&]password=)[^\s&]+")
 
 
@@ -34,7 +36,7 @@ class LastWords:
 
 
 def read(pod: Pod) -> LastWords | None:
-    """What the pod's worker said at its last end; None: nothing, or of something else."""
+    """The last words of the pod's worker about unfinished tasks; None: there are none."""
     for container in pod.containers:
         last = container.last
         if container.name != names.WORKER_CONTAINER or last is None or last.finished_at is None:
@@ -46,7 +48,7 @@ def read(pod: Pod) -> LastWords | None:
 
 
 def excerpt(text: str) -> str:
-    """The last line that says something, without passwords, at a length that fits a condition."""
+    """The last line that is not blank, without passwords, cut to a length that fits a condition."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     words = _SECRETS.sub("**", lines[-1]) if lines else ""
     return words if len(words) <= SHOWN_CHARACTERS else f"{words[:SHOWN_CHARACTERS]}…"

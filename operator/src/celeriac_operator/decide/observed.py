@@ -1,4 +1,4 @@
-"""(pure) All that is known of one pool at one moment, and how to read it out of what the API server hands out."""
+"""(pure) What is known of one pool at one moment, and how is it read from the API server's objects?"""
 
 from __future__ import annotations
 
@@ -31,15 +31,16 @@ class Container:
     name: str
     ready: bool
     started: bool
-    """Its startup probe has succeeded."""
+    """Whether its startup probe has succeeded."""
     restarts: int
     running_since: datetime | None
-    """None while it does not run."""
+    """When it started; None: it is not running."""
     waiting: str
-    """The kubelet's reason for which it does not run, and its message."""
+    """The kubelet's reason why it is not running; empty: it is not waiting."""
     waiting_message: str
+    """The kubelet's message."""
     last: Termination | None
-    """How it ended the last time, if it ever did."""
+    """Its last termination; None: it has never ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,22 +50,23 @@ class Pod:
     name: str
     uid: str
     template_hash: str
-    """Of the template it was made from."""
+    """Hash of the template that the pod was created from."""
     deleting: bool
     ready: bool
     not_ready_since: datetime | None
-    """None while it is ready."""
+    """Since when it is not ready; None: it is ready."""
     set_up_since: datetime | None
-    """Since when the kubelet has tried to give it its volumes and its network; None: it has them."""
+    """Since when the kubelet has been setting up its volumes and network; None: they are set up."""
     unschedulable: str
-    """The scheduler's message, empty when there is none; since when."""
+    """The scheduler's message; empty: the pod is scheduled or not looked at yet."""
     unschedulable_since: datetime | None
+    """Since when the scheduler has found no node; None: it is not unschedulable."""
     containers: tuple[Container, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Applied:
-    """What the API server made of the last apply of an object: the manifest's digest, the object's generation."""
+    """The last apply of an object by this process: the manifest's digest and the resulting generation."""
 
     digest: str
     generation: int
@@ -72,16 +74,16 @@ class Applied:
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingState:
-    """What the autoscaler knows of a pool."""
+    """The autoscaler's state for a pool."""
 
     activity: Activity
-    """Whether it sets the number."""
+    """Reason of the condition ScalingActive."""
     message: str
     """Why it set the last number, or why it sets none."""
     backlog: Mapping[str, int] | None = None
-    """Messages that wait, by queue; None: they were never read."""
+    """Waiting messages by queue; None: the queues were never read."""
     decisions: tuple[ScalingDecision, ...] = ()
-    """Its last changes, newest first."""
+    """Its last changes of replicas, newest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,22 +92,22 @@ class Observed:
 
     pool: CeleryWorkerPool
     deployment: Manifest | None
-    """The Deployment of the pool's name as it was last seen; None: there is none."""
+    """The Deployment with the pool's name; None: it does not exist."""
     pods: tuple[Pod, ...]
-    """The pool's pods, those that are leaving included."""
+    """The pool's pods, including those that are being deleted."""
     secrets: Mapping[str, secrets.Facts]
-    """What is known of the Secrets that the pool names or owns, by name."""
+    """Facts about the Secrets that the pool names or owns, by name."""
     budget: Manifest | None = None
-    """The same for the PodDisruptionBudget."""
+    """The PodDisruptionBudget with the pool's name; None: it does not exist."""
     applied: Mapping[str, Applied] = field(default_factory=dict)
-    """To the last applies of this process, by kind."""
+    """The last applies of this process, by kind."""
     default_dsn: str = field(default="", repr=False)
-    """The operator's Sentry DSN for pools that name none; empty: it has none."""
+    """The operator's Sentry DSN for pools that set none; empty: it has none."""
     scaling: ScalingState | None = None
-    """The autoscaler's word; None: it has not looked at the pool."""
+    """The autoscaler's state; None: it has not evaluated the pool yet."""
 
     def newest_pods(self) -> tuple[Pod, ...]:
-        """Pods of the Deployment's present template that are not leaving."""
+        """Pods of the Deployment's current template that are not being deleted."""
         newest = template_hash(self.deployment)
         return tuple(pod for pod in self.pods if pod.template_hash == newest and not pod.deleting)
 
@@ -136,7 +138,7 @@ def controller(manifest: Manifest) -> Manifest | None:
 
 
 def read_pod(manifest: Manifest) -> Pod:
-    """Keep of a pod what rules are made of."""
+    """Read what the rules need from a pod."""
     metadata, status = manifest["metadata"], manifest.get("status") or {}
     conditions = {entry["type"]: entry for entry in status.get("conditions") or []}
     scheduled, readiness = conditions.get("PodScheduled", {}), conditions.get("Ready", {})
@@ -157,7 +159,7 @@ def read_pod(manifest: Manifest) -> Pod:
 
 
 def _set_up_since(status: Manifest, start: Manifest) -> datetime | None:
-    # False again once everything in the pod has ended.
+    # The condition is False again once all containers of the pod have ended.
     is_waiting = status.get("phase") == "Pending" and start.get("status") == "False"
     return _time(start.get("lastTransitionTime")) if is_waiting else None
 

@@ -1,6 +1,7 @@
-"""(pure) What must be done so that what is becomes what should be: observed + wanted -> Plan.
+"""(pure) What must be applied or deleted so that the cluster matches the pool?
 
-The decisions that look at both sides live here: which library image a pool keeps, what counts as ours, what differs.
+The decisions that need both the observed and the wanted objects are made here: which library image a pool keeps, which
+objects belong to the pool, what differs.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ from celeriac_operator.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class Apply:
-    """Send a manifest by server-side apply."""
+    """Apply a manifest server-side."""
 
     manifest: Manifest
     uid: str
-    """Of the object that was observed, so that no other one of the same name is touched; empty: there was none."""
+    """Uid of the observed object, so that no other object of that name is changed; empty: none was observed."""
     reason: str
-    """The first difference, in words."""
+    """The first difference, for people."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delete:
-    """Remove an owned object that is not wanted any more."""
+    """Delete an owned object that is not wanted any more."""
 
     kind: str
     name: str
@@ -45,7 +46,7 @@ class Delete:
 
 @dataclass(frozen=True, kw_only=True)
 class Conflict:
-    """An object has the name that we need and is not ours; it stays as it is."""
+    """An object that does not belong to the pool has the name that the pool needs; it is left alone."""
 
     kind: str
     name: str
@@ -54,24 +55,24 @@ class Conflict:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to do, in this order; and what cannot be done."""
+    """What to do, in order, and what prevents the rest."""
 
     actions: tuple[Apply | Delete, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
-    """Objects in the way."""
+    """Objects of other owners that have the pool's names."""
     waiting_for: str = ""
-    """An object that is on its way out and must be gone first; empty if none."""
+    """The object whose deletion must finish first; empty: none."""
     template_error: str = ""
-    """Why the pod template cannot be built; empty if it can."""
+    """Why the pod template cannot be built; empty: it can."""
     held: str = ""
-    """Which Secret is missing, so that new workers could not start and none are asked for; empty: none."""
+    """The missing Secret without which new workers cannot start, so none are created; empty: none is missing."""
 
 
 def choose(seen: Observed, settings: Settings) -> Choices:
-    """The operator's own part of the pod template.
+    """Choose the operator's part of the pod template.
 
-    An operator upgrade brings a newer library, and must not restart workers: a pool keeps the library that its
-    Deployment runs until its own template changes for another reason, or a person asks.
+    An upgrade of the operator brings a newer library and must not restart workers. So a pool keeps the library of its
+    Deployment until its template changes for another reason, or a person asks for the newer one.
 
     Raises:
         TemplateError: the pool's template patch cannot be merged.
@@ -93,7 +94,7 @@ def choose(seen: Observed, settings: Settings) -> Choices:
 
 
 def choose_digest(seen: Observed) -> str | None:
-    """A digest of the URLs that come from Secrets. While one of them is missing, workers that run are left alone."""
+    """A digest of the URLs in Secrets. While one of them is missing, the digest of the running workers is kept."""
     parts = []
     for name, key in references.url_keys(seen.pool):
         value = seen.secrets.get(name, secrets.ABSENT).values.get(key)
@@ -104,12 +105,12 @@ def choose_digest(seen: Observed) -> str | None:
 
 
 def missing_secret(seen: Observed) -> str:
-    """Which Secret, or key of it, the workers need and do not find, in words; empty: none."""
+    """The Secret, or its key, that the workers need and that does not exist, for people; empty: none."""
     return _missing(seen, references.url_keys(seen.pool))
 
 
 def missing_broker_secret(seen: Observed) -> str:
-    """The same for the broker's URL alone."""
+    """The same, for the broker's URL only."""
     return _missing(seen, references.broker_keys(seen.pool))
 
 
@@ -127,14 +128,14 @@ def _missing(seen: Observed, keys: tuple[tuple[str, str], ...]) -> str:
 
 
 def running_library(deployment: Manifest | None) -> str:
-    """The image that the Deployment's workers were given the library from; empty: none."""
+    """The library image of the Deployment; empty: none."""
     return observed.annotation(deployment, labels.LIBRARY_IMAGE)
 
 
 def build(seen: Observed, settings: Settings) -> Plan:
-    """The plan for one pool."""
+    """Plan the changes for one pool."""
     if seen.pool.metadata.deletion_timestamp is not None:
-        return Plan()  # Kubernetes removes what the pool owns
+        return Plan()  # Kubernetes deletes what the pool owns
     try:
         wanted = desired.build(seen.pool, choose(seen, settings))
     except TemplateError as error:
@@ -157,7 +158,7 @@ def build(seen: Observed, settings: Settings) -> Plan:
 
 
 def _judge(seen: Observed, manifest: Manifest) -> Apply | Delete | Conflict | str | None:
-    """What one wanted manifest asks for: an action, nothing, or to wait for what the returned text names."""
+    """Decide about one wanted manifest: an action, a conflict, nothing, or the text of what to wait for."""
     kind, name = manifest["kind"], manifest["metadata"]["name"]
     if kind == "Secret":
         return _judge_secret(seen, manifest)
@@ -176,31 +177,33 @@ def _judge(seen: Observed, manifest: Manifest) -> Apply | Delete | Conflict | st
 def _judge_difference(seen: Observed, manifest: Manifest, there: Manifest) -> Apply | Delete | None:
     kind, name, uid = manifest["kind"], manifest["metadata"]["name"], there["metadata"]["uid"]
     found = difference.first(manifest, there)
-    # What the server makes of this manifest is what it is: sending it again would change nothing.
+    # The last apply of this manifest led to this generation, so applying it again would change nothing.
     applied = Applied(digest=digest(manifest), generation=there["metadata"]["generation"])
     if found is None or seen.applied.get(kind) == applied:
         return None
     for limit in ("maxUnavailable", "minAvailable"):
         if limit in there["spec"] and limit not in manifest["spec"]:
-            # Whoever has set it owns it, and the API server takes no budget with both. The next pass makes it anew.
-            return Delete(kind=kind, name=name, uid=uid, reason=f"spec.{limit} must go")
+            # Another manager has set it, and the API server accepts no budget with both. The next pass creates it
+            # again.
+            return Delete(kind=kind, name=name, uid=uid, reason=f"spec.{limit} must be removed")
     return Apply(manifest=manifest, uid=uid, reason=found)
 
 
 def digest(manifest: Manifest) -> str:
-    """Stands for a manifest."""
+    """Digest of a manifest."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _must_wait(seen: Observed, manifest: Manifest) -> bool:
-    """New workers could not start without the Secret, and would be replaced at once when it comes: none are made."""
+    """Whether to wait for a missing Secret: new workers could not start without it, and would be replaced when it is
+    created."""
     if manifest["kind"] != "Deployment" or not missing_secret(seen):
         return False
     return observed.template_hash(seen.deployment) != observed.template_hash(manifest)
 
 
 def is_ours(pool: CeleryWorkerPool, there: Manifest) -> bool:
-    """Controlled by this pool, or left behind without an owner by an earlier pool of this name."""
+    """Whether this pool controls the object, or an earlier pool of this name left it behind without an owner."""
     owner = observed.controller(there)
     if owner is not None:
         return bool(owner["uid"] == pool.metadata.uid)
@@ -209,7 +212,7 @@ def is_ours(pool: CeleryWorkerPool, there: Manifest) -> bool:
 
 
 def _is_leaving(pool: CeleryWorkerPool, there: Manifest, owner: Manifest | None) -> bool:
-    """On its way out, or owned by a pool of this name that is gone: the garbage collector comes for it."""
+    """Whether the object is being deleted, or belongs to an earlier pool of this name and will be garbage-collected."""
     if "deletionTimestamp" in there["metadata"]:
         return True
     same_name = owner is not None and (owner["kind"], owner["name"]) == ("CeleryWorkerPool", pool.metadata.name)
@@ -231,7 +234,7 @@ def _judge_secret(seen: Observed, manifest: Manifest) -> Apply | Conflict | None
 
 
 def _leftovers(seen: Observed, wanted: tuple[dict[str, Any], ...]) -> Iterator[Delete]:
-    """Owned objects that the pool does not ask for any more."""
+    """Owned objects that the pool does not need any more."""
     kinds = {manifest["kind"] for manifest in wanted}
     name = names.sentry_secret(seen.pool)
     secret = seen.secrets.get(name, secrets.ABSENT)

@@ -7,17 +7,17 @@ from celeriac_operator.resource import Broker, CeleryWorkerPool, ResultBackend
 
 
 def url_keys(pool: CeleryWorkerPool) -> tuple[tuple[str, str], ...]:
-    """Secret and key of each URL that workers get in their environment."""
+    """Name and key of the Secret of each URL that workers get in their environment."""
     return _keys(pool.spec.broker, pool.spec.result_backend)
 
 
 def broker_keys(pool: CeleryWorkerPool) -> tuple[tuple[str, str], ...]:
-    """The same for the broker's URL alone."""
+    """Name and key of the Secret with the broker's URL; empty: no Secret has it."""
     return _keys(pool.spec.broker)
 
 
 def secret_names(pool: CeleryWorkerPool) -> frozenset[str]:
-    """Every Secret whose changes concern the pool."""
+    """Names of all Secrets whose changes concern the pool."""
     sentry = pool.spec.sentry
     dsn = [sentry.dsn_from.secret_key_ref.name] if sentry and sentry.dsn_from else []
     inline = [names.sentry_secret(pool)] if sentry and not sentry.dsn_from else []

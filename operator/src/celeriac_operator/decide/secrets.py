@@ -1,7 +1,8 @@
-"""(pure) What the operator remembers of a Secret: that it is there, and digests. Never a value.
+"""(pure) What does the operator remember of a Secret? That it exists, and digests of its values; never a value.
 
-A digest is salted with the Secret's uid, which only those can know who may read the Secret: from the digest on a pod
-nobody can guess a short password by trying. A Secret that is deleted and made anew therefore counts as changed.
+A digest is salted with the Secret's uid, which is known only to those who may read the Secret. So nobody can find a
+short password by trying values against the digest on a pod. A Secret that is deleted and created again counts as
+changed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _WEBHOOK = re.compile(r"https?://[^\s/@]+/\S+")
 
 
 class Dsn(enum.Enum):
-    """What a value would be worth as a Sentry DSN."""
+    """Whether a value is a Sentry DSN."""
 
     WELL_FORMED = "well-formed"
     EMPTY = "empty"
@@ -40,20 +41,20 @@ class Value:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """One Secret at one moment."""
+    """Facts about one Secret at one moment."""
 
     exists: bool
-    """Whether it is there."""
+    """Whether it exists."""
     readable: bool = True
-    """False when the operator may not read it; then nothing else is known."""
+    """False: the operator may not read it, and nothing else is known."""
     resource_version: str = ""
     uid: str = ""
     owner_uid: str = ""
-    """Uid of the object that controls it, empty if none."""
+    """Uid of the object that controls it; empty: none."""
     owner: str = ""
     deleting: bool = False
     values: Mapping[str, Value] = field(default_factory=dict)
-    """What is known of each key."""
+    """Facts about the value of each key."""
 
 
 ABSENT = Facts(exists=False)
@@ -61,7 +62,7 @@ UNREADABLE = Facts(exists=True, readable=False)
 
 
 def examine(manifest: Mapping[str, Any]) -> Facts:
-    """Keep what may be kept of a Secret as the API server hands it out."""
+    """Read the facts from a Secret."""
     metadata = manifest["metadata"]
     owner = next((reference for reference in metadata.get("ownerReferences", []) if reference.get("controller")), None)
     return Facts(
@@ -76,7 +77,7 @@ def examine(manifest: Mapping[str, Any]) -> Facts:
 
 
 def digest(uid: str, value: bytes) -> str:
-    """Stands for a value of the Secret with this uid."""
+    """Digest of a value, salted with the Secret's uid."""
     return hashlib.sha256(f"{uid}:".encode() + value).hexdigest()[:16]
 
 
@@ -90,7 +91,7 @@ def _value(uid: str, value: bytes) -> Value:
 
 
 def judge_dsn(value: bytes) -> Dsn:
-    """Whether Sentry's SDK could use it. Surrounding white space is forgiven: the worker strips it."""
+    """Whether Sentry's SDK can use the value. Surrounding white space is accepted: the worker strips it."""
     text = value.decode(errors="replace").strip()
     if not text:
         return Dsn.EMPTY
@@ -98,7 +99,7 @@ def judge_dsn(value: bytes) -> Dsn:
 
 
 def is_webhook(value: bytes) -> bool:
-    """Whether a worker could post to it. Surrounding white space is forgiven: the worker strips it."""
+    """Whether a worker can post to the value. Surrounding white space is accepted: the worker strips it."""
     text = value.decode(errors="replace").strip()
     return text.isascii() and _WEBHOOK.fullmatch(text) is not None
 
@@ -106,5 +107,5 @@ def is_webhook(value: bytes) -> bool:
 def _decoded(text: str) -> bytes:
     try:
         return base64.b64decode(text)
-    except binascii.Error:  # the API server lets nothing else through
+    except binascii.Error:  # cannot happen: the API server accepts valid base64 only
         return b""

@@ -1,12 +1,12 @@
-"""(pure) Which workers go first when a pool shrinks?
+"""(pure) Which workers are removed first when a pool is scaled down?
 
-A ReplicaSet that shrinks takes pods that are not ready, then those of the lowest deletion cost. So idle workers get a
-low cost and busy ones a high one, and among equals the newest get the lowest: they have the least to lose, caches and
-connections included. A worker that nobody could ask counts as busy. A pod without a cost counts as 0, which lies
-between the idle and the busy ones: whatever is not written in time does no harm.
+A ReplicaSet first removes pods that are not ready, then those with the lowest deletion cost. So idle workers get a low
+cost and busy workers a high one, and of two idle or two busy workers the newer gets the lower cost: its caches and
+connections are the least valuable. A worker that does not reply counts as busy. A pod without a cost counts as 0, which
+is between idle and busy, so a cost that is not written in time does no harm.
 
-Costs follow from what a worker does and from its age alone, not from the other workers: they are written again only
-for a worker that has begun or ended its work since.
+A cost depends only on the worker's state and age, not on other workers. So it is written again only for a worker that
+has begun or finished its work since.
 """
 
 from __future__ import annotations
@@ -22,46 +22,46 @@ from celeriac_operator import labels, names
 from celeriac_operator.manifest import Manifest
 
 SPAN: Final = 2**30
-"""A cost is a signed number of 32 bits; idle and busy workers have half of it each, a number for each second of age."""
+"""A cost is a signed 32-bit number; idle and busy workers have half of the range each, one number per second of age."""
 
 EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
-"""No worker is older; the seconds since then last for 34 years."""
+"""No worker is older. The range covers 34 years from here."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """A worker pod that may have to go."""
+    """A worker pod that may be removed."""
 
     name: str
     uid: str
     created_at: datetime
     status_url: str
-    """Where it says what it does; empty: it has no address yet, or no port for that."""
+    """URL of its status; empty: the pod has no address yet, or no such port."""
     cost: int
-    """Its deletion cost as it is; 0: it has none."""
+    """Its current deletion cost; 0: it has none."""
     leaving: bool
-    """It is on its way out already."""
+    """Whether it is being deleted."""
 
 
 class WorkerReply(enum.Enum):
-    """What a worker said of itself; the values are the metric's."""
+    """What a worker replied; the values are label values of a metric."""
 
     IDLE = "idle"
     BUSY = "busy"
     NONE = "none"
-    """It did not answer in time, or nothing that can be read."""
+    """There was no reply in time, or none that can be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Marking:
-    """A cost to be written."""
+    """A deletion cost to be written."""
 
     worker: Worker
     cost: int
 
 
 def read_worker(manifest: Manifest) -> Worker:
-    """Keep of a pod what the choice is made of."""
+    """Read from a pod what the choice needs."""
     metadata = manifest["metadata"]
     return Worker(
         name=metadata["name"],
@@ -74,11 +74,11 @@ def read_worker(manifest: Manifest) -> Worker:
 
 
 def read_reply(body: bytes) -> WorkerReply:
-    """Understand a worker's `/status`. What it holds for a slot is work too; what waits for its time is not."""
+    """Read a worker's `/status`. Prefetched messages count as work; messages with a later ETA do not."""
     try:
         said = json.loads(body)
         busy, prefetched = said["busy"], said["prefetched"]
-    except (ValueError, KeyError, TypeError, RecursionError):  # the last: brackets within brackets, without end
+    except (ValueError, KeyError, TypeError, RecursionError):  # RecursionError: deeply nested brackets
         return WorkerReply.NONE
     if type(busy) is not int or type(prefetched) is not int:
         return WorkerReply.NONE
@@ -86,9 +86,9 @@ def read_reply(body: bytes) -> WorkerReply:
 
 
 def candidates(before: Manifest | None, wanted: Manifest, workers: Iterable[Worker]) -> tuple[Worker, ...]:
-    """Workers among which a change of the Deployment makes Kubernetes choose, newest first; empty: no choice is made.
+    """Workers among which Kubernetes will choose when it applies the Deployment, newest first.
 
-    None is made when the pool does not shrink, or when all of them go.
+    Empty: there is no choice, because the pool does not become smaller, or because all workers go.
     """
     kept, were = wanted["spec"]["replicas"], before["spec"].get("replicas", 1) if before else 0
     if not 0 < kept < were:
@@ -98,10 +98,10 @@ def candidates(before: Manifest | None, wanted: Manifest, workers: Iterable[Work
 
 
 def mark(workers: Iterable[Worker], replies: Mapping[str, WorkerReply]) -> tuple[Marking, ...]:
-    """Costs that differ from those that are there, in the order in which they are of use: idle workers, newest first.
+    """Costs that must be written, the most useful first: idle workers before busy ones, newest first.
 
     Args:
-        replies: by uid; a worker that is missing has not answered.
+        replies: by uid; a worker that is missing has not replied.
     """
     idle: list[Marking] = []
     busy: list[Marking] = []
@@ -112,7 +112,7 @@ def mark(workers: Iterable[Worker], replies: Mapping[str, WorkerReply]) -> tuple
 
 
 def cost(created_at: datetime, *, is_idle: bool) -> int:
-    """The deletion cost of one worker: below 0 for an idle one, above it for a busy one; the newer, the lower."""
+    """The deletion cost of one worker: negative if idle, positive if busy; the newer the worker, the lower the cost."""
     age = min(max(int((created_at - EPOCH).total_seconds()), 1), SPAN - 1)
     return -age if is_idle else SPAN - age
 
@@ -138,4 +138,4 @@ def _number(text: str | None) -> int:
     try:
         return int(text or 0)
     except ValueError:
-        return 0  # as Kubernetes takes it
+        return 0  # as Kubernetes reads it

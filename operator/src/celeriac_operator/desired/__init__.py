@@ -1,1 +1,1 @@
-"""(pure) What should exist for a pool, as manifests? One module for each kind; `build` lists what exists and when."""
+"""(pure) What should exist for a pool? One module per kind of object; `build` lists them."""

@@ -1,4 +1,4 @@
-"""(pure) What should exist for a pool, as manifests: the list of what exists and when."""
+"""(pure) Which objects does a pool need, and in which order are they applied?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Choices", "Draft", "TemplateError", "build"]
 
 
 def build(pool: CeleryWorkerPool, choices: Choices) -> tuple[Draft, ...]:
-    """Every object that the pool owns, in the order in which they are applied.
+    """Build every object that the pool owns, in the order in which they are applied.
 
     Raises:
         TemplateError: the pool's template patch cannot be merged.
@@ -19,9 +19,9 @@ def build(pool: CeleryWorkerPool, choices: Choices) -> tuple[Draft, ...]:
     manifests = []
     dsn = sentry_secret.dsn_of(pool, choices.default_dsn)
     if dsn:
-        # Before the Deployment: its pods find the DSN at their first start.
+        # Before the Deployment, so that its pods find the DSN at their first start.
         manifests.append(sentry_secret.build(pool, dsn))
     manifests.append(deployment.build(pool, choices))
-    # After it: workers that may not be protected are better than none.
+    # After the Deployment: workers without a disruption budget are better than no workers.
     budget = disruption_budget.build(pool)
     return (*manifests, budget) if budget else tuple(manifests)

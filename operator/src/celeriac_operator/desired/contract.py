@@ -1,7 +1,7 @@
-"""(pure) The environment contract: what a worker pod is told, in one JSON document.
+"""(pure) What does the operator tell a worker pod? The environment contract: one JSON document in CELERIAC_CONFIG.
 
-The page docs/reference/environment-contract.md is the promise; the schema beside it is generated from these models. A
-key that the pool leaves out is left out of the document, so that the application's own Celery setting holds.
+docs/reference/environment-contract.md states the promise; the schema beside it is generated from these models. A key
+that the pool does not set is absent from the document, so the application's own Celery setting applies.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SCHEMA_ID = "https://celeriac.dev/schemas/contract-v1.json"
 
 DEFAULT_DRAIN_SECONDS = 300
 DRAIN_AFTER_HARD_LIMIT_SECONDS = 30
-"""A task that meets its hard limit as the drain begins still ends, and is reported, within the drain."""
+"""A task that reaches its hard limit late in the drain is still ended and reported before the drain ends."""
 
 Kind = TypeVar("Kind", bound="Section")
 
@@ -31,7 +31,7 @@ _NOT_NEGATIVE = Field(ge=0)
 
 
 class Section(BaseModel):
-    """One object of the document: camelCase outside, frozen."""
+    """One object of the document, with camelCase keys; frozen."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, frozen=True, populate_by_name=True, use_attribute_docstrings=True
@@ -99,14 +99,14 @@ class TimeLimits(Section):
 
 
 class Delivery(Section):
-    """What happens to the messages of a worker that dies."""
+    """How messages are acknowledged and redelivered."""
 
     mode: Literal["AtLeastOnce", "AtMostOnce", "App"] | None = None
     """When a message is acknowledged."""
     lease_seconds: Annotated[int, Field(ge=5)] | None = None
-    """Redis: seconds after which a silent worker's messages are delivered again."""
+    """Redis: seconds without a renewal after which a worker's messages are delivered again."""
     max_deliveries: Annotated[int, _POSITIVE] | None = None
-    """Deliveries of one message before it becomes a dead letter."""
+    """Deliveries of one message before it is dead-lettered."""
 
 
 class Liveness(Section):
@@ -115,11 +115,11 @@ class Liveness(Section):
     port: int
     """TCP port, on all addresses of the pod."""
     stalled_seconds: Annotated[int, _POSITIVE]
-    """Seconds without progress after which the worker calls itself hung."""
+    """Seconds without progress after which the worker reports itself as hung."""
 
 
 class Drain(Section):
-    """How the worker leaves."""
+    """How the worker drains."""
 
     timeout_seconds: Annotated[int, _POSITIVE]
     """Seconds for running tasks to finish; the rest goes back to the queue."""
@@ -129,7 +129,7 @@ class Logging(Section):
     """What the worker writes to its log."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = None
-    """The least severe record that is logged."""
+    """The least severe level that is logged."""
     format: Literal["Text", "JSON", "App"] | None = None
     """The shape of a line; App leaves logging to the application."""
     worker_format: str | None = None
@@ -148,36 +148,37 @@ class Sentry(Section):
     release: str | None = None
     """Sentry's release."""
     traces_sample_rate: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Share of tasks that are traced."""
+    """Share of tasks that are traced, from 0 to 1."""
     send_default_pii: bool | None = None
-    """Whether data that identifies persons may be sent."""
+    """Whether personally identifiable data may be sent."""
 
 
 class Slack(Section):
-    """Which channel is told."""
+    """The Slack channel that gets notifications."""
 
     webhook_file: str
     """Path of the file that holds the webhook's URL. It may be missing, and may change at any time."""
 
 
 class Notifications(Section):
-    """Who is told of failures by a message."""
+    """Where notifications of failures are sent."""
 
     slack: Slack
-    """Which channel is told."""
+    """The Slack channel that gets notifications."""
 
 
 class Document(Section):
-    """What the operator tells a worker pod, in CELERIAC_CONFIG. Unknown keys are ignored, absent ones undecided."""
+    """The document in CELERIAC_CONFIG. A reader ignores unknown keys; for an absent key the application's setting
+    applies."""
 
     version: Literal[1]
-    """Changes only when an older reader would do harm."""
+    """Changes only if an older reader would do harm."""
     pool: PoolName
     """Which pool the worker belongs to."""
     app: str
     """What celery -A takes."""
     queues: tuple[str, ...] | None = None
-    """Queues to consume; absent: the application's own."""
+    """Queues to consume; absent: those of the application."""
     worker: Worker
     """How Celery's worker runs."""
     broker: Broker | None = None
@@ -187,25 +188,25 @@ class Document(Section):
     time_limits: TimeLimits | None = None
     """How long a task may run."""
     delivery: Delivery | None = None
-    """What happens to the messages of a worker that dies."""
+    """How messages are acknowledged and redelivered."""
     liveness: Liveness
     """The health endpoint."""
     drain: Drain
-    """How the worker leaves."""
+    """How the worker drains."""
     logging: Logging | None = None
     """What the worker writes to its log."""
     sentry: Sentry | None = None
-    """How failures are reported; absent: Sentry is left alone."""
+    """How failures are reported; absent: the library does not configure Sentry."""
     notifications: Notifications | None = None
-    """Who is told of failures by a message; absent: nobody."""
+    """Where notifications of failures are sent; absent: nowhere."""
 
     def line(self) -> str:
-        """The document as the worker gets it: one line, keys in the order above, nothing that is absent."""
+        """The document as the worker gets it: one line, keys in the order above, absent keys left out."""
         return self.model_dump_json(by_alias=True, exclude_none=True)
 
 
 def build(pool: CeleryWorkerPool, *, cpu_limit: str | int | None) -> Document:
-    """The document for a pool whose worker container has this cpu limit."""
+    """Build the document for a pool whose worker container has this cpu limit."""
     spec = pool.spec
     return Document(
         version=VERSION,
@@ -226,7 +227,7 @@ def build(pool: CeleryWorkerPool, *, cpu_limit: str | int | None) -> Document:
 
 
 def drain_seconds(spec: Spec) -> int:
-    """How long a leaving worker has: as the pool says, else long enough for the longest task, else five minutes."""
+    """Seconds of a drain: as the pool sets it, else the hard time limit with a margin, else DEFAULT_DRAIN_SECONDS."""
     if spec.drain is not None and spec.drain.timeout_seconds is not None:
         return spec.drain.timeout_seconds
     if spec.time_limits is not None and spec.time_limits.hard_seconds is not None:
@@ -235,7 +236,7 @@ def drain_seconds(spec: Spec) -> int:
 
 
 def slots(spec: Spec, cpu_limit: str | int | None) -> int:
-    """Concurrency: as the pool says, else 1 for solo, else the cpu limit rounded up, else 1."""
+    """Concurrency: as the pool sets it, else 1 for solo, else the cpu limit rounded up, else 1."""
     if spec.worker.concurrency is not None:
         return spec.worker.concurrency
     if spec.worker.pool == "solo" or cpu_limit is None:
@@ -257,7 +258,7 @@ def _worker(spec: Spec, cpu_limit: str | int | None) -> Worker:
 
 
 def _section(kind: type[Kind], source: BaseModel | None, *fields: str) -> Kind | None:
-    """The fields of a section that the pool sets; no section when it sets none of them."""
+    """A section with the fields that the pool sets; None: it sets none of them."""
     values = {} if source is None else source.model_dump(include=set(fields), exclude_none=True)
     return kind.model_validate(values) if values else None
 

@@ -1,4 +1,4 @@
-"""(pure) The Deployment that runs a pool's workers."""
+"""(pure) Which Deployment runs a pool's workers?"""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from celeriac_operator.desired.pod_template import Choices
 from celeriac_operator.resource import CeleryWorkerPool
 
 REVISION_HISTORY = 3
-"""Old ReplicaSets to keep: enough for kubectl rollout undo, few enough for thousands of pools."""
+"""Old ReplicaSets to keep. They show the previous images; few, because there may be thousands of pools."""
 
 
 def replicas(pool: CeleryWorkerPool) -> int:
-    """Workers to ask for. This is the only place that reads spec.replicas."""
+    """The number of workers that the Deployment gets. No other module reads spec.replicas to set it."""
     return 0 if pool.spec.suspend else pool.spec.replicas
 
 
 def build(pool: CeleryWorkerPool, choices: Choices) -> dict[str, Any]:
-    """The Deployment's manifest.
+    """Build the Deployment.
 
     Raises:
         TemplateError: the pool's template patch cannot be merged.

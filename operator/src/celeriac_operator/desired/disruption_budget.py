@@ -1,8 +1,8 @@
-"""(pure) The PodDisruptionBudget: how many workers a drain of nodes may take away at once.
+"""(pure) How many workers may be evicted at once while nodes are drained?
 
-It holds back evictions only: a rollout, a scale-down or a suspension never waits for it. A pool that says nothing gets
-one at a time where it has more than one worker; that budget never blocks a drain for good, at any number of workers.
-Whether there is one depends on the spec alone, so suspending and resuming does not remove and make it.
+A PodDisruptionBudget limits evictions only: a rollout, a scale-down or a suspension never waits for it. By default a
+pool with more than one worker allows one eviction at a time, which never blocks a node drain for ever. Whether a pool
+has a budget depends on its spec alone, so suspending and resuming the pool neither deletes nor creates it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from celeriac_operator.resource import CeleryWorkerPool, Disruption
 DEFAULT = Disruption(max_unavailable=1)
 
 NO_BUDGET = (Disruption(max_unavailable="100%"), Disruption(min_available=0), Disruption(min_available="0%"))
-"""What allows every eviction needs no object. It also makes room for a budget of somebody's own: Kubernetes evicts no
-pod that two of them cover."""
+"""A budget that allows every eviction is not created. That leaves room for a budget of the user's own: Kubernetes
+evicts no pod that two budgets cover."""
 
 
 def build(pool: CeleryWorkerPool) -> dict[str, Any] | None:
-    """The manifest; None: the pool needs none."""
+    """Build the budget; None: the pool needs none."""
     scaling = pool.spec.autoscaling
-    # With autoscaling by what it may grow to: no budget comes and goes with the number of the moment.
+    # With autoscaling the maximum counts, so that the budget does not come and go with the current number.
     most = scaling.max_replicas if scaling else pool.spec.replicas
     asked = pool.spec.disruption or (DEFAULT if most > 1 else None)
     if asked is None or asked in NO_BUDGET:
@@ -35,7 +35,7 @@ def build(pool: CeleryWorkerPool) -> dict[str, Any] | None:
         "spec": {
             **asked.model_dump(by_alias=True, exclude_none=True),
             "selector": {"matchLabels": labels.selector(pool)},
-            # A worker without its broker is not ready, and is no reason to keep a node.
+            # A worker that has lost its broker is not ready, and must not keep a node from being drained.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },
     }

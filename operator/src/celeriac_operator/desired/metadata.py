@@ -1,4 +1,4 @@
-"""(pure) The metadata that all owned objects share."""
+"""(pure) Which metadata do all owned objects share?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from celeriac_operator.resource import GROUP, KIND, VERSION, CeleryWorkerPool
 
 
 def build(pool: CeleryWorkerPool, name: str) -> dict[str, Any]:
-    """Name, labels, and the owner reference by which Kubernetes deletes the object together with the pool."""
+    """Build name, labels, and the owner reference, with which Kubernetes deletes the object together with the pool."""
     return {
         "name": name,
         "namespace": pool.metadata.namespace,

@@ -1,7 +1,7 @@
-"""(pure) The pod template of a pool's workers.
+"""(pure) What is the pod template of a pool's workers?
 
-Any change of what this module returns for an unchanged pool restarts that pool's workers when the operator is upgraded.
-The golden manifests hold every byte of it.
+If this module returns something else for an unchanged pool, an upgrade of the operator restarts that pool's workers.
+Golden manifests hold every byte of it.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ from celeriac_operator.manifest import Draft
 from celeriac_operator.resource import CeleryWorkerPool, Spec, UrlFrom
 
 DRAIN_MARGIN_SECONDS = 30
-"""After the drain's timeout: give the rest back, flush Sentry and logs, exit."""
+"""Time after the drain's timeout to return messages to the queue, flush Sentry and logs, and exit."""
 
 OWN_VARIABLES = "CELERIAC_"
 LIBRARY_SIZE = "128Mi"
-"""Bound of the folder that the library is copied to; it needs a few MiB."""
+"""Size limit of the folder that the library is copied to; it needs a few MiB."""
 
 RESTRICTED: Mapping[str, Any] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-"""With the pod's own security context, what Pod Security's level `restricted` asks of a container."""
+"""Together with the pod's security context this satisfies the Pod Security level `restricted`."""
 
 READABLE_BY_ALL = 0o444
-"""The application's user is not known, and reads the DSN and the webhook."""
+"""The application reads the DSN and the webhook, and its user is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What the operator decides beside the pool's own words."""
+    """What the operator adds to the pool's own settings."""
 
     library_image: str
-    """The image that the worker library is injected from."""
+    """Image that the worker library is injected from."""
     pull_policy: str = "IfNotPresent"
-    """Its imagePullPolicy."""
+    """The imagePullPolicy of that image."""
     secrets_digest: str | None = None
-    """Stands for the URLs in the Secrets that the pool names; None: not known yet."""
+    """Digest of the URLs in the Secrets that the pool names; None: not known yet."""
     default_dsn: str = field(default="", repr=False)
-    """The Sentry DSN of pools that ask for Sentry and name none; empty: there is none. It is in no pod template."""
+    """Sentry DSN of pools with a sentry section that sets none; empty: there is none. It is in no pod template."""
 
 
 class TemplateError(ValueError):
-    """The pool's `template` cannot be used; the text says where and what to write instead."""
+    """The pool's `template` cannot be used; the message says where and what to write instead."""
 
 
 def build(pool: CeleryWorkerPool, choices: Choices) -> Draft:
-    """The pod template, its patch merged, marked with a hash of itself.
+    """Build the pod template with the pool's patch merged into it, annotated with its own hash.
 
     Raises:
-        TemplateError: the patch cannot be merged, or takes away what makes the pod a worker.
+        TemplateError: the patch cannot be merged, or removes the worker's container.
     """
     template = _patched(pool, _base(pool, choices))
     worker = _worker_of(template)
@@ -75,7 +75,7 @@ def _base(pool: CeleryWorkerPool, choices: Choices) -> Draft:
             **({"volumes": volumes} if volumes else {}),
             "terminationGracePeriodSeconds": contract.drain_seconds(spec) + DRAIN_MARGIN_SECONDS,
             "automountServiceAccountToken": False,
-            # A variable for every Service of the namespace would reach the application's settings by accident.
+            # Variables for every Service of the namespace could change the application's settings by accident.
             "enableServiceLinks": False,
             "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         },
@@ -106,9 +106,9 @@ def _worker_container(spec: Spec, *, inject: bool) -> Draft:
         **probes.build(spec.liveness),
         **({"resources": resources} if resources else {}),
         **({"volumeMounts": mounts} if mounts else {}),
-        # The worker writes one sentence there; when it cannot, its last log lines stand in.
+        # The worker writes one sentence there; if it cannot, Kubernetes takes its last log lines.
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        # The root file system stays writable: it is somebody's image, and nobody asked them.
+        # The root file system stays writable: the application's image may need that.
         "securityContext": dict(RESTRICTED),
     }
 
@@ -120,7 +120,7 @@ def _own_variables(spec: Spec) -> list[Draft]:
         "CELERIAC_POD_UID": "metadata.uid",
         "CELERIAC_NODE_NAME": "spec.nodeName",
     }
-    # apiVersion is what the server fills in; written out so that what is sent is what comes back.
+    # The server would add apiVersion; it is set here so that the object reads back as it was sent.
     variables: list[Draft] = [
         {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
         for name, path in fields.items()
@@ -138,7 +138,7 @@ def _key(source: UrlFrom) -> Draft:
 
 
 def _literal(value: str) -> str:
-    """Kubernetes expands $(NAME) in the values of variables, and reads $$ as $."""
+    """Escape a value: Kubernetes expands $(NAME) in the values of variables, and reads $$ as $."""
     return value.replace("$", "$$")
 
 
@@ -190,7 +190,7 @@ def _secret_volume(name: str, mounted: _Mounted) -> Draft:
         "secretName": mounted.secret,
         "items": [{"key": mounted.key, "path": mounted.path}],
         "defaultMode": READABLE_BY_ALL,
-        # A missing DSN or webhook is a condition of the pool, never the reason that no worker starts.
+        # A missing DSN or webhook is reported in a condition and never prevents a worker from starting.
         "optional": True,
     }
     return {"name": name, "secret": secret}
@@ -202,7 +202,7 @@ def _patched(pool: CeleryWorkerPool, base: Draft) -> Draft:
     metadata, spec = pool.spec.template.metadata, pool.spec.template.spec
     patch = {
         "metadata": metadata.model_dump(by_alias=True, exclude_none=True) if metadata else {},
-        # As it came: null in a patch deletes.
+        # Unchanged: null in a patch deletes.
         "spec": spec or {},
     }
     try:
@@ -216,13 +216,13 @@ def _worker_of(template: Draft) -> Draft:
         if container["name"] == names.WORKER_CONTAINER:
             found: Draft = container
             return found
-    raise TemplateError(f"template.spec.containers takes the container {names.WORKER_CONTAINER} away: it is the worker")
+    raise TemplateError(f"template.spec.containers deletes the container {names.WORKER_CONTAINER}, which is the worker")
 
 
 def _configure(pool: CeleryWorkerPool, template: Draft, worker: Draft) -> None:
-    """What depends on the merged template: concurrency on the worker's cpu limit, and the injector's resources.
+    """Add what depends on the merged template: concurrency on the worker's cpu limit, and the injector's resources.
 
-    The patch may have any shape. What has the wrong one is left for the API server to refuse.
+    The patch may have any shape. A wrong shape is left for the API server to refuse.
     """
     limits, requests = (_amounts(worker, kind) for kind in ("limits", "requests"))
     _check_cpu_limit(limits)
@@ -230,8 +230,8 @@ def _configure(pool: CeleryWorkerPool, template: Draft, worker: Draft) -> None:
     _check_variables(pool, variables)
     document = contract.build(pool, cpu_limit=limits.get("cpu"))
     worker["env"] = [*variables, {"name": contract.CONFIG_VARIABLE, "value": _literal(document.line())}]
-    # The same requests and limits as the worker: the pod asks for no more than before, a quota that wants limits on
-    # every container is content, and a pod that was Guaranteed stays so.
+    # The same requests and limits as the worker: the pod requests no more than without the injector, a quota that
+    # requires limits on every container is satisfied, and a Guaranteed pod stays Guaranteed.
     same = {kind: amounts for kind, amounts in (("limits", limits), ("requests", requests)) if amounts}
     for container in template["spec"].get("initContainers", []):
         if container["name"] == names.INJECT_CONTAINER and same:
@@ -257,8 +257,8 @@ def _check_variables(pool: CeleryWorkerPool, variables: list[Draft]) -> None:
         name = str(variable["name"])
         if name.startswith(OWN_VARIABLES) and name not in ours:
             raise TemplateError(
-                f"template.spec.containers sets {name}: names that start with {OWN_VARIABLES} belong to the operator: "
-                "use the pool's fields"
+                f"template.spec.containers sets {name}: names that start with {OWN_VARIABLES} are reserved for the "
+                "operator: use the pool's fields"
             )
 
 

@@ -1,6 +1,7 @@
-"""(pure) The three probes of a worker, all over HTTP and answered by the worker itself: none of them costs a process.
+"""(pure) Which probes does a worker get? Three over HTTP, which the worker answers itself; none starts a process.
 
-Liveness fails only for what a restart cures, readiness means consuming, startup covers slow imports.
+The liveness probe fails only for what a restart repairs, readiness means that the worker consumes, and the startup
+probe allows slow imports.
 """
 
 from __future__ import annotations
@@ -12,20 +13,21 @@ from celeriac_operator.resource import Liveness
 
 STARTUP_PERIOD_SECONDS = 2
 STARTUP_SECONDS = 600
-"""How long an application may take to import; a worker that fails at it exits by itself, at once."""
+"""Time that an application may take to import. A worker whose import fails exits at once by itself."""
 
 READINESS_PERIOD_SECONDS = 5
 READINESS_FAILURES = 2
 
 TIMEOUT_SECONDS = 5
-"""A worker whose cores are all taken by tasks answers late; that is no reason to restart it."""
+"""A worker whose CPU time is used up by tasks answers late, and must not be restarted for it."""
 
 HUNG_GRACE_SECONDS = 10
-"""A hung worker cannot drain: without this the kubelet would wait for the pod's whole grace period, minutes."""
+"""A hung worker cannot drain. Without this the kubelet would wait for the pod's whole grace period, which is
+minutes."""
 
 
 def build(liveness: Liveness) -> dict[str, Any]:
-    """The probes' entries of the worker's container."""
+    """Build the probes of the worker's container."""
     live = {"httpGet": _get("/livez"), "timeoutSeconds": TIMEOUT_SECONDS}
     return {
         "startupProbe": {
@@ -50,5 +52,5 @@ def build(liveness: Liveness) -> dict[str, Any]:
 
 
 def _get(path: str) -> dict[str, Any]:
-    # By name: a template that moves the port moves the probes with it.
+    # By name, so that a template which changes the port changes the probes too.
     return {"path": path, "port": names.HEALTH_PORT, "scheme": "HTTP"}

@@ -1,6 +1,6 @@
-"""(pure) The Secret that holds a DSN which no Secret of the pool's namespace holds: the inline one, or the operator's.
+"""(pure) Which Secret holds a DSN that is inline in the pool, or that the operator has for all pools?
 
-So workers read every DSN in the same way, from a mounted file, and a pod can mount no Secret of another namespace.
+A pod cannot mount a Secret of another namespace. With this Secret workers read every DSN from a mounted file.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from celeriac_operator.resource import CeleryWorkerPool
 
 
 def dsn_of(pool: CeleryWorkerPool, default: str) -> str:
-    """What belongs into the Secret; empty: the pool needs none. `default` is the operator's DSN for all pools.
+    """The DSN for the Secret; empty: the pool needs no such Secret. `default` is the operator's DSN for all pools.
 
-    Only a pool with a sentry section gets the default: without one an application's own DSN must go on to hold.
+    Only a pool with a sentry section gets the default; without the section the application's own DSN keeps applying.
     """
     sentry = pool.spec.sentry
     if sentry is None or sentry.dsn_from is not None:
@@ -25,12 +25,12 @@ def dsn_of(pool: CeleryWorkerPool, default: str) -> str:
 
 
 def build(pool: CeleryWorkerPool, dsn: str) -> dict[str, Any]:
-    """The Secret's manifest."""
+    """Build the Secret."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": metadata.build(pool, names.sentry_secret(pool)),
         "type": "Opaque",
-        # Not stringData: the server never returns it, so it could not be told apart from what is there.
+        # Not stringData: the server never returns it, so it could not be compared.
         "data": {names.SENTRY_KEY: base64.b64encode(dsn.encode()).decode()},
     }

@@ -1,12 +1,12 @@
-"""(pure) A strategic merge patch of a pod template: what `kubectl patch` does, without a server.
+"""(pure) What is a pod template after a strategic merge patch? The same as after `kubectl patch`, without a server.
 
-Maps merge key by key and null deletes. Lists of the kinds below merge item by item, told apart by a key of the item;
-every other list is replaced. The keys are those of the `patchMergeKey` tags of Kubernetes' core/v1 types, save that
-ports count as the same only when their protocol is too, as in server-side apply.
+Maps are merged key by key, and null deletes. The lists named below are merged item by item, by a key of the item; every
+other list is replaced. The keys are those of the `patchMergeKey` tags of Kubernetes' core/v1 types, except that ports
+are the same only if their protocol is too, as in server-side apply.
 
-`$patch: delete` in an item removes it; `$patch: replace` in a map, or as an item of its own in a list, replaces the
-whole map or list instead of merging. Inside an item of a list it is refused: the API server would drop that item
-without a word. The other directives exist for patches that a program computes; they are refused as well.
+`$patch: delete` in an item removes it. `$patch: replace` in a map, or as an item of its own in a list, replaces the
+whole map or list. Inside an item of a list it is refused, because the API server would silently drop that item. The
+other directives exist for computed patches, and are refused as well.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ MERGE_KEYS: Mapping[tuple[str, ...], tuple[str, ...]] = {
     **{("spec", kind, name): keys for kind in _CONTAINERS for name, keys in CONTAINER_LISTS.items()},
 }
 
-# What a key's absence means, where the API server fills it in.
+# Values of absent keys that the API server fills in.
 DEFAULTS: Mapping[str, str] = {"protocol": "TCP"}
 
 PATCH = "$patch"
 
 
 class PatchError(ValueError):
-    """The patch cannot be merged; the text says where, and what to write instead."""
+    """The patch cannot be merged; the message says where, and what to write instead."""
 
 
 def merge(template: Draft, patch: Mapping[str, Any]) -> Draft:
-    """The pod template with the patch laid over it; neither is changed.
+    """Merge the patch into the pod template and return the result; the arguments are not changed.
 
     Raises:
         PatchError: the patch has an item without its key, a value of the wrong shape or an unknown directive.
@@ -86,8 +86,8 @@ def _merge_list(base: list[Any], patch: list[Any], path: tuple[str, ...], keys: 
         directive = _directive(item, path)
         if directive == "replace":
             raise PatchError(
-                f"an item of {_shown(path)} has $patch: replace, which stands for the whole list and in an item of its "
-                "own; to replace this one, set what it must lose to null"
+                f"an item of {_shown(path)} has $patch: replace, which is allowed only in a map or as a list "
+                "item of its own; to replace this item, set the keys that it must lose to null"
             )
         if directive == "delete":
             merged.pop(identity, None)
@@ -108,7 +108,7 @@ def _identity(item: Mapping[str, Any], keys: tuple[str, ...], path: tuple[str, .
     identity = tuple(item.get(key, DEFAULTS.get(key)) for key in keys)
     if None in identity:
         missing = keys[identity.index(None)]
-        raise PatchError(f"an item of {_shown(path)} has no {missing}: it tells which item is meant")
+        raise PatchError(f"an item of {_shown(path)} has no {missing}, which identifies the item")
     if not all(isinstance(value, str | int) for value in identity):
         raise PatchError(f"in an item of {_shown(path)}, {' and '.join(keys)} must be plain values")
     return identity

@@ -1,1 +1,1 @@
-"""Writes the files that are derived from the code: the CRD, the references, the schema of the environment contract."""
+"""Which files are generated from the code? The CRD, the references, the schema of the environment contract."""

@@ -1,4 +1,4 @@
-"""python -m celeriac_operator.generate [--check]: write every generated file, or fail when one is out of date."""
+"""Are the generated files up to date? `python -m celeriac_operator.generate` writes them, `--check` compares them."""
 
 from __future__ import annotations
 

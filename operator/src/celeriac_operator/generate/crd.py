@@ -1,7 +1,7 @@
-"""The CustomResourceDefinition, as plain data, from the pydantic models.
+"""What is the CustomResourceDefinition? Built from the pydantic models, as plain data.
 
-Kubernetes wants a structural schema: no references, no alternatives, no titles, and defaults only where they say
-something. Everything else in the models' JSON schema is already in the API server's dialect.
+Kubernetes requires a structural schema: no references, no alternatives, no titles, and no empty defaults. Everything
+else in the models' JSON schema already has the form that the API server accepts.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def build_schema() -> Schema:
 
 
 def _structural(node: Schema) -> Schema:
-    """What Kubernetes says in other words than JSON schema: integers, integers or strings, maps."""
+    """Convert what a structural schema expresses differently: integers, integers or strings, maps."""
     if node.get("x-kubernetes-int-or-string"):
         node = {**node, "anyOf": [{"type": "integer"}, {"type": "string"}]}
     elif node.get("type") == "integer":

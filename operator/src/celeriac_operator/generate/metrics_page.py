@@ -1,4 +1,4 @@
-"""The page about the operator's own metrics, made from the metrics themselves."""
+"""What does the reference page of the operator's metrics contain? It is built from the metrics themselves."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ INTRODUCTION = """\
 # Metrics of the operator
 
 Every replica serves them at `/metrics` of the port `metrics` (`metrics.port` of the chart). Of several replicas only
-the leader makes passes: look at `celeriac_operator_leader`, or sum over all of them. Pools and their conditions are
-counted by every replica: take the maximum. The autoscaler runs on the leader alone, and so do its figures.
+the leader reconciles: look at `celeriac_operator_leader`, or sum over all of them. Pools and their conditions are
+counted by every replica: take the maximum. The autoscaler runs on the leader only, which alone exports its figures.
 
 | metric | type | labels | meaning |
 |---|---|---|---|
@@ -17,33 +17,34 @@ counted by every replica: take the maximum. The autoscaler runs on the leader al
 
 ADVICE = """
 ## What to watch
-- `max(celeriac_operator_leader) == 0` for a minute: nobody works. Workers go on; changes wait.
-- `celeriac_operator_queue_oldest_seconds > 60`: passes are slow or hang; see the log and the API server.
-- `max by (reason) (celeriac_operator_pool_conditions{type="Stalled", status="True"}) > 0`: these need a person.
-- `max by (reason) (celeriac_operator_pool_conditions{type="ScalingActive", status="False"}) > 0`, unless somebody asked
-  for it (`Paused`, `Disabled`): the operator cannot read these pools' queues, and they keep the workers that they have.
-- `rate(celeriac_operator_watch_missed_total[15m]) > 0`: watches lose events; the operator makes up for it.
-- `time() - celeriac_operator_watch_last_event_timestamp_seconds{kind="CeleryWorkerPool"} > 3600`: the watch is deaf;
-  when it has missed something, the operator notices by itself and is restarted.
-- `rate(celeriac_operator_api_requests_total{code=~"0|429|5.."}[5m]) > 0`: the API server is not well.
+- `max(celeriac_operator_leader) == 0` for a minute: no replica leads. Workers keep running; changes wait.
+- `celeriac_operator_queue_oldest_seconds > 60`: reconciling is slow or stuck; see the log and the API server.
+- `max by (reason) (celeriac_operator_pool_conditions{type="Stalled", status="True"}) > 0`: these pools need a person.
+- `max by (reason) (celeriac_operator_pool_conditions{type="ScalingActive", status="False"}) > 0`, unless a person
+  requested it (`Paused`, `Disabled`): the operator cannot read the queues of these pools and does not change their
+  number of workers.
+- `rate(celeriac_operator_watch_missed_total[15m]) > 0`: watches lose events; the operator corrects its caches.
+- `time() - celeriac_operator_watch_last_event_timestamp_seconds{kind="CeleryWorkerPool"} > 3600`: the watch may be
+  dead; if it has missed changes, the operator detects that and is restarted.
+- `rate(celeriac_operator_api_requests_total{code=~"0|429|5.."}[5m]) > 0`: the API server has problems.
 """
 
 
 def build() -> str:
-    """The page."""
+    """Build the page."""
     metrics = _used()
     rows = []
     for family in metrics.registry.collect():
-        # Counters are queried by the name of their samples.
+        # A counter is queried by the name of its samples.
         name = f"{family.name}_total" if family.type == "counter" else family.name
-        # A metric with labels has no sample before it is used: this fails for one that _used does not know.
+        # A metric with labels has no sample before its first use, so this fails for a metric that _used leaves out.
         labels = ", ".join(f"`{label}`" for label in family.samples[0].labels if label != "le")
         rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |\n")
     return INTRODUCTION + "".join(sorted(rows)) + ADVICE
 
 
 def _used() -> Metrics:
-    """Metrics with a sample of each, for the names of their labels."""
+    """Build metrics with a sample of each, to get the names of their labels."""
     metrics = Metrics()
     metrics.follow(
         depth=lambda: 0,

@@ -1,4 +1,4 @@
-"""The reference pages of conditions, events, labels and annotations, from the enums and tables of the code."""
+"""What do the reference pages of conditions, events, labels and annotations contain? They are built from the code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONDITIONS_HEAD = """\
 
 `kubectl describe cwp <name>` shows them; `kubectl get cwp` shows the reason of `Ready` in the column `STATUS`, with
 `-o wide` its message too. They follow kstatus, so `kubectl wait --for=condition=Ready cwp/<name>` and the health checks
-of GitOps tools work. Types and reasons are API: programs may match on them. Messages are for people and may change.
+of GitOps tools work. Types and reasons are API, so programs may match them. Messages are for people and may change.
 """
 
 LABELS_HEAD = """\
@@ -32,7 +32,7 @@ LABELS_HEAD = """\
 
 
 def conditions() -> str:
-    """The page of condition types, reasons and events."""
+    """Build the page of condition types, reasons and events."""
     parts = [
         CONDITIONS_HEAD,
         *_section("Types", "type", Type),
@@ -44,16 +44,16 @@ def conditions() -> str:
         *_section("Reasons of NotificationsConfigured", "reason", NotificationsReason),
         *_section("Reasons of ScalingActive", "reason", Activity),
         "## Events\n",
-        "When a pool becomes stalled, Sentry's DSN, a webhook or a time limit turns out to have no effect, or scaling "
-        "stops though nobody asked for that, a `Warning` carries the condition's reason and message, once. Beside "
-        "these:\n",
+        "A `Warning` with the condition's reason and message is recorded once when a pool becomes stalled, when "
+        "its Sentry DSN, webhook or a time limit has no effect, or when scaling stops without a request. Further "
+        "events:\n",
         *_table("reason", ((reason.value, reason.meaning) for reason in EventReason)),
     ]
     return "\n".join(parts) + "\n"
 
 
 def metadata() -> str:
-    """The page of labels and annotations."""
+    """Build the page of labels and annotations."""
     parts = [
         LABELS_HEAD,
         "## Labels on owned objects and worker pods\n",
@@ -65,14 +65,14 @@ def metadata() -> str:
     return "\n".join(parts) + "\n"
 
 
-def _section(title: str, column: str, words: Iterable[Meaningful]) -> Iterator[str]:
+def _section(title: str, column: str, members: Iterable[Meaningful]) -> Iterator[str]:
     yield f"## {title}\n"
-    yield from _table(column, ((member.value, member.meaning) for member in words))
+    yield from _table(column, ((member.value, member.meaning) for member in members))
     yield ""
 
 
 def _table(column: str, rows: Iterable[tuple[str, str]]) -> Iterator[str]:
     yield f"| {column} | meaning |"
     yield "|---|---|"
-    for word, meaning in rows:
-        yield f"| `{word}` | {meaning} |"
+    for name, meaning in rows:
+        yield f"| `{name}` | {meaning} |"

@@ -1,4 +1,4 @@
-"""The reference page of the resource, in Markdown, from the CRD's own schema: it cannot say anything else."""
+"""What does the reference page of the resource contain? It is built from the CRD's schema, so the two always agree."""
 
 from __future__ import annotations
 
@@ -19,18 +19,22 @@ HEAD = f"""\
 category `{", ".join(pool.CATEGORIES)}`
 
 The same text is in the cluster: `kubectl explain cwp.spec`, `kubectl explain cwp.spec.timeLimits.softSeconds`.
-A field without a default that is left out leaves the application's own Celery configuration in force.
+If a field without a default is not set, the application's own Celery configuration applies.
 """
 
 
 def build() -> str:
-    """The whole page."""
+    """Build the page."""
     schema = crd.build_schema()
     parts = [HEAD]
     for name in ("spec", "status"):
         node = schema["properties"][name]
         parts += [f"## {name}\n", *_table(node, name), *_sections(node, name)]
-    parts += ["## Rules\n", "Checked by the API server, beside the types and bounds above.\n", *_rule_list(schema)]
+    parts += [
+        "## Rules\n",
+        "The API server checks these rules in addition to the types and bounds above.\n",
+        *_rule_list(schema),
+    ]
     return "\n".join(parts) + "\n"
 
 
@@ -57,7 +61,7 @@ def _sections(node: Schema, path: str) -> Iterator[str]:
 
 
 def _object(node: Schema) -> Schema | None:
-    """The node itself, or its items, if that is an object with fields."""
+    """The node, or its items, if it is an object with fields; else None."""
     inner: Schema = node.get("items", {}) if node.get("type") == "array" else node
     return inner if "properties" in inner else None
 

@@ -1,4 +1,5 @@
-"""pydantic's JSON schema without its machinery: references put in place, no titles, no null, no empty defaults."""
+"""What is a model's plain JSON schema? pydantic's, with references resolved and without titles, null and empty
+defaults."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ Schema = dict[str, Any]
 
 
 def of(model: type[BaseModel]) -> Schema:
-    """The plain schema of a model, with the names that it has outside."""
+    """Build the plain schema of a model, with camelCase names."""
     raw = model.model_json_schema(by_alias=True)
     return _plain(raw, raw.pop("$defs", {}))
 
@@ -33,7 +34,7 @@ def _plain(node: Schema, definitions: Schema) -> Schema:
 
 
 def _resolve(node: Schema, definitions: Schema) -> Schema:
-    """Put what a reference names in its place. What stands beside the reference is nearer and wins; rules add up."""
+    """Replace a reference by its definition. Keys beside the reference override the definition's; rules add up."""
     node = copy.deepcopy(node)
     if "$ref" not in node:
         return node
@@ -42,7 +43,7 @@ def _resolve(node: Schema, definitions: Schema) -> Schema:
 
 
 def _without_null(node: Schema, definitions: Schema) -> Schema:
-    """An optional field is one that may be absent; null is not a value of it."""
+    """Remove null from a field's types: an optional field may be absent, but not null."""
     choices = node.get("anyOf", [])
     if {"type": "null"} not in choices:
         return node

@@ -1,1 +1,1 @@
-"""What is known of the cluster now, and which pools must be looked at again? It is fed by watches and reads nothing."""
+"""What does the operator know of the cluster, and which pools must be reconciled again? Watches and resyncs fill it."""

@@ -1,10 +1,10 @@
-"""What the operator knows of the cluster, in memory. Filled by watch events and by the answers to its own writes.
+"""What is the newest known state of each object? Filled by watch events and by the responses to the operator's writes.
 
-Of one object only the newest version counts: an answer to a write arrives before its watch event, and the event that is
-still on its way must not bring the older state back, or the write would be sent again. Versions are compared as
-numbers, as Kubernetes promises for resourceVersion since 1.35 and etcd has always made true.
+Only the newest version of an object counts. The response to a write arrives before its watch event; an older event that
+is still on its way must not bring the old state back, or the write would be repeated. Versions are compared as numbers:
+Kubernetes promises that for resourceVersion since 1.35, and etcd has always made it true.
 
-No Secret's value is kept: facts only, and only of Secrets that a pool names or owns.
+Values of Secrets are never kept: only facts about them, and only for Secrets that a pool names or owns.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ Content = TypeVar("Content")
 
 
 LAST_WORDS = 16
-"""Most that are kept of one pool, the newest: a replica that does not lead tells nobody."""
+"""Most that are kept for one pool, newest first to stay. A replica that does not lead reports none, so they would add
+up."""
 
 
 class Key(NamedTuple):
-    """Where a pool is."""
+    """Namespace and name of an object."""
 
     namespace: str
     name: str
@@ -52,17 +53,17 @@ class Store(Generic[Content]):
         self._removed: dict[Key, int] = {}
 
     def get(self, key: Key) -> Content | None:
-        """What is known; None: no such object."""
+        """The known content; None: the object is not known."""
         entry = self._entries.get(key)
         return entry.content if entry else None
 
     def version(self, key: Key) -> int:
-        """The version that is known; 0: none."""
+        """The known version; 0: the object is not known."""
         entry = self._entries.get(key)
         return entry.version if entry else 0
 
     def put(self, key: Key, version: int, content: Content) -> bool:
-        """Keep it if it is news; returns whether it was."""
+        """Store the content if its version is newer; returns whether it was."""
         if version <= max(self.version(key), self._removed.get(key, 0)):
             return False
         self._entries[key] = _Entry(version, content)
@@ -70,8 +71,8 @@ class Store(Generic[Content]):
         return True
 
     def remove(self, key: Key, version: int) -> bool:
-        """Forget what is not newer than this version; returns whether there was something."""
-        # Remembered, since the answer to an own write may come after the event of the deletion.
+        """Remove the object unless a newer version is known; returns whether it was removed."""
+        # Remembered, because the response to a write may arrive after the event of the deletion.
         self._removed[key] = max(version, self._removed.get(key, 0))
         if 0 < self.version(key) <= version:
             del self._entries[key]
@@ -79,16 +80,16 @@ class Store(Generic[Content]):
         return False
 
     def discard(self, key: Key) -> None:
-        """Forget it as if it had never been seen: nobody asks for it any more."""
+        """Forget the object as if it had never been seen: no pool needs it any more."""
         self._entries.pop(key, None)
         self._removed.pop(key, None)
 
     def known(self) -> list[Key]:
-        """Every object."""
+        """The keys of all known objects."""
         return list(self._entries)
 
     def forget_removed(self) -> None:
-        """To be called when no answer to a write of before the removals can come any more."""
+        """Forget the removals. Call it when no response to a write from before them can arrive any more."""
         self._removed.clear()
 
     def __len__(self) -> int:
@@ -96,7 +97,7 @@ class Store(Generic[Content]):
 
 
 class Caches:
-    """Everything that is known. Whatever takes news in returns the keys of the pools that it concerns."""
+    """All caches. Each method that takes in a change returns the keys of the pools that it concerns."""
 
     def __init__(self) -> None:
         self.pools: Store[Manifest] = Store()
@@ -126,11 +127,11 @@ class Caches:
         }
 
     def found(self, kind: Kind, manifest: Manifest) -> set[Key]:
-        """A state of an object of any watched kind."""
+        """Take in the state of an object of any watched kind."""
         return self._observe[kind](manifest)
 
     def lost(self, kind: Kind, key: Key, version: int) -> set[Key]:
-        """An object of any watched kind is gone, as of this version."""
+        """Take in that an object of any watched kind is gone, as of this version."""
         return self._remove[kind](key, version)
 
     def observe_pool(self, manifest: Manifest) -> set[Key]:
@@ -142,24 +143,24 @@ class Caches:
         return {key}
 
     def observe_scale(self, key: Key, scale: Manifest) -> set[Key]:
-        """An answer of the scale subresource: the number is known before the watch tells.
+        """Take in a response of the scale subresource, which has the new number before the watch event does.
 
-        What else may have changed up to that version is not, so the state counts as the one just before it, and the
-        pool's own event is still news.
+        Other fields may have changed up to that version too. So the state is stored under the version just before it,
+        and the pool's own event still counts as newer.
         """
         known, version = self.pools.get(key), version_of(scale)
         if known is None:
             return set()
-        if self.pools.version(key) != version - 1:  # else nothing can have come in between
+        if self.pools.version(key) != version - 1:  # else nothing can have changed in between
             version -= 1
         metadata = {**known["metadata"], "resourceVersion": str(version)}
         metadata["generation"] = metadata.get("generation", 1) + 1
-        # The Scale leaves out a zero.
+        # A Scale omits a zero.
         spec = {**known["spec"], "replicas": (scale.get("spec") or {}).get("replicas", 0)}
         return {key} if self.pools.put(key, version, {**known, "metadata": metadata, "spec": spec}) else set()
 
     def unschedulable(self, pool: Key) -> int:
-        """Workers of the pool that found no node."""
+        """Number of the pool's workers that cannot be scheduled."""
         return sum(bool(pod.unschedulable) and not pod.deleting for pod in self._pods_of.get(pool, {}).values())
 
     def remove_pool(self, key: Key, version: int) -> set[Key]:
@@ -186,7 +187,7 @@ class Caches:
         before = self.budgets.get(key)
         if not self.budgets.put(key, version_of(manifest), kept):
             return set()
-        # Its status moves with every worker, and no rule looks at it.
+        # Its status changes with every worker, and no rule uses it.
         return {key} if before is None or _unversioned(before) != _unversioned(kept) else set()
 
     def remove_budget(self, key: Key, version: int) -> set[Key]:
@@ -194,7 +195,7 @@ class Caches:
         return {key} if self.budgets.remove(key, version) else set()
 
     def note_applied(self, pool: Key, kind: str, applied: observed.Applied) -> None:
-        """Remember what the API server made of an apply."""
+        """Remember the result of an apply."""
         self.applied.setdefault(pool, {})[kind] = applied
 
     def observe_pod(self, manifest: Manifest) -> set[Key]:
@@ -208,10 +209,10 @@ class Caches:
         self._pods_of.setdefault(pool, {})[key.name] = pod
         self._workers_of.setdefault(pool, {})[key.name] = victims.read_worker(manifest)
         said = last_words.read(pod)
-        # Kept here: the pod may be gone before a pass can look at it.
+        # Kept here, because the pod may be gone before the next pass.
         if said is not None and (before is None or last_words.read(before[1]) != said):
             self._last_words.setdefault(pool, deque(maxlen=LAST_WORDS)).append(said)
-        # Most updates of a pod change nothing that a rule looks at.
+        # Most updates of a pod change nothing that a rule uses.
         return {pool} if before != (pool, pod) else set()
 
     def remove_pod(self, key: Key, version: int) -> set[Key]:
@@ -225,15 +226,15 @@ class Caches:
         return {pool}
 
     def workers(self, pool: Key) -> tuple[victims.Worker, ...]:
-        """The pool's pods, as candidates for going when it shrinks."""
+        """The pool's pods, as candidates for removal when it is scaled down."""
         return tuple(self._workers_of.get(pool, {}).values())
 
     def take_last_words(self, pool: Key) -> tuple[LastWords, ...]:
-        """What the pool's workers have left unfinished since this was last asked."""
+        """Take the last words about unfinished tasks that have arrived since the previous call."""
         return tuple(self._last_words.pop(pool, ()))
 
     def observe_secret(self, manifest: Manifest) -> set[Key]:
-        """Some Secret was added or changed; it is kept only if a pool names or owns it."""
+        """A Secret was added or changed; facts about it are kept only if a pool names or owns it."""
         key = key_of(manifest)
         facts = secrets.examine(manifest)
         pools = self._concerned(key, facts)
@@ -242,22 +243,22 @@ class Caches:
         return pools
 
     def remove_secret(self, key: Key, version: int) -> set[Key]:
-        """Some Secret is gone."""
+        """A Secret is gone."""
         pools = self._concerned(key, self.secrets.get(key) or secrets.ABSENT)
-        # That it is gone is something to know: the next pass need not ask.
+        # Its absence is stored, so the next pass need not read it.
         return pools if pools and self.secrets.put(key, version, secrets.ABSENT) else set()
 
     def note_secret(self, key: Key, facts: secrets.Facts) -> None:
-        """What a read said, unless an event has said something meanwhile."""
+        """Store the result of a read, unless an event has brought a newer version meanwhile."""
         self.secrets.put(key, max(int(facts.resource_version or 0), 1), facts)
 
     def unknown_secrets(self, pool: CeleryWorkerPool) -> list[Key]:
-        """Secrets that the pool names and of which nothing is known."""
+        """Secrets that the pool names and that are in no cache yet."""
         keys = (Key(pool.metadata.namespace, name) for name in sorted(references.secret_names(pool)))
         return [key for key in keys if self.secrets.get(key) is None]
 
     def observe(self, pool: CeleryWorkerPool) -> observed.Observed:
-        """All that is known of one pool."""
+        """Everything that is known of one pool."""
         key = Key(pool.metadata.namespace, pool.metadata.name)
         wanted = {*references.secret_names(pool), names.sentry_secret(pool)}
         facts = {name: found for name in wanted if (found := self.secrets.get(Key(key.namespace, name))) is not None}
@@ -271,7 +272,7 @@ class Caches:
         )
 
     def conditions(self) -> Counter[tuple[str, str, str]]:
-        """How many pools have each condition: type, status, reason."""
+        """Number of pools with each condition: type, status, reason."""
         return Counter(
             (condition["type"], condition["status"], condition["reason"])
             for key in self.pools.known()
@@ -321,7 +322,7 @@ def _forget(known: dict[Key, dict[str, Content]], pool: Key, name: str) -> None:
 
 
 def _lean(manifest: Manifest) -> Manifest:
-    """Without managedFields, which are larger than the rest and which nobody here reads."""
+    """Without managedFields, which are larger than the rest and are not used."""
     metadata = {key: value for key, value in manifest["metadata"].items() if key != "managedFields"}
     return {**manifest, "metadata": metadata}
 
@@ -337,5 +338,5 @@ def _unversioned(manifest: Manifest) -> Manifest:
 def _secret_names(manifest: Manifest) -> frozenset[str]:
     try:
         return references.secret_names(CeleryWorkerPool.parse(dict(manifest)))
-    except ValueError:  # stored under another CRD; the pass says so in the status
+    except ValueError:  # stored under another version of the CRD; the pass reports it in the status
         return frozenset()

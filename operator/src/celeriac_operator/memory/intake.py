@@ -1,4 +1,4 @@
-"""News of the cluster: into the caches, and the pools that they concern into the queue. No decision, no write."""
+"""Where do changes of the cluster arrive? They go into the caches, and the pools that they concern into the queue."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from celeriac_operator.workqueue import WorkQueue
 
 
 class Intake:
-    """Where watch events, lists and reads arrive."""
+    """Takes in watch events, lists and reads."""
 
     def __init__(self, caches: Caches, queue: WorkQueue[Key], metrics: Metrics) -> None:
         self._queue = queue
@@ -18,21 +18,21 @@ class Intake:
         self._caches = caches
 
     def event(self, kind: Kind, manifest: Manifest) -> None:
-        """A watch reports a new state."""
+        """A watch reports the new state of an object."""
         self._metrics.count_event(kind.kind)
         self.found(kind, manifest)
 
     def deletion(self, kind: Kind, manifest: Manifest) -> None:
-        """A watch reports that an object is gone."""
+        """A watch reports that an object was deleted."""
         self._metrics.count_event(kind.kind)
         self.lost(kind, key_of(manifest), version_of(manifest))
 
     def found(self, kind: Kind, manifest: Manifest) -> None:
-        """A state of an object, from wherever."""
+        """Take in the state of an object, whatever its source."""
         self._add(self._caches.found(kind, manifest))
 
     def lost(self, kind: Kind, key: Key, version: int) -> None:
-        """An object is gone, as of this version."""
+        """Take in that an object is gone, as of this version."""
         self._add(self._caches.lost(kind, key, version))
 
     def _add(self, keys: set[Key]) -> None:

@@ -1,11 +1,12 @@
-"""Compares the caches with the cluster: once in full at start, then every few minutes by versions only.
+"""Do the caches agree with the cluster? Everything is read once at start, then versions are compared every few minutes.
 
-A watch can go deaf without an error, and a watch that begins anew does not report what was deleted meanwhile. So the
-truth is asked for from time to time: an object that is in a cache and not in the cluster is taken out; one of which the
-cluster has a newer version, for longer than events take to travel, is read. When that happens twice in a row for a
-kind, its watch is deaf, the operator reports itself as unhealthy, and Kubernetes restarts it.
+A watch can stop delivering events without an error, and a watch that restarts does not report what was deleted in
+between. So the caches are compared with the cluster from time to time: an object that is only in a cache is removed
+from it, and an object of which the cluster has a newer version is read, once its event has had time to arrive. If a
+kind's events are missing twice in a row, its watch counts as deaf: the health check fails, and Kubernetes restarts the
+operator.
 
-After each comparison every pool is put into the queue: the last net below everything.
+After each period every pool is queued again, so that nothing stays undone for longer than that.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ from celeriac_operator.workqueue import WorkQueue
 logger = logging.getLogger(__name__)
 
 TRAVEL_SECONDS = 5.0
-"""How long an event may take from the API server to the caches before it counts as lost."""
+"""Seconds that an event may take from the API server to the caches before it counts as lost."""
 
 SETTLE_SECONDS = 5.0
-"""After a watch began anew: all its objects arrive first, then the caches are compared once."""
+"""Wait after a watch has restarted: its objects arrive first, then the caches are compared once."""
 
 DEAF_AFTER = 2
 
 
 class Resync:
-    """Keeps the caches true."""
+    """Compares the caches with the cluster and corrects them."""
 
     def __init__(
         self,
@@ -67,10 +68,10 @@ class Resync:
         }
 
     async def load(self) -> None:
-        """Fill the caches before anything is decided.
+        """Fill the caches before the first decision.
 
         Raises:
-            StartError: the CRD is not there, or a list is forbidden; the text says what to do.
+            StartError: the CRD is not installed, or a list is forbidden; the message says what to do.
         """
         for kind in kinds.WATCHED:
             await self._load(kind)
@@ -82,16 +83,16 @@ class Resync:
             raise StartError(_explain(kind, error)) from error
 
     def watch_began(self) -> None:
-        """A watch has listed its objects anew; deletions in between went unseen."""
+        """A watch has restarted; deletions in between were not seen."""
         self._wanted.set()
 
     def deaf(self) -> str:
-        """What is wrong with the watches; empty: nothing is."""
+        """What is wrong with the watches; empty: nothing."""
         kinds_missed = sorted(kind.plural for kind, times in self._missed.items() if times >= DEAF_AFTER)
-        return f"the watch of {', '.join(kinds_missed)} delivers nothing" if kinds_missed else ""
+        return f"the watch of {', '.join(kinds_missed)} delivers no events" if kinds_missed else ""
 
     async def run(self) -> None:
-        """Compare every period, and soon after a watch began anew, until cancelled."""
+        """Compare after every period, and soon after a watch has restarted, until cancelled."""
         while True:
             try:
                 async with asyncio.timeout(self._period_seconds):
@@ -107,10 +108,10 @@ class Resync:
                 logger.warning("the caches could not be compared with the cluster: %s", error)
 
     async def run_once(self) -> dict[str, int]:
-        """One comparison of all kinds; returns how many objects had to be put right, by kind.
+        """Compare all kinds once; returns the number of corrected objects by kind.
 
         Raises:
-            ApiError: the cluster could not be asked.
+            ApiError: a list failed.
         """
         return {kind.kind: await self._compare(kind) for kind in kinds.WATCHED}
 
@@ -130,14 +131,14 @@ class Resync:
         return gone + await self._read_missed(kind, store, listed)
 
     async def _read_all(self, kind: Kind) -> None:
-        # Of Secrets only the owned ones: those that pools name are read one by one when they are first needed.
+        # Of Secrets only the owned ones; those that pools name are read one by one when they are first needed.
         selector = labels.WATCHED if kind is kinds.SECRET else ""
         async for _, _, items in self._cluster.pages(kind, label_selector=selector):
             for manifest in items:
                 self._intake.found(kind, manifest)
 
     async def _read_missed(self, kind: Kind, store: Store[object], listed: Mapping[Key, int]) -> int:
-        # A Secret that no pool names is in no cache, and is not missed.
+        # A Secret that no pool names is not cached, so it cannot be missing.
         known = set(store.known()) if kind is kinds.SECRET else listed.keys()
         behind = [key for key, version in listed.items() if key in known and store.version(key) < version]
         if behind:
@@ -153,15 +154,15 @@ class Resync:
         self._metrics.watch_missed.labels(kind.kind).inc(len(missed))
         self._missed[kind] = self._missed.get(kind, 0) + 1 if missed else 0
         if missed:
-            logger.warning("the watch of %s had missed %d changes; they are made up for", kind.plural, len(missed))
+            logger.warning("the watch of %s missed %d changes; the caches were corrected", kind.plural, len(missed))
         return len(missed)
 
 
 def _explain(kind: Kind, error: ApiError) -> str:
     if error.status == 404 and kind is kinds.POOL:
         return (
-            "the cluster does not know CeleryWorkerPool. Install the CRD: it is part of the Helm chart (crds.enabled), "
-            "or kubectl apply --server-side -f crds/celeriac.dev_celeryworkerpools.yaml"
+            "the cluster has no CeleryWorkerPool resource. Install the CRD: it is part of the Helm chart "
+            "(crds.enabled), or kubectl apply --server-side -f crds/celeriac.dev_celeryworkerpools.yaml"
         )
     if error.status == 403:
         return (

@@ -1,1 +1,1 @@
-"""What does one pass over one pool do, in which order, and when is the next? Reads memory, decides, writes."""
+"""What does one reconciliation of a pool do, in which order, and when is the next? Reads memory, decides, writes."""

@@ -1,4 +1,4 @@
-"""Takes keys from the queue and has them reconciled: several at once, each failure tried again with growing pauses."""
+"""Who takes keys from the queue? Several loops, which reconcile each key and retry failures with growing pauses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class Controller:
-    """The loop around passes."""
+    """Runs reconciliations."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Controller:
         self._workers = workers
 
     async def run(self) -> None:
-        """Work until cancelled. A pass that is cut off leaves nothing half done that the next one would not see."""
+        """Reconcile until cancelled. If a pass is interrupted, the next one sees what it has done and continues."""
         async with asyncio.TaskGroup() as group:
             for _ in range(self._workers):
                 group.create_task(self._work())
@@ -43,7 +43,7 @@ class Controller:
             await self.run_once()
 
     async def run_once(self) -> None:
-        """Wait for a key and make one pass."""
+        """Wait for a key and reconcile it once."""
         key = await self._queue.get()
         started = time.monotonic()
         try:
@@ -58,16 +58,16 @@ class Controller:
             result = await self._reconcile(key)
         except ApiError as error:
             seconds = self._queue.retry(key)
-            # A conflict says that the cache was behind: nothing to tell a person.
+            # A conflict means that the cache was behind, which needs no attention.
             level = logging.DEBUG if error.status == 409 else logging.WARNING
             logger.log(
                 level, "%s; next attempt in %.1f s", error, seconds, extra={"pool": str(key), "reason": error.reason}
             )
             return "error"
         except Exception:
-            # One pool that trips over a bug must not stop the others.
+            # A bug that one pool triggers must not stop the others.
             seconds = self._queue.retry(key)
-            logger.exception("the pass failed; next attempt in %.1f s", seconds, extra={"pool": str(key)})
+            logger.exception("reconciling failed; next attempt in %.1f s", seconds, extra={"pool": str(key)})
             return "error"
         if result.refused:
             self._queue.retry(key)

@@ -1,4 +1,5 @@
-"""One pass for one pool: observe, plan, apply, report. Everything it needs to know is in the caches and the cluster."""
+"""What happens in one reconciliation of a pool? Observe, plan, apply, report; no state but the caches and the
+cluster."""
 
 from __future__ import annotations
 
@@ -28,27 +29,27 @@ from celeriac_operator.status.case import Case, Refusal
 logger = logging.getLogger(__name__)
 
 MINOR_SECONDS = 2.0
-"""Between two writes of a status that differ in numbers only: the pods of a rollout come and go in bursts."""
+"""Pause between two writes of a status that differ in numbers only: the pods of a rollout change in bursts."""
 
 LEAVING_SECONDS = 5.0
-"""How often to look whether an object that is leaving is gone, should its event get lost."""
+"""How often to check whether an object that is being deleted is gone, in case its event is lost."""
 
 CONFLICT_SECONDS = 30.0
-"""How often to look whether somebody else's object is gone. It is not watched: it is not ours."""
+"""How often to check whether a conflicting object is gone. It has not our label, so it is not watched."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """How a pass went."""
+    """The result of a reconciliation."""
 
     refused: bool = False
-    """The API server did not take an object; to be tried again with growing pauses."""
+    """Whether the API server refused an object; the pool is then retried with growing pauses."""
     again_seconds: float | None = None
-    """When to look again though nothing happens; None: no need."""
+    """Seconds after which to reconcile again without an event; None: no need."""
 
 
 class Reconciler:
-    """Passes over pools. Many may run at once, never two for one pool."""
+    """Reconciles pools: several at a time, but never the same pool twice at a time."""
 
     def __init__(
         self,
@@ -71,13 +72,13 @@ class Reconciler:
         self._reported: dict[Key, datetime] = {}
 
     async def reconcile(self, key: Key) -> Result:
-        """Bring one pool from what is to what should be, and say how it stands.
+        """Reconcile one pool and report its status.
 
         Raises:
-            ApiError: something went wrong on the way; the next pass starts from what is then.
+            ApiError: a request failed; the next pass starts from the state that is reached.
         """
         manifest = self._caches.pools.get(key)
-        if manifest is None:  # gone; Kubernetes collects what it owned
+        if manifest is None:  # gone; Kubernetes deletes what it owned
             self._reported.pop(key, None)
             return Result()
         try:
@@ -109,7 +110,7 @@ class Reconciler:
         return replace(self._caches.observe(pool), default_dsn=self._default_dsn(), scaling=self._scaling(key))
 
     async def _learn_secrets(self, pool: CeleryWorkerPool) -> None:
-        """Read the Secrets that the pool names for the first time; events keep the knowledge fresh afterwards."""
+        """Read Secrets that the pool names for the first time; afterwards watch events keep the facts up to date."""
         for key in self._caches.unknown_secrets(pool):
             try:
                 manifest = await self._cluster.read(kinds.SECRET, key.namespace, key.name)
@@ -121,7 +122,7 @@ class Reconciler:
             self._caches.note_secret(key, facts)
 
     async def _apply(self, key: Key, pool: CeleryWorkerPool, todo: Plan) -> tuple[Plan, Refusal | None, list[Event]]:
-        """Do what the plan says. A refusal ends it: what comes later may depend on what was refused."""
+        """Execute the plan. A refusal ends it, because later actions may depend on the refused one."""
         events: list[Event] = []
         for action in todo.actions:
             before = self._caches.deployments.get(key)
@@ -151,27 +152,28 @@ class Reconciler:
         try:
             there = await self._cluster.apply(kind, action.manifest, action.uid)
         except OccupiedError as error:
-            if kind is kinds.SECRET:  # watched whoever owns it: the next pass knows
+            if kind is kinds.SECRET:  # all Secrets are watched, so the next pass sees it
                 self._caches.observe_secret(error.there)
             if not plan.is_ours(pool, error.there):
                 return replace(todo, conflicts=(*todo.conflicts, _conflict(error.there)))
-            # Ours, and out of sight: somebody took off the label by which it is watched.
+            # It is ours but was not seen: its label by which it is watched was removed.
             there = await self._cluster.apply(kind, action.manifest, error.there["metadata"]["uid"])
         self._caches.found(kind, there)
-        # A Secret has no generation: it is compared by the digest of its value.
+        # A Secret has no generation; it is compared by the digest of its value.
         if generation := there["metadata"].get("generation"):
             applied = observed.Applied(digest=plan.digest(action.manifest), generation=generation)
             self._caches.note_applied(key, kind.kind, applied)
         return todo
 
     async def _choose_victims(self, key: Key, wanted: Manifest) -> None:
-        """Whoever wants fewer workers, a person, an HPA or the autoscaler: idle ones go first."""
+        """Have idle workers removed first, whether a person, an HPA or the autoscaler scales down."""
         workers = victims.candidates(self._caches.deployments.get(key), wanted, self._caches.workers(key))
         for pod in await self._prepare_shrink(key, workers) if workers else ():
             self._caches.observe_pod(pod)
 
     async def _report(self, key: Key, manifest: Manifest, old: Status, new: Status) -> float | None:
-        """Write the status if it says something new. Returns how long a minor change has to wait; None: written."""
+        """Write the status if it has changed. Returns the seconds that a minor change must wait; None: no need to
+        wait."""
         if writing.is_same(old, new):
             return None
         now = self._clock()
@@ -179,7 +181,7 @@ class Reconciler:
         if writing.is_minor(old, new) and since < MINOR_SECONDS:
             return MINOR_SECONDS - since
         if writing.is_only_queue_counts(old, new):
-            # After a start all pools have something new to say: not all at once.
+            # After a start all pools have such changes: they are not all written at once.
             since = (now - self._reported.get(key, self._started)).total_seconds()
             pause = writing.queue_counts_seconds(len(self._caches.pools))
             if since < pause:
@@ -204,17 +206,17 @@ class Reconciler:
         return Result(refused=True, again_seconds=0.0 if self._is_outdated(key, manifest) else None)
 
     def _is_outdated(self, key: Key, manifest: Manifest) -> bool:
-        """Whether somebody changed the pool during the pass.
+        """Whether the pool was changed during the pass.
 
-        Nobody else tells: the answer to the status write brings that change into the cache, and is newer than its
-        event, which is no news when it comes.
+        No event reports that change: the response to the status write brings it into the cache and is newer than the
+        change's own event, which therefore counts as old when it arrives.
 
-            pass:    reads version 1 ........ writes status -> answer: version 3, with the new spec
+            pass:    reads version 1 ........ writes status -> response: version 3, with the new spec
             person:            writes spec: version 2
             watch:                                                       version 2 (old), version 3 (known)
         """
         now = self._caches.pools.get(key)
-        return now is not None and _asked(now) != _asked(manifest)
+        return now is not None and _requested(now) != _requested(manifest)
 
     async def _emit(self, pool: CeleryWorkerPool, events: list[Event]) -> None:
         key = str(Key(pool.metadata.namespace, pool.metadata.name))
@@ -225,12 +227,12 @@ class Reconciler:
             for event in events:
                 await self._cluster.emit(pool, event, self._clock())
         except ApiError as error:
-            # An event is a courtesy: the conditions say the same, and no pass fails for it.
-            logger.warning("events not recorded: %s", error, extra={"pool": key, "reason": error.reason})
+            # The conditions say the same as the events, so a pass does not fail for an event.
+            logger.warning("events could not be recorded: %s", error, extra={"pool": key, "reason": error.reason})
 
 
-def _asked(pool: Manifest) -> tuple[object, ...]:
-    """What people say by a pool: everything but its status."""
+def _requested(pool: Manifest) -> tuple[object, ...]:
+    """What users set in a pool: everything but its status."""
     metadata = pool["metadata"]
     return metadata["uid"], metadata.get("generation"), metadata.get("annotations"), metadata.get("deletionTimestamp")
 
@@ -251,7 +253,7 @@ def _conflict(there: Manifest) -> Conflict:
 
 
 def _repairs(pool: CeleryWorkerPool, action: Apply | Delete, before: Manifest | None) -> list[Event]:
-    """Events about work that the pool did not ask for: it was as wanted, and somebody else changed it."""
+    """Events about changes that were not caused by the pool's spec: somebody else changed an owned object."""
     settled = pool.status.observed_generation == pool.metadata.generation
     was_stalled = any(condition.type == "Stalled" for condition in pool.status.conditions)
     if not settled or was_stalled or isinstance(action, Delete):
@@ -260,6 +262,6 @@ def _repairs(pool: CeleryWorkerPool, action: Apply | Delete, before: Manifest | 
     if kind == "Deployment" and before is not None:
         wanted = observed.template_hash(action.manifest)
         if wanted != observed.template_hash(before):
-            message = "the worker pods change with a Secret or the operator's release, and are replaced"
+            message = "the pod template changed with a Secret or the operator's release: the workers are replaced"
             return [Event(kind="Normal", reason=EventReason.ROLLED, message=message)]
     return [Event(kind="Normal", reason=EventReason.REPAIRED, message=f"{kind} {name}: {action.reason}")]

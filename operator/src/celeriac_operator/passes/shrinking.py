@@ -1,8 +1,8 @@
-"""Before a pool shrinks: ask its workers what they do, and tell Kubernetes which of them may go first.
+"""Which workers are idle before a pool is scaled down? They are asked, and Kubernetes is told to remove them first.
 
-Called by the pass that is about to make a Deployment smaller, whoever wanted that. **Promise.** It takes a second at
-most, fails for no reason of the workers, and never keeps a pool from shrinking. **Limit.** A worker may begin a task
-between its reply and its end; it drains then, like any other.
+Called by the pass that is about to scale down a Deployment, whoever requested it. **Promise.** It takes one second at
+most, does not fail because of the workers, and never prevents the scale-down. **Limit.** A worker may begin a task
+after its reply; it then drains like any other worker.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from celeriac_operator.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 ASK_SECONDS: Final = 0.5
-"""For all workers of a pool together. One that is too busy to reply in that time is busy."""
+"""Limit for asking all workers of a pool. A worker that does not reply in time counts as busy."""
 
 WRITE_SECONDS: Final = 0.5
-"""For all costs of a pool together."""
+"""Limit for writing all deletion costs of a pool."""
 
 AT_ONCE: Final = 32
-"""Requests under way at the same time, to all workers of all pools, and to the API server for one pool."""
+"""Concurrent requests: to the workers of all pools together, and to the API server for each pool."""
 
 ANSWER_BYTES: Final = 2**20
-"""A longer reply is none: a pod may serve anything at this address."""
+"""A longer reply is ignored: a pod may serve anything at this address."""
 
 Outcome = TypeVar("Outcome")
 
 
 class Shrinking:
-    """Prepares pools that are to shrink."""
+    """Prepares pools for a scale-down."""
 
     def __init__(self, cluster: Cluster, metrics: Metrics) -> None:
         self._cluster = cluster
@@ -49,14 +49,14 @@ class Shrinking:
         self._session: aiohttp.ClientSession | None = None
 
     async def prepare(self, pool: Key, workers: Sequence[Worker]) -> list[Manifest]:
-        """Give each of these workers the cost that it should have; returns the pods that were changed."""
+        """Write the deletion costs of these workers; returns the changed pods."""
         replies = await self._ask(workers)
         counted = Counter(replies.get(worker.uid, WorkerReply.NONE) for worker in workers)
         for reply, number in counted.items():
             self._metrics.shrink_answers.labels(reply.value).inc(number)
         markings = victims.mark(workers, replies)
         logger.info(
-            "the pool shrinks: of its workers %d are idle, %d busy, and %d did not say and count as busy",
+            "scaling down: %d workers are idle, %d busy, and %d did not reply and count as busy",
             *(counted[reply] for reply in WorkerReply),
             extra={"pool": str(pool)},
         )
@@ -64,7 +64,8 @@ class Shrinking:
         writes = [self._write(pool, marking, slots) for marking in markings]
         written = [pod for pod in await _within(WRITE_SECONDS, writes) if pod is not None]
         if len(written) < len(markings):
-            logger.info("of %d deletion costs %d are written", len(markings), len(written), extra={"pool": str(pool)})
+            counts = (len(markings), len(written))
+            logger.info("of %d deletion costs %d were written in time", *counts, extra={"pool": str(pool)})
         return written
 
     async def close(self) -> None:
@@ -80,7 +81,7 @@ class Shrinking:
 
     async def _ask_one(self, url: str) -> WorkerReply:
         if self._session is None:
-            # Workers come and go: a connection is not kept for the next time.
+            # Connections are not kept: the next scale-down asks other workers.
             connector = aiohttp.TCPConnector(limit=AT_ONCE, force_close=True)
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         try:
@@ -92,7 +93,7 @@ class Shrinking:
                     body += await response.content.read(ANSWER_BYTES - len(body))
                 return victims.read_reply(body)
         except (aiohttp.ClientError, OSError) as error:
-            logger.debug("%s does not answer: %s", url, error)
+            logger.debug("%s does not reply: %s", url, error)
             return WorkerReply.NONE
 
     async def _write(self, pool: Key, marking: Marking, slots: asyncio.Semaphore) -> Manifest | None:
@@ -101,14 +102,14 @@ class Shrinking:
             try:
                 return await self._cluster.write_deletion_cost(pool.namespace, worker.name, worker.uid, marking.cost)
             except ApiError as error:
-                # Gone meanwhile, or somebody else has set its cost, and keeps it.
+                # The pod is gone, or another manager has set its cost.
                 level = logging.DEBUG if error.status in (404, 409) else logging.WARNING
                 logger.log(level, "no deletion cost for %s: %s", worker.name, error, extra={"pool": str(pool)})
                 return None
 
 
 async def _within(seconds: float, coroutines: Iterable[Coroutine[Any, Any, Outcome]]) -> list[Outcome | None]:
-    """Run all of them; what comes in time, None for what does not."""
+    """Run all coroutines; returns their results in order, None for those that were not finished in time."""
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     if not tasks:
         return []

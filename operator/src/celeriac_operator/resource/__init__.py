@@ -1,8 +1,8 @@
-"""The CeleryWorkerPool resource: pydantic models from which the CRD and its reference are generated.
+"""What is a CeleryWorkerPool? pydantic models, from which the CRD and its reference are generated.
 
-Everybody imports this package and no module below it. A field's docstring is what `kubectl explain` prints, so it is
-written for the person with the YAML file. A rule is checked by the API server; the models check types and bounds again
-when the operator reads an object, which matters only for objects stored under an older CRD.
+Other rooms import this package, not its modules. `kubectl explain` prints a field's docstring, so it is written for the
+person who writes the YAML file. The API server checks the rules. The models check types and bounds again when the
+operator reads an object, which matters only for objects stored under an older CRD.
 """
 
 from celeriac_operator.resource.autoscaling import Autoscaling, ScaleDown, Target

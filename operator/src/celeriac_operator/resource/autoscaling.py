@@ -1,4 +1,4 @@
-"""How the number of workers follows the work."""
+"""How does the number of workers follow the queues?"""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from celeriac_operator.resource.base import Model, Rule, bound, rules
 
 IS_MANAGEMENT_URL = Rule(
     cel=r"self.matches('^https?://[^\\s@]+$')",
-    message="must be where RabbitMQ's management API is, for example http://rabbit:15672, without user and password: "
-    "these are the broker URL's",
+    message="must be the URL of RabbitMQ's management API, for example http://rabbit:15672, without user and password: "
+    "those of the broker URL are used",
 )
 
 DAY_SECONDS = 24 * 3600
@@ -27,39 +27,40 @@ MIN_UP_TO_MAX = Rule(
 
 
 class Target(Model):
-    """How much work there is for each worker. Exactly one of the fields."""
+    """The target that determines the number of workers. Set exactly one field."""
 
     model_config = rules(ONE_TARGET)
 
     backlog_per_replica: Annotated[int, bound(ge=1, le=1_000_000)] | None = None
-    """So many messages, ready or in flight, for each worker."""
+    """Messages per worker, ready or in flight."""
     latency_seconds: Annotated[int, bound(ge=1, le=DAY_SECONDS)] | None = None
-    """So many seconds at most before a message starts. Workers measure how long tasks take, on Redis; until they have,
-    and on RabbitMQ, a task is taken to last as long as this."""
+    """Longest time, in seconds, that a message should wait before it starts. On Redis, workers measure how long tasks
+    take; until then, and on RabbitMQ, a task is assumed to take as long as this."""
     busy_slots_percent: Annotated[int, bound(ge=1, le=100)] | None = None
-    """So much of all slots is to be in use, in percent, each waiting message counted as one that will use a slot."""
+    """Percentage of all slots that should be busy; each waiting message counts as one more busy slot."""
 
 
 class ScaleDown(Model):
-    """How workers become fewer."""
+    """How the pool is scaled down."""
 
     stabilization_seconds: Annotated[int, bound(ge=0, le=DAY_SECONDS)] = 60
-    """The number goes down only to the most that was wanted within so many seconds; 0 follows at once."""
+    """Stabilisation window in seconds: the pool is scaled down only to the highest number that was wanted within it; 0
+    scales down at once."""
 
 
 class Autoscaling(Model):
-    """Sets replicas by what waits in the pool's queues."""
+    """Sets replicas according to the messages in the pool's queues."""
 
     model_config = rules(MIN_UP_TO_MAX)
 
     min_replicas: Annotated[int, bound(ge=0, le=10_000)] = 0
-    """The fewest workers. With 0 the pool rests while nothing waits and nothing is in flight."""
+    """Minimum number of workers. With 0 the pool has no workers while no message waits and none is in flight."""
     max_replicas: Annotated[int, bound(ge=1, le=10_000)]
-    """The most workers."""
+    """Maximum number of workers."""
     target: Target
-    """How much work there is for each worker."""
+    """The target that determines the number of workers."""
     management_url: Annotated[str, bound(IS_MANAGEMENT_URL, max_length=2048)] | None = None
-    """RabbitMQ only: where its management API is, for example http://rabbit:15672. Without it, at the broker's host, on
-    port 15672, or 15671 with TLS."""
+    """RabbitMQ only: URL of its management API, for example http://rabbit:15672. Default: the broker's host, port
+    15672, or 15671 with TLS."""
     scale_down: ScaleDown = ScaleDown()
-    """How workers become fewer."""
+    """How the pool is scaled down."""

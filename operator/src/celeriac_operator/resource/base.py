@@ -1,4 +1,4 @@
-"""What every model of the resource is built from: the base class, validation rules and bounded types."""
+"""What do all models of the resource share? The base class, validation rules and bounded types."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ RULES = "x-kubernetes-validations"
 
 
 class Model(BaseModel):
-    """One object of the resource: camelCase outside, snake_case inside, frozen.
+    """One object of the resource: camelCase in YAML, snake_case in Python, frozen.
 
-    Keys that the model does not know are dropped, as the API server does with an object that a newer CRD stored.
+    Unknown keys are dropped, as the API server does with an object that was stored under a newer CRD.
     """
 
     model_config = ConfigDict(
@@ -32,11 +32,11 @@ class Rule:
     """A CEL rule that the API server checks."""
 
     cel: str
-    """The expression; `self` is the value that the rule stands on."""
+    """The expression; `self` is the value that the rule is attached to."""
     message: str
-    """What the person reads: what is wrong and what to write instead."""
+    """The message for users: what is wrong and what to write instead."""
     field_path: str = ""
-    """The field to name in the error, relative to `self`; empty: the value itself."""
+    """The field that the error names, relative to `self`; empty: the value itself."""
 
     def manifest(self) -> JsonDict:
         """The rule as an entry of x-kubernetes-validations."""
@@ -45,7 +45,7 @@ class Rule:
 
 
 def rules(*entries: Rule) -> ConfigDict:
-    """The configuration of a model whose fields must fit together."""
+    """Model configuration with rules that concern several fields."""
     return ConfigDict(json_schema_extra={RULES: [entry.manifest() for entry in entries]})
 
 
@@ -60,12 +60,13 @@ def bound(*entries: Rule, schema: JsonDict | None = None, **limits: Any) -> Any:
 ATOMIC: JsonDict = {"x-kubernetes-list-type": "atomic"}
 SET: JsonDict = {"x-kubernetes-list-type": "set"}
 
-# The string form has a bound because CEL's cost estimate, and so the acceptance of the CRD, depends on it.
+# The string has a bound because CEL's cost estimate depends on it, and the API server refuses a CRD that costs too
+# much.
 INT_OR_STRING: JsonDict = {"x-kubernetes-int-or-string": True, "maxLength": 64}
 
 
 def map_by(key: str) -> JsonDict:
-    """A list whose items are told apart, and merged by server-side apply, by one of their fields."""
+    """A list whose items are identified, and merged by server-side apply, by one of their fields."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
 
 

@@ -1,4 +1,4 @@
-"""What the worker pods get from Kubernetes: rollout, resources, environment, and a patch for the rest."""
+"""What does a pool set for its pods? Rollout, disruption, resources, environment, and a patch for the rest."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ IS_VARIABLE = Rule(
 )
 NOT_OURS = Rule(
     cel="!self.startsWith('CELERIAC_')",
-    message="names that start with CELERIAC_ belong to the operator: use the pool's fields",
+    message="names that start with CELERIAC_ are reserved for the operator: use the pool's fields",
 )
 NOT_OUR_LABEL = Rule(
     cel="!self.exists(key, key == 'app.kubernetes.io/name' || key.startsWith('celeriac.dev/'))",
-    message="app.kubernetes.io/name and celeriac.dev/* tell which pods belong to the pool: choose other labels",
+    message="app.kubernetes.io/name and celeriac.dev/* select the pool's pods: use other labels",
 )
 NOT_OUR_ANNOTATION = Rule(
     cel="!self.exists(key, key.startsWith('celeriac.dev/'))",
-    message="annotations that start with celeriac.dev/ belong to the operator: choose another name",
+    message="annotations that start with celeriac.dev/ are reserved for the operator: use another name",
 )
 
 Count = Annotated[int | str, bound(IS_COUNT, schema=INT_OR_STRING)]
@@ -43,15 +43,15 @@ class Rollout(Model):
     )
 
     max_surge: Count = "25%"
-    """How many workers may exist beyond the wanted number while a change rolls out: a number, or a percentage rounded
-    up."""
+    """How many workers may exist above the desired number while a change is rolled out: a number, or a percentage
+    rounded up."""
     max_unavailable: Count = 0
-    """How many of the wanted workers may be missing while a change rolls out: a number, or a percentage rounded down.
-    With 0 a broken new image takes no old worker away."""
+    """How many of the desired workers may be missing while a change is rolled out: a number, or a percentage rounded
+    down. With 0, an old worker is removed only after a new one is ready, so a broken image removes none."""
 
 
 class Disruption(Model):
-    """How many workers may be missing while nodes are drained: a PodDisruptionBudget of the pool's name."""
+    """How many workers may be missing while nodes are drained: a PodDisruptionBudget with the pool's name."""
 
     model_config = rules(
         Rule(
@@ -62,29 +62,29 @@ class Disruption(Model):
 
     max_unavailable: Count | None = None
     """How many workers may be missing at once because their nodes are drained: a number, or a percentage rounded up.
-    With 0 no node that runs a worker can be drained; with 100% there is no budget at all."""
+    With 0, no node that runs a worker can be drained; with 100%, no budget is created."""
     min_available: Count | None = None
-    """How many workers must stay while nodes are drained: a number, or a percentage rounded up. With as many as
-    replicas, or 100%, no node that runs a worker can be drained; with 0 there is no budget at all."""
+    """How many workers must remain while nodes are drained: a number, or a percentage rounded up. With the number of
+    replicas, or 100%, no node that runs a worker can be drained; with 0, no budget is created."""
 
 
 Quantities = Annotated[dict[str, Quantity], bound(max_length=16)]
 
 
 class Resources(Model):
-    """What the worker's container may use."""
+    """Resources of the worker's container."""
 
     limits: Quantities | None = None
-    """The most that the worker's container may use, by resource, for example {cpu: 2, memory: 1Gi}."""
+    """Limits of the worker's container, by resource, for example {cpu: 2, memory: 1Gi}."""
     requests: Quantities | None = None
-    """What the worker's container is promised, by resource, for example {cpu: 500m, memory: 512Mi}."""
+    """Requests of the worker's container, by resource, for example {cpu: 500m, memory: 512Mi}."""
 
 
 class FieldSelector(Model):
     """A field of the pod."""
 
     api_version: Annotated[str, bound(max_length=253)] | None = None
-    """Version of the schema that fieldPath is written in; v1 where absent."""
+    """API version of fieldPath; default v1."""
     field_path: Annotated[str, bound(max_length=512)]
     """Path of the pod's field, for example metadata.labels['app']."""
 
@@ -93,9 +93,9 @@ class ResourceFieldSelector(Model):
     """A resource of a container."""
 
     container_name: Annotated[str, bound(max_length=63)] | None = None
-    """Container whose resources are read; the worker's where absent."""
+    """Container whose resources are read; default: the worker's."""
     divisor: Quantity | None = None
-    """Unit of the value; 1 where absent."""
+    """Unit of the value; default 1."""
     resource: Annotated[str, bound(max_length=253)]
     """The resource to read, for example limits.cpu."""
 
@@ -108,11 +108,11 @@ class OptionalKey(Model):
     key: DataKey
     """Key of the object's data that holds the value."""
     optional: bool | None = None
-    """Whether the worker starts when the object or the key is missing."""
+    """Whether the worker may start if the object or the key does not exist."""
 
 
 class EnvValueFrom(Model):
-    """Where the value of a variable is kept."""
+    """Source of a variable's value."""
 
     model_config = rules(
         Rule(
@@ -142,9 +142,9 @@ class EnvVar(Model):
     name: Annotated[str, bound(IS_VARIABLE, NOT_OURS, max_length=253)]
     """Name of the variable."""
     value: Annotated[str, bound(max_length=131_072)] | None = None
-    """Its value; $(NAME) refers to a variable that stands before it."""
+    """Value; $(NAME) refers to a variable that is listed before it."""
     value_from: EnvValueFrom | None = None
-    """Where its value is kept."""
+    """Source of the value."""
 
 
 class OptionalObject(Model):
@@ -153,7 +153,7 @@ class OptionalObject(Model):
     name: ObjectName
     """Name of the object in the pool's namespace."""
     optional: bool | None = None
-    """Whether the worker starts when the object is missing."""
+    """Whether the worker may start if the object does not exist."""
 
 
 class EnvFrom(Model):
@@ -167,7 +167,7 @@ class EnvFrom(Model):
     )
 
     prefix: Annotated[str, bound(max_length=253)] | None = None
-    """Written before the name of each variable."""
+    """Prefix of the names of the variables."""
     config_map_ref: OptionalObject | None = None
     """A ConfigMap whose keys become variables."""
     secret_ref: OptionalObject | None = None
@@ -206,6 +206,6 @@ class Template(Model):
     metadata: TemplateMetadata | None = None
     """Labels and annotations of the worker pods."""
     spec: dict[str, Any] | None = None
-    """A patch of the worker pod's spec, merged as kubectl patch does: containers, volumes and the like by name. The
-    worker is the container named worker. What the API server refuses shows in the condition Stalled, reason
-    InvalidTemplate."""
+    """A strategic merge patch of the worker pod's spec, as kubectl patch applies it: containers, volumes and similar
+    lists are merged by name. The worker's container is named worker. If the API server refuses the result, the pool has
+    the condition Stalled with reason InvalidTemplate."""

@@ -1,4 +1,4 @@
-"""The resource as a whole: its names, its columns, and the object that the API server hands out."""
+"""What is the resource as a whole? Its names, its printer columns, and the object that the API server returns."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SINGULAR = "celeryworkerpool"
 SHORT_NAMES = ("cwp",)
 CATEGORIES = ("celery",)
 
-# A pod is called <pool>-<ReplicaSet's hash, 10>-<suffix, 5> and a name that is also a host name ends at 63.
+# A pod is named <pool>-<ReplicaSet's hash, 10>-<suffix, 5>, and a host name has at most 63 characters.
 MAX_NAME_LENGTH = 63 - len("-0123456789-01234")
 
 # Name, JSON path, type, priority (1: only with -o wide), description.
 COLUMNS: tuple[tuple[str, str, str, int, str], ...] = (
     ("Ready", ".status.ready", "string", 0, "Ready and desired workers"),
-    ("Desired", ".status.desiredReplicas", "integer", 0, "Workers that the operator asks for"),
-    ("Backlog", ".status.backlog", "integer", 0, "Messages that wait, with autoscaling"),
+    ("Desired", ".status.desiredReplicas", "integer", 0, "Desired workers"),
+    ("Backlog", ".status.backlog", "integer", 0, "Waiting messages, with autoscaling"),
     ("Status", '.status.conditions[?(@.type=="Ready")].reason', "string", 0, "Reason of the condition Ready"),
     ("Age", ".metadata.creationTimestamp", "date", 0, "Time since the pool was created"),
     ("Queues", ".spec.queues", "string", 1, "Queues that the pool names"),
@@ -43,7 +43,7 @@ COLUMNS: tuple[tuple[str, str, str, int, str], ...] = (
 
 
 class Metadata(Model):
-    """The part of an object's metadata that the operator reads. Not in the CRD: the API server knows it."""
+    """The part of an object's metadata that the operator reads. Not in the CRD, because the API server defines it."""
 
     name: str
     namespace: str
@@ -55,27 +55,27 @@ class Metadata(Model):
 
 
 class CeleryWorkerPool(Model):
-    """A pool of Celery workers: one Deployment whose pods run celery worker, restarted when they hang, drained when
-    they leave."""
+    """A pool of Celery workers: a Deployment whose pods run celery worker. Hung workers are restarted; workers that are
+    removed drain first."""
 
     model_config = rules(
         Rule(
             cel=f"self.metadata.name.size() <= {MAX_NAME_LENGTH}",
-            message=f"the name of a pool has at most {MAX_NAME_LENGTH} characters: its pods' names start with it",
+            message=f"the name of a pool can have at most {MAX_NAME_LENGTH} characters: its pods' names start with it",
         )
     )
 
     metadata: Annotated[Metadata, Field(exclude=True)]
     spec: Spec
-    """What you ask for."""
+    """The desired state."""
     status: Annotated[Status, Field(default_factory=Status)]
-    """What is. Written by the operator only."""
+    """The observed state. Written by the operator only."""
 
     @classmethod
     def parse(cls, manifest: dict[str, Any]) -> CeleryWorkerPool:
-        """Read an object as the API server hands it out.
+        """Read an object as the API server returns it.
 
         Raises:
-            pydantic.ValidationError: the object does not fit the models, which the CRD of this version would refuse.
+            pydantic.ValidationError: the object does not fit the models; the CRD of this version would refuse it.
         """
         return cls.model_validate(manifest)

@@ -1,4 +1,4 @@
-"""The services that a worker talks to: broker, result backend, Sentry, Slack."""
+"""Which services does a worker use? Broker, result backend, Sentry, Slack."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IS_URL = Rule(
 )
 NO_PASSWORD = Rule(
     cel=r"!self.matches('://[^@]*:[^@]*@') && !self.matches('[?&]password=')",
-    message="contains a password, which everyone who may read the pool would see: put the URL into a Secret and use "
+    message="contains a password, which everyone who may read the pool could see: put the URL into a Secret and use "
     "urlFrom.secretKeyRef",
 )
 IS_DSN = Rule(
@@ -42,53 +42,53 @@ class SecretKey(Model):
 
 
 class UrlFrom(Model):
-    """Where a value is kept."""
+    """Source of a value."""
 
     secret_key_ref: SecretKey
     """The Secret and the key to read."""
 
 
 class RetryBackoff(Model):
-    """How long to wait between two attempts."""
+    """Waits between two attempts."""
 
     model_config = rules(
         Rule(cel="self.initial <= self.max", message="initial must be at most max", field_path=".initial")
     )
 
     initial: Annotated[int, bound(ge=1, le=3600)] = 1
-    """Seconds before the first retry; each further one waits twice as long, with jitter."""
+    """Seconds before the first retry; the wait doubles with each retry, with jitter."""
     max: Annotated[int, bound(ge=1, le=3600)] = 30
     """The longest wait between two retries, in seconds."""
 
 
 class Broker(Model):
-    """Where messages come from."""
+    """The broker, and how a worker behaves while it is away."""
 
     model_config = rules(ONE_URL)
 
     url_from: UrlFrom | None = None
-    """Where the broker's URL is kept. With neither urlFrom nor url the application's own broker_url holds."""
+    """Source of the broker's URL. With neither urlFrom nor url the application's own broker_url applies."""
     url: Url | None = None
     """The broker's URL in the clear, for example redis://redis:6379/0. Refused if it contains a password."""
     max_retries: Annotated[int, bound(ge=0, le=1_000_000)] | None = None
-    """How often a worker tries to connect before it exits and is started afresh; 0 exits at the first failure."""
+    """How often a worker retries to connect before it exits and is restarted; 0 exits at the first failure."""
     retry_backoff_seconds: RetryBackoff | None = None
-    """How long a worker waits between two attempts to connect."""
+    """Waits between two attempts to connect."""
 
 
 class ResultBackend(Model):
-    """Where results go."""
+    """The result backend."""
 
     model_config = rules(ONE_URL)
 
     url_from: UrlFrom | None = None
-    """Where the result backend's URL is kept. With neither urlFrom nor url the application's own result_backend
-    holds."""
+    """Source of the result backend's URL. With neither urlFrom nor url the application's own result_backend
+    applies."""
     url: Url | None = None
     """The result backend's URL in the clear, for example redis://redis:6379/1. Refused if it contains a password."""
     expires_seconds: Annotated[int, bound(ge=0, le=10 * 365 * 24 * 3600)] | None = None
     """How long results are kept, in seconds; 0 keeps them for ever. Without it the application's result_expires
-    holds."""
+    applies."""
 
 
 class Sentry(Model):
@@ -102,31 +102,31 @@ class Sentry(Model):
     )
 
     dsn_from: UrlFrom | None = None
-    """Where the DSN is kept. It is mounted as a file, so a changed DSN is taken up without a restart; a missing one
-    shows in the condition SentryConfigured and stops no worker. With neither dsnFrom nor dsn the DSN that the operator
-    was given for all pools holds (sentry.secretName of the chart)."""
+    """Source of the DSN. It is mounted as a file, so a change takes effect without a restart. If it does not exist,
+    workers run, and the condition SentryConfigured is False. With neither dsnFrom nor dsn the operator's DSN for all
+    pools applies (sentry.secretName of the chart)."""
     dsn: Annotated[str, bound(IS_DSN, max_length=2048)] | None = None
-    """The DSN itself. The operator puts it into a Secret of its own, <pool>-sentry, from which the workers read it."""
+    """The DSN. The operator stores it in a Secret that it owns, <pool>-sentry, from which the workers read it."""
     environment: Annotated[str, bound(IS_ENVIRONMENT, max_length=64)] | None = None
     """Sentry's environment, for example production."""
     release: Annotated[str, bound(IS_RELEASE, max_length=200)] | None = None
     """Sentry's release, for example shop@1.4."""
     traces_sample_rate: Annotated[float, bound(ge=0, le=1)] | None = None
-    """Share of tasks whose performance is traced, from 0 to 1."""
+    """Share of tasks that are traced, from 0 to 1."""
     send_default_pii: bool | None = None
-    """Whether Sentry may receive data that identifies persons, task arguments among them."""
+    """Whether personally identifiable data, including task arguments, may be sent to Sentry."""
 
 
 class Slack(Model):
-    """Which channel is told of failures."""
+    """The Slack channel that gets notifications."""
 
     webhook_from: UrlFrom
-    """Where the URL of Slack's incoming webhook is kept. It is mounted as a file, so a changed one is taken up without
-    a restart; a missing one shows in the condition NotificationsConfigured and stops no worker."""
+    """Source of the URL of Slack's incoming webhook. It is mounted as a file, so a change takes effect without a
+    restart. If it does not exist, workers run, and the condition NotificationsConfigured is False."""
 
 
 class Notifications(Model):
-    """Who is told of failures by a message."""
+    """Where notifications of failures are sent."""
 
     slack: Slack
-    """A channel in Slack, or in what takes the same webhooks."""
+    """A Slack channel, or a channel of a service that accepts Slack's webhooks."""

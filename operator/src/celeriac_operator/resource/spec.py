@@ -1,7 +1,7 @@
-"""What a person asks of a pool.
+"""What can a user set in a pool?
 
-The nearest word wins: a setting that the worker reads has no default here, so that its absence leaves the application's
-own Celery configuration in force. Defaults stand only where the operator itself decides.
+The most specific setting wins. A setting that the worker reads has no default here: if it is not set, the application's
+own Celery configuration applies. Only settings of the operator itself have defaults.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ IS_QUEUE = Rule(
 )
 SCALES_BY_QUEUES = Rule(
     cel="!has(self.autoscaling) || (has(self.queues) && self.queues.size() > 0)",
-    message="autoscaling counts what waits in the pool's queues: name them in queues, since the application's own "
-    "are not known to the operator",
+    message="autoscaling counts the messages in the pool's queues: name them in queues, because the operator does not "
+    "know the application's own",
     field_path=".autoscaling",
 )
 SCALES_BY_BROKER = Rule(
     cel="!has(self.autoscaling) || (has(self.broker) && (has(self.broker.url) || has(self.broker.urlFrom)))",
-    message="autoscaling reads the queues at the broker: set broker.urlFrom or broker.url, since the application's own "
-    "broker_url is not known to the operator",
+    message="autoscaling reads the queues at the broker: set broker.urlFrom or broker.url, because the operator does "
+    "not know the application's own broker_url",
     field_path=".autoscaling",
 )
 SCALES_BY_READABLE_BROKER = Rule(
@@ -49,20 +49,20 @@ SCALES_BY_READABLE_BROKER = Rule(
 MANAGEMENT_OF_RABBITMQ = Rule(
     cel="!has(self.autoscaling) || !has(self.autoscaling.managementUrl) || !has(self.broker) || "
     "!has(self.broker.url) || self.broker.url.matches('^(amqps?|pyamqp|librabbitmq)://')",
-    message="only RabbitMQ has a management API, and broker.url is that of another broker: remove managementUrl",
+    message="only RabbitMQ has a management API, but broker.url is the URL of another broker: remove managementUrl",
     field_path=".autoscaling.managementUrl",
 )
 
 
 class Spec(Model):
-    """What you ask for."""
+    """The desired state."""
 
     model_config = rules(
         Rule(
             cel="!has(self.drain) || !has(self.drain.timeoutSeconds) || !has(self.timeLimits) || "
             "!has(self.timeLimits.hardSeconds) || self.drain.timeoutSeconds >= self.timeLimits.hardSeconds",
-            message="drain.timeoutSeconds must be at least timeLimits.hardSeconds: a worker that leaves must be able "
-            "to finish a task that runs as long as it may",
+            message="drain.timeoutSeconds must be at least timeLimits.hardSeconds: a worker that drains must be "
+            "able to finish a task that runs up to its limit",
             field_path=".drain.timeoutSeconds",
         ),
         SCALES_BY_QUEUES,
@@ -76,11 +76,11 @@ class Spec(Model):
     image: Annotated[str, bound(IS_IMAGE, max_length=1024)]
     """The container image with the application in it. Celery must be in it; Celeriac need not be."""
     inject: Literal["Always", "Never"] = "Always"
-    """Always adds Celeriac's worker library to the pod by an init container; what the image brings itself wins. Never
-    expects the library in the image."""
+    """Always: an init container copies Celeriac's worker library into the pod; packages that the image contains take
+    precedence. Never: the image must contain the library."""
     replicas: Annotated[int, bound(ge=0, le=10_000)] = 1
-    """How many workers there shall be. kubectl scale and autoscalers write this field; a manifest without it, applied
-    server-side, leaves the number alone. With autoscaling it is the number to begin with: leave it out of manifests."""
+    """The number of workers. kubectl scale and autoscalers write this field; a manifest without it that is applied
+    server-side does not change the number. With autoscaling it is the initial number: leave it out of manifests."""
     queues: (
         Annotated[
             tuple[Annotated[str, bound(NAMES_A_QUEUE, IS_QUEUE, max_length=255)], ...],
@@ -88,45 +88,45 @@ class Spec(Model):
         ]
         | None
     ) = None
-    """The queues to consume, each named once. Without it the application's own queues."""
+    """The queues to consume, each named once. Default: the application's own queues."""
     worker: Worker = Worker()
-    """How the Celery worker itself runs."""
+    """Options of the Celery worker."""
     broker: Broker | None = None
-    """Where messages come from, and how a worker behaves while the broker is away."""
+    """The broker, and how a worker behaves while it is away."""
     result_backend: ResultBackend | None = None
-    """Where results go."""
+    """The result backend."""
     time_limits: TimeLimits | None = None
     """How long a task may run."""
     delivery: Delivery | None = None
-    """What happens to a message when its worker dies."""
+    """How messages are acknowledged and redelivered."""
     liveness: Liveness = Liveness()
-    """How a hung worker is noticed and restarted. A worker that merely has no broker is never restarted for it."""
+    """How a hung worker is detected and restarted. A worker is never restarted only because its broker is away."""
     drain: Drain | None = None
-    """How a worker leaves."""
+    """How a worker that is removed finishes its work."""
     logging: Logging | None = None
     """What the workers write to their logs."""
     sentry: Sentry | None = None
-    """Reports failures to Sentry. Without this section Celeriac leaves Sentry alone."""
+    """Reports failures to Sentry. Without this section Celeriac does not configure Sentry."""
     notifications: Notifications | None = None
-    """Tells people of failed tasks, lost processes and dead letters: one message for a flood, at most one a minute from
-    each worker."""
+    """Sends notifications of failed tasks, lost processes and dead letters. Many failures are summarized in one
+    message; each worker sends at most one message a minute."""
     autoscaling: Autoscaling | None = None
-    """Sets replicas by what waits in the pool's queues. Needs queues and a broker URL. Without it, replicas is yours or
-    another autoscaler's."""
+    """Sets replicas according to the messages in the pool's queues. Needs queues and a broker URL. Without this section
+    you or another autoscaler set replicas."""
     rollout: Rollout = Rollout()
     """How a change replaces the running workers."""
     disruption: Disruption | None = None
-    """How many workers may be missing while nodes are drained. Without it, one at a time where replicas, or
+    """How many workers may be missing while nodes are drained. Default: one at a time if replicas, or
     autoscaling.maxReplicas, is more than 1. Kubernetes evicts no pod that two budgets cover: set maxUnavailable to 100%
-    before you make one of your own."""
+    before you create a budget of your own."""
     suspend: bool = False
-    """True drains all workers and keeps the pool at zero, whatever replicas says."""
+    """If true, all workers drain and none is started, whatever replicas is."""
     resources: Resources | None = None
-    """Cpu, memory and other resources of the worker's container."""
+    """CPU, memory and other resources of the worker's container."""
     env: Annotated[tuple[EnvVar, ...], bound(max_length=256, schema=map_by("name"))] = ()
     """Environment variables of the worker's container."""
     env_from: Annotated[tuple[EnvFrom, ...], bound(max_length=64, schema=ATOMIC)] = ()
     """Secrets and ConfigMaps whose keys become environment variables of the worker's container."""
     template: Template | None = None
-    """Everything else about the worker pods, as a patch: labels, volumes, nodeSelector, tolerations, affinity,
+    """All other settings of the worker pods, as a patch: labels, volumes, nodeSelector, tolerations, affinity,
     serviceAccountName, imagePullSecrets, securityContext, further containers."""

@@ -1,4 +1,4 @@
-"""How a worker runs, how long its tasks may, and how it leaves: the sections that become the worker's own settings."""
+"""How does a worker run? The sections that become the worker's own settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Format = Annotated[
 ]
 
 PART_OF_COMMAND = Rule(cel="self.size() > 0", message="a part of the command cannot be empty")
-NAMES_PYTHON = Rule(cel="self.size() > 0", message="name the program that starts Python, for example [python]")
+NAMES_PYTHON = Rule(cel="self.size() > 0", message="must name the program that starts Python, for example [python]")
 
 AT_LEAST_1MI = Rule(
     cel="type(self) == int ? self >= 1048576 : isQuantity(self) && quantity(self).compareTo(quantity('1Mi')) >= 0",
@@ -48,7 +48,7 @@ REFUSED_ARGUMENTS = (
     ),
     _refuse(
         "-E*B|--beat(=|$)",
-        "--beat would publish every schedule once for each worker: run celery beat in a Deployment of its own with one "
+        "with --beat each worker would publish every schedule: run celery beat in a Deployment of its own with one "
         "replica",
     ),
     _refuse(
@@ -57,17 +57,17 @@ REFUSED_ARGUMENTS = (
     ),
     _refuse(
         "-E*f|--logfile(=|$)",
-        "--logfile would take the log out of kubectl logs: remove it; logging says what is logged, and how",
+        "with --logfile kubectl logs would be empty: remove it, and use the field logging",
     ),
     _refuse(
         "-E*D|--(detach|uid|gid|pidfile|umask|workdir|executable)(=|$)",
-        "the worker stays in the foreground of its container: remove --detach and the options that belong to it",
+        "the worker must run in the foreground of its container: remove --detach and its options",
     ),
 )
 
 
 class Worker(Model):
-    """What the celery worker command is told."""
+    """Options of the celery worker command."""
 
     model_config = rules(
         Rule(
@@ -88,22 +88,22 @@ class Worker(Model):
         tuple[Annotated[str, bound(PART_OF_COMMAND, max_length=1024)], ...],
         bound(NAMES_PYTHON, max_length=16, schema=ATOMIC),
     ] = ("python",)
-    """How to start Python in the image, for example [/app/.venv/bin/python] or [uv, run, python]. It runs in place of
-    the image's entry point; name the entry point first where it is needed, for example [/entrypoint.sh, python]."""
+    """Command that starts Python in the image, for example [/app/.venv/bin/python] or [uv, run, python]. It replaces
+    the image's entry point; if that is needed, put it first, for example [/entrypoint.sh, python]."""
     pool: Pool | None = None
-    """Celery's execution pool. Without it the application's worker_pool holds, and without that prefork."""
+    """Celery's execution pool. Default: the application's worker_pool, else prefork."""
     concurrency: Annotated[int, bound(ge=1, le=10_000)] | None = None
-    """How many tasks one worker runs at once. Without it: 1 for solo, else the container's cpu limit rounded up, else
-    1."""
+    """How many tasks one worker runs at a time (its slots). Default: 1 for solo, else the container's cpu limit rounded
+    up, else 1."""
     prefetch: Annotated[int, bound(ge=0, le=100_000)] | None = None
-    """How many messages a worker holds beyond those it runs; 0 takes a message only when a slot is free. Without it the
-    application's worker_prefetch_multiplier holds."""
+    """How many messages a worker holds in addition to those it runs; with 0 it takes a message only when a slot is
+    free. Default: the application's worker_prefetch_multiplier."""
     max_tasks_per_child: Annotated[int, bound(ge=1, le=100_000_000)] | None = None
-    """After how many tasks a child process is replaced, against memory leaks. Prefork only; without it the
-    application's worker_max_tasks_per_child holds."""
+    """Number of tasks after which a child process is replaced, against memory leaks. Prefork only. Default: the
+    application's worker_max_tasks_per_child."""
     max_memory_per_child: Annotated[int | str, bound(AT_LEAST_1MI, schema=INT_OR_STRING)] | None = None
-    """Resident memory after which a child process is replaced once its task has ended, for example 200Mi. Prefork only;
-    without it the application's worker_max_memory_per_child holds."""
+    """Resident memory above which a child process is replaced after its task has ended, for example 200Mi. Prefork
+    only. Default: the application's worker_max_memory_per_child."""
     extra_args: Annotated[
         tuple[Annotated[str, bound(max_length=1024)], ...],
         bound(*REFUSED_ARGUMENTS, max_length=64, schema=ATOMIC),
@@ -124,33 +124,33 @@ class TimeLimits(Model):
     )
 
     soft_seconds: Seconds | None = None
-    """Seconds after which SoftTimeLimitExceeded is raised inside a running task, so that it can clean up. Prefork only:
-    for other pools the condition TimeLimitsEnforced says that it has no effect. A task's own soft_time_limit wins;
-    without this field the application's task_soft_time_limit holds."""
+    """Seconds after which SoftTimeLimitExceeded is raised in a running task, so that it can clean up. Prefork only: on
+    other pools it has no effect, and the condition TimeLimitsEnforced is False. A task's own soft_time_limit takes
+    precedence. Default: the application's task_soft_time_limit."""
     hard_seconds: Seconds | None = None
-    """Seconds after which a running task is ended by force: by Celery, or where its pool cannot, by the liveness probe,
-    which restarts the container. A task's own time_limit wins; without this field the application's task_time_limit
-    holds."""
+    """Seconds after which a running task is killed: by Celery, or on pools where Celery cannot, by the liveness probe,
+    which restarts the container. A task's own time_limit takes precedence. Default: the application's
+    task_time_limit."""
 
 
 class Delivery(Model):
-    """What happens to a message whose worker dies."""
+    """How messages are acknowledged and redelivered."""
 
     mode: Literal["AtLeastOnce", "AtMostOnce", "App"] | None = None
-    """AtLeastOnce acknowledges a message after its task has ended, so that a killed worker loses nothing; AtMostOnce
-    acknowledges before the task starts, so that nothing runs twice; App leaves acknowledging to the application's
-    settings. What a task sets itself wins."""
+    """AtLeastOnce: a message is acknowledged after its task has ended, so a killed worker loses no message. AtMostOnce:
+    it is acknowledged before its task starts, so no task runs twice. App: the application's settings apply. A task's
+    own settings take precedence."""
     lease_seconds: Annotated[int, bound(ge=5, le=3600)] | None = None
-    """On Redis: seconds without a sign of life from a worker after which its messages are delivered again."""
+    """Redis only: seconds without a renewal by a worker after which its messages are delivered again."""
     max_deliveries: Annotated[int, bound(ge=1, le=1000)] | None = None
-    """How often one message is delivered at most; then it is kept as a dead letter instead."""
+    """Maximum number of deliveries of a message; after that it is dead-lettered."""
 
 
 class Liveness(Model):
-    """When a worker counts as hung."""
+    """When a worker counts as hung, and its health endpoint."""
 
     port: Annotated[int, bound(ge=1024, le=65535)] = 8787
-    """TCP port of the worker's health and metrics endpoint. Change it only where the application uses the same port."""
+    """TCP port of the worker's health and metrics endpoint. Change it only if the application uses the same port."""
     period_seconds: Annotated[int, bound(ge=1, le=3600)] = 10
     """Seconds between two liveness checks."""
     failure_threshold: Annotated[int, bound(ge=1, le=100)] = 3
@@ -160,11 +160,12 @@ class Liveness(Model):
 
 
 class Drain(Model):
-    """How a worker leaves."""
+    """How a worker that is removed finishes its work."""
 
     timeout_seconds: Annotated[int, bound(ge=1, le=WEEK_SECONDS + 24 * 3600)] | None = None
-    """Seconds that a worker which must leave has to finish its running tasks; the rest goes back to the queue. Without
-    it: timeLimits.hardSeconds + 30, or 300. The pod's terminationGracePeriodSeconds follows from it."""
+    """Seconds that a worker has to finish its running tasks before it is removed; unfinished messages go back to the
+    queue. Default: timeLimits.hardSeconds + 30, else 300. The pod's terminationGracePeriodSeconds is derived from
+    it."""
 
 
 class Logging(Model):
@@ -179,10 +180,10 @@ class Logging(Model):
     )
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = None
-    """The least severe record that is logged."""
+    """The least severe level that is logged."""
     format: Literal["Text", "JSON", "App"] | None = None
-    """Text writes lines in the formats below, JSON one object a line, App leaves logging to the application."""
+    """Text: lines in the formats below. JSON: one object per line. App: the application configures logging."""
     worker_format: Format | None = None
-    """Format of the worker's own records, in Python's %-style; %(task_name)s and %(task_id)s are always there."""
+    """Format of the worker's own records, in Python's %-style; %(task_name)s and %(task_id)s are always available."""
     task_format: Format | None = None
     """Format of records that a task writes, in Python's %-style."""

@@ -1,1 +1,1 @@
-"""(pure) What does a pool say of itself: conditions, counts and events, computed from what is observed?"""
+"""(pure) What is reported about a pool? Conditions, counts and events, computed from what is observed."""

@@ -12,7 +12,7 @@ from celeriac_operator.reasons import Cause
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """The API server did not take an object; its sentence."""
+    """The API server refused an object; `message` is its sentence."""
 
     cause: Cause
     message: str
@@ -20,7 +20,7 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What a rule says."""
+    """What a rule has found."""
 
     cause: Cause
     message: str
@@ -28,11 +28,11 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What the rules look at."""
+    """What the rules evaluate."""
 
     seen: Observed
     plan: plan.Plan
-    """What this pass meant to do."""
+    """The plan of this pass."""
     refusal: Refusal | None
-    """What the API server said to it, if it refused."""
+    """The API server's refusal; None: it accepted the plan."""
     now: datetime

@@ -1,4 +1,4 @@
-"""(pure) What is reported about a pool: counts, conditions, and the events that go with a change of them."""
+"""(pure) What is the status of a pool: its counts and its conditions?"""
 
 from __future__ import annotations
 
@@ -24,28 +24,29 @@ QUESTIONS = (
     notifications.configured,
     scaling.active,
 )
-"""What else is said of a pool; each question may go unasked."""
+"""Rules of further conditions; each may return None, and the condition is then absent."""
 
 SET_UP_SECONDS = 30
-"""How long the kubelet may take for a pod's volumes and network before the pool says that it waits for them."""
+"""Time that the kubelet may take for a pod's volumes and network before the pool reports that it waits for them."""
 
 NOT_CONSUMING_SECONDS = 30
-"""How long a started worker may take to reach the broker before the pool says that its workers do not consume."""
+"""Time that a started worker may take to reach the broker before the pool reports that it does not consume."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a pass found."""
+    """The result of computing a status."""
 
     status: Status
-    """The status as it should be."""
+    """The status to be written."""
     recheck_seconds: float | None = None
-    """After which it may be another one without any event; None: never."""
+    """Seconds after which the status may change without an event; None: it does not."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """Workers by state. `is_current`: Kubernetes has taken up the Deployment, and all workers are of its template."""
+    """Workers by state. `is_current`: the Deployment controller has seen the newest Deployment, and all workers have
+    its template."""
 
     desired: int
     there: int
@@ -56,7 +57,7 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class _Verdict:
-    """What the pool as a whole is like; Ready, Reconciling and Stalled follow from it."""
+    """The state of the pool as a whole, from which Ready, Reconciling and Stalled follow."""
 
     reason: Meaningful
     message: str
@@ -66,7 +67,7 @@ class _Verdict:
 
 
 def compute(case: Case) -> Report:
-    """The status of a pool that could be read."""
+    """Compute the status of a pool."""
     pool, counts = case.seen.pool, _count(case.seen)
     statements = [
         *_overall(_judge(case, counts)),
@@ -87,7 +88,7 @@ def compute(case: Case) -> Report:
 
 
 def unreadable(old: Status, generation: int, message: str, now: datetime) -> Status:
-    """The status of a pool whose spec this operator cannot read: nothing is touched, and it says so."""
+    """Compute the status of a pool whose spec this operator cannot read; none of its objects are changed."""
     verdict = _Verdict(reason=Cause.INVALID_SPEC, message=message, stalled=True)
     conditions = _conditions(_overall(verdict), old, generation, now)
     return old.model_copy(update={"observed_generation": generation, "conditions": conditions})
@@ -110,11 +111,11 @@ def _judge(case: Case, counts: Counts) -> _Verdict:
     if case.seen.pool.spec.suspend:
         return _resting(case, Progress.SUSPENDED, "suspended")
     if counts.desired == 0 and _is_scaled(case):
-        return _Verdict(reason=Progress.SCALED_TO_ZERO, message="nothing waits, and no worker is needed", ready=True)
+        return _Verdict(reason=Progress.SCALED_TO_ZERO, message="no message waits, and no worker is needed", ready=True)
     if counts.desired == 0:
         return _resting(case, Progress.NO_WORKERS, "replicas is 0")
     if case.plan.waiting_for:
-        return _Verdict(reason=Progress.PROGRESSING, message=f"waits for {case.plan.waiting_for}", reconciling=True)
+        return _Verdict(reason=Progress.PROGRESSING, message=f"waiting for {case.plan.waiting_for}", reconciling=True)
     return _judge_workers(case, counts)
 
 
@@ -129,7 +130,7 @@ def _judge_workers(case: Case, counts: Counts) -> _Verdict:
     if silent and complete:
         name = silent[0].name
         message = (
-            f"pod {name} runs but does not consume: most often the broker cannot be reached; see "
+            f"pod {name} runs but does not consume; usually the broker cannot be reached: see "
             f"kubectl logs -n {case.seen.pool.metadata.namespace} {name}"
         )
         return _Verdict(reason=Progress.NOT_READY, message=message)
@@ -137,13 +138,13 @@ def _judge_workers(case: Case, counts: Counts) -> _Verdict:
     if waiting:
         name, namespace = waiting[0].name, case.seen.pool.metadata.namespace
         message = (
-            f"pod {name} waits for its volumes or its network, most often for a Secret or ConfigMap that it mounts and "
-            f"that does not exist: see kubectl describe pod -n {namespace} {name}"
+            f"pod {name} waits for its volumes or its network; usually a Secret or ConfigMap that it mounts does not "
+            f"exist: see kubectl describe pod -n {namespace} {name}"
         )
         return _Verdict(reason=Progress.PROGRESSING, message=message, reconciling=True)
     message = f"{counts.ready} of {_workers(counts.desired)} ready"
     if not counts.is_current:
-        message = f"a change rolls out: {counts.updated} of {_workers(counts.desired)} of the newest template"
+        message = f"rolling out a change: {counts.updated} of {_workers(counts.desired)} updated"
     return _Verdict(reason=Progress.PROGRESSING, message=message, reconciling=True)
 
 
@@ -155,7 +156,7 @@ def _stalled(case: Case, finding: Finding) -> _Verdict:
 
 
 def _is_scaled(case: Case) -> bool:
-    """Whether the autoscaler has chosen the number, and would choose another one."""
+    """Whether the autoscaler is active, so that it has chosen the number."""
     statement = scaling.active(case)
     return statement is not None and statement.reason is Activity.ACTIVE
 
@@ -187,24 +188,24 @@ def _count(seen: Observed) -> Counts:
 
 
 def _silent(case: Case) -> list[Pod]:
-    """Workers that have started long enough ago and are not ready."""
+    """Workers that started NOT_CONSUMING_SECONDS ago or earlier and are not ready, sorted by name."""
     pods = [pod for pod in case.seen.newest_pods() if _silent_seconds(case, pod) >= NOT_CONSUMING_SECONDS]
     return sorted(pods, key=lambda pod: pod.name)
 
 
 def _without_volumes(case: Case) -> list[Pod]:
-    """Workers that the kubelet has not been able to set up for long enough."""
+    """Workers that the kubelet has been setting up for SET_UP_SECONDS or longer, sorted by name."""
     pods = [pod for pod in case.seen.newest_pods() if _set_up_seconds(case, pod) >= SET_UP_SECONDS]
     return sorted(pods, key=lambda pod: pod.name)
 
 
 def _set_up_seconds(case: Case, pod: Pod) -> float:
-    """How long the kubelet has tried to set the pod up; -1: it does not."""
+    """Seconds that the kubelet has been setting up the pod; -1: it is not doing so."""
     return -1 if pod.set_up_since is None else (case.now - pod.set_up_since).total_seconds()
 
 
 def _silent_seconds(case: Case, pod: Pod) -> float:
-    """How long the worker has been running, started and not ready; -1: it is not so."""
+    """Seconds that the worker has been started and not ready; -1: it is not in that state."""
     worker = next((container for container in pod.containers if container.name == names.WORKER_CONTAINER), None)
     if worker is None or worker.ready or not worker.started or worker.running_since is None:
         return -1
@@ -224,7 +225,7 @@ def _recheck(case: Case) -> float | None:
 
 
 def _conditions(statements: Iterable[Statement], old: Status, generation: int, now: datetime) -> tuple[Condition, ...]:
-    """Conditions with their times: that of the last change of the status, not of its wording."""
+    """Build conditions. lastTransitionTime changes with the condition's status, not with its reason or message."""
     before = {condition.type: condition for condition in old.conditions}
     conditions = []
     for statement in statements:

@@ -20,15 +20,15 @@ ALARMING: Mapping[Type, ConditionStatus] = {
     Type.TIME_LIMITS_ENFORCED: "False",
     Type.SCALING_ACTIVE: "False",
 }
-"""Conditions that are worth an event when they come to this status. That the broker is away shows in others."""
+"""Conditions that cause an event when they get this status. A broker that is away shows in other conditions."""
 
 FRESH_SECONDS: Final = 60.0
-"""What was said longer ago has been told, by this operator or by the one before it."""
+"""Older last words have been reported before, by this operator or by its predecessor."""
 
 
 def between(old: Status, new: Status) -> Iterator[Event]:
-    """What is worth an event in the step from one status to the next. The old status is the memory: a restart of the
-    operator repeats nothing."""
+    """Events for the change from one status to the next. The stored status is the only memory, so a restart of the
+    operator repeats no event."""
     before, after = ({condition.type: condition for condition in status.conditions} for status in (old, new))
     for kind, failed in ALARMING.items():
         was, now = before.get(kind), after.get(kind)
@@ -45,7 +45,7 @@ def between(old: Status, new: Status) -> Iterator[Event]:
 
 
 def _turns(old: Status, new: Status) -> Iterator[Event]:
-    """Changes of direction among the decisions that the old status does not know."""
+    """Events for scaling decisions that are not in the old status and change the direction."""
     decisions = new.scaling.decisions if new.scaling else ()
     known = set(old.scaling.decisions) if old.scaling else set()
     for decision, before in reversed(list(zip(decisions, (*decisions[1:], None)[: len(decisions)], strict=True))):
@@ -61,7 +61,7 @@ def _is_up(decision: ScalingDecision) -> bool:
 
 
 def cut_short(said: Iterable[LastWords], now: datetime) -> Iterator[Event]:
-    """What people are told of the tasks that a worker did not finish."""
+    """Events about tasks that a worker did not finish."""
     for words in said:
         if (now - words.said_at).total_seconds() <= FRESH_SECONDS:
             yield Event(kind="Warning", reason=EventReason.CUT_SHORT, message=f"pod {words.pod}: {words.text}")

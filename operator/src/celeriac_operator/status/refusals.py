@@ -1,4 +1,5 @@
-"""(pure) Which errors of the API server are its answer, and not a mishap? Only a person can change an answer."""
+"""(pure) Which errors of the API server are permanent refusals, not transient failures? A person must act on a
+refusal."""
 
 from __future__ import annotations
 
@@ -8,14 +9,14 @@ from celeriac_operator.status.case import Refusal
 
 
 def read(error: ApiError) -> Refusal | None:
-    """The refusal that the error is; None: it is a mishap."""
+    """Read an error as a refusal; None: it is a transient failure."""
     cause = _cause(error)
     return Refusal(cause=cause, message=error.message) if cause else None
 
 
 def _cause(error: ApiError) -> Cause | None:
     message = error.message
-    if "denied the request" in message or "denied request" in message:  # webhooks and admission policies, any status
+    if "denied the request" in message or "denied request" in message:  # webhooks and policies, any HTTP status
         cause = Cause.ADMISSION_REFUSED
     elif "exceeded quota" in message:
         cause = Cause.QUOTA_EXCEEDED
@@ -23,7 +24,7 @@ def _cause(error: ApiError) -> Cause | None:
         # RBAC: ... is forbidden: User "x" cannot patch resource "deployments" in API group "apps" in the namespace "y"
         cause = Cause.FORBIDDEN if " cannot " in message else Cause.ADMISSION_REFUSED
     elif error.status in (400, 422) or message.startswith("failed to create typed patch object"):
-        # The latter, an unknown field in an apply, comes with status 500.
+        # An unknown field in an apply ("failed to create typed patch object") has status 500.
         cause = Cause.INVALID_TEMPLATE
     else:
         return None

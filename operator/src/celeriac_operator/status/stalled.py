@@ -1,8 +1,8 @@
-"""(pure) Why will a pool not become ready without a person? An ordered list of rules; the first that speaks wins.
+"""(pure) Why will a pool not become ready without a person? Rules in order; the first one that finds a cause wins.
 
-A rule speaks only when the cluster has said so: the API server's refusal, the kubelet's waiting reason, a container's
-own last words. What ordinary rollouts and restarts pass through is no cause: a container that is being created, one
-restart after a failed probe, a pod the scheduler has not looked at.
+A rule needs evidence from the cluster: a refusal by the API server, the kubelet's waiting reason, a container's last
+words. States of ordinary rollouts and restarts are not causes: a container that is being created, one restart after a
+failed probe, a pod that the scheduler has not looked at.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from celeriac_operator.reasons import Cause
 from celeriac_operator.status.case import Case, Finding
 
 UNSCHEDULABLE_SECONDS = 5
-"""How long a pod must have been without a node. A pod that waits for one to leave, in a rollout, is placed sooner."""
+"""Time that a pod must have been unschedulable. A pod that waits for another one to leave, in a rollout, is scheduled
+sooner."""
 
 CRASH_WITHIN = timedelta(minutes=10)
-"""A container that ran longer did not fail at start; the kubelet forgets its back-off after the same time."""
+"""A container that ran longer did not fail at start; the kubelet resets its back-off after the same time."""
 
 ENDED_BY_PROBE = (0, 137, 143)
-"""Exit codes of a container that the kubelet ended: not a crash, however often."""
+"""Exit codes of a container that the kubelet stopped: not a crash, however often it happens."""
 
 BROKER_EXIT, CONFIGURATION_EXIT = 69, 78
 """Exit codes of the worker library: EX_UNAVAILABLE and EX_CONFIG of sysexits.h."""
@@ -38,7 +39,7 @@ Rule = Callable[[Case], Finding | None]
 
 
 def refused(case: Case) -> Finding | None:
-    """The objects themselves cannot be made; what runs is of an older template, or nothing."""
+    """Why the objects cannot be created or updated; running workers, if any, have an older template."""
     for rule in (_conflict, _template, _held, _refusal):
         found = rule(case)
         if found is not None:
@@ -47,7 +48,7 @@ def refused(case: Case) -> Finding | None:
 
 
 def failing(case: Case) -> Finding | None:
-    """The Deployment is as it should be, and its newest pods do not get anywhere."""
+    """Why the newest pods do not become ready though the Deployment is up to date."""
     for rule in FAILING:
         found = rule(case)
         if found is not None:
@@ -56,7 +57,7 @@ def failing(case: Case) -> Finding | None:
 
 
 def recheck_seconds(case: Case) -> float | None:
-    """When a rule that waits will speak, if nothing changes until then; None: none waits."""
+    """Seconds until a waiting rule finds a cause if nothing changes; None: no rule waits."""
     waits = [
         UNSCHEDULABLE_SECONDS - _age(case, pod.unschedulable_since)
         for pod in case.seen.newest_pods()
@@ -67,9 +68,10 @@ def recheck_seconds(case: Case) -> float | None:
 
 def _conflict(case: Case) -> Finding | None:
     for conflict in case.plan.conflicts:
-        # One of a Secret is about Sentry alone, and has its condition.
+        # A conflict about a Secret concerns Sentry only, and shows in its condition.
         if conflict.kind != "Secret":
-            kind, owner = conflict.kind, f"belongs to {conflict.owner}" if conflict.owner else "is not Celeriac's"
+            kind = conflict.kind
+            owner = f"belongs to {conflict.owner}" if conflict.owner else "does not belong to Celeriac"
             message = f"a {kind} named {conflict.name} exists and {owner}: rename the pool or remove the {kind}"
             return Finding(cause=Cause.NAME_CONFLICT, message=message)
     return None
@@ -132,7 +134,7 @@ def _crash(case: Case) -> Finding | None:
         last = container.last
         if last is None or container.ready or not _loops(container, last):
             continue
-        words = last_words.excerpt(last.message) or "it left no last words; see kubectl logs --previous"
+        words = last_words.excerpt(last.message) or "it left no message; see kubectl logs --previous"
         message = f"pod {pod.name}, container {container.name}, exit code {last.exit_code}: {words}"
         return Finding(cause=_crash_cause(container, last), message=message)
     return None
@@ -151,7 +153,7 @@ def _crash_cause(container: Container, last: Termination) -> Cause:
 
 
 def _loops(container: Container, last: Termination) -> bool:
-    """In the kubelet's back-off, or between two of them: started again, and not yet better than the last times."""
+    """Whether it is in the kubelet's back-off, or was started again after one and has not run longer since."""
     if container.waiting == "CrashLoopBackOff":
         return True
     if last.started_at is None or last.finished_at is None or last.finished_at - last.started_at > CRASH_WITHIN:
@@ -174,7 +176,7 @@ FAILING: tuple[Rule, ...] = (_pods_refused, _secret_missing, _image, _container_
 
 
 def _pods(case: Case) -> list[Pod]:
-    # By name, so that the same pod speaks in every pass and the message stays as it is.
+    # Sorted by name, so that every pass reports the same pod and the message stays the same.
     return sorted(case.seen.newest_pods(), key=lambda pod: pod.name)
 
 

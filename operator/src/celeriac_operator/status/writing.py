@@ -6,10 +6,10 @@ from celeriac_operator.reasons import Type
 from celeriac_operator.resource import Status
 
 QUEUE_COUNTS_SECONDS = 30.0
-"""Between two writes of a status in which only the autoscaler's figures moved."""
+"""Pause between two writes of a status in which only the queue counts have changed."""
 
 QUEUE_COUNTS_WRITES_A_SECOND = 10
-"""For all pools together: with more than 300 the figures of each are written less often."""
+"""Limit for all pools together: with more than 300 pools, each one's queue counts are written less often."""
 
 
 def is_same(one: Status, other: Status) -> bool:
@@ -18,22 +18,22 @@ def is_same(one: Status, other: Status) -> bool:
 
 
 def is_only_queue_counts(old: Status, new: Status) -> bool:
-    """Whether only the autoscaler's figures moved: what waits in the queues, and the words about it."""
+    """Whether only the queue counts and the message of ScalingActive have changed."""
     return is_same(_without_queue_counts(old), _without_queue_counts(new))
 
 
 def queue_counts_seconds(pools: int) -> float:
-    """How long such a change waits for the next one, with so many pools that scale by themselves."""
+    """Pause between two such writes, with this number of pools."""
     return max(QUEUE_COUNTS_SECONDS, pools / QUEUE_COUNTS_WRITES_A_SECOND)
 
 
 def is_minor(old: Status, new: Status) -> bool:
-    """Whether only numbers and wording moved: what may wait a moment, so that a burst becomes one write."""
+    """Whether only numbers and messages have changed. Such a change may wait, so that a burst causes one write."""
     return _reasons(old) == _reasons(new) and old.observed_generation == new.observed_generation
 
 
 def _reasons(status: Status) -> set[tuple[str, str, str]]:
-    # That workers reach the broker comes with the first one that is ready, and can wait for the others.
+    # BrokerReachable=True comes with the first ready worker, and can wait for the others.
     told = (
         condition
         for condition in status.conditions

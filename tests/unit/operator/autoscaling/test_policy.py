@@ -83,7 +83,7 @@ def figures(**fields: Any) -> Figures:
         ),
         pytest.param(
             spec(LATENCY), {"backlog": 8, "in_flight": 8}, 2, 4,
-            "backlog 8 + 8 in flight, runtime not yet known, oldest waits 0.0 s, to start within 5 s",
+            "backlog 8 + 8 in flight, runtime not known yet, oldest waits 0.0 s, to start within 5 s",
             id="an unknown runtime is taken to be the target",
         ),
         pytest.param(
@@ -92,11 +92,11 @@ def figures(**fields: Any) -> Figures:
         ),
         pytest.param(
             spec(), {"backlog": 480, "unschedulable": 2}, 3, 3,
-            "backlog 480 / 20 per replica: 24, held at 3: 2 found no node", id="workers without a node ask for no more",
+            "backlog 480 / 20 per replica: 24, held at 3: 2 cannot be scheduled", id="workers without a node",
         ),
         pytest.param(
             spec(min_replicas=5), {"backlog": 480, "unschedulable": 2}, 3, 5,
-            "backlog 480 / 20 per replica: 24, held at 5: 2 found no node", id="the floor stands above missing nodes",
+            "backlog 480 / 20 per replica: 24, held at 5: 2 cannot be scheduled", id="the floor, not the nodes",
         ),
         pytest.param(
             spec(pause=Pause.OUT), {"backlog": 480}, 3, 3,
@@ -129,7 +129,7 @@ def test_one_decision(asked: Spec, read: dict[str, Any], current: int, replicas:
 @pytest.mark.parametrize(
     ("read", "now", "activity", "reason"),
     [
-        pytest.param(None, NOW, Activity.BROKER_UNREACHABLE, "held at 7: the broker does not answer", id="no answer"),
+        pytest.param(None, NOW, Activity.BROKER_UNREACHABLE, "held at 7: the broker does not respond", id="no answer"),
         pytest.param(
             figures(),
             NOW + 10.5,

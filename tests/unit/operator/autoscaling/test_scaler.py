@@ -21,7 +21,7 @@ from celeriac_operator.autoscaling.connect import (
 )
 from celeriac_operator.autoscaling.connections import BrokerAddress
 from celeriac_operator.autoscaling.policy import Figures
-from celeriac_operator.autoscaling.polling import Line
+from celeriac_operator.autoscaling.polling import Poller
 from celeriac_operator.autoscaling.scaler import Scaler
 from celeriac_operator.cluster.client import Cluster
 from celeriac_operator.exceptions import ApiError
@@ -339,10 +339,10 @@ async def test_rounds_go_on_after_a_bug_in_one_of_them() -> None:
         seen.set()
 
     time = iter(range(1000))
-    line = Line(broker, tuple, take, clock=lambda: next(time))
+    poller = Poller(broker, tuple, take, clock=lambda: next(time))
     broker.answers.put_nowait({})
     broker.answers.put_nowait({})
-    task = asyncio.create_task(line.run())
+    task = asyncio.create_task(poller.run())
     await asyncio.wait_for(seen.wait(), 5)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -370,8 +370,8 @@ class Announcer(StandIn):
 
 async def test_arrivals_are_looked_at_alone_and_one_pool_ten_times_a_second_at_most() -> None:
     broker, now = Announcer(), [0.0]
-    line = Line(broker, tuple, lambda *_: None, clock=lambda: now[0])
-    task = asyncio.create_task(line.run())
+    poller = Poller(broker, tuple, lambda *_: None, clock=lambda: now[0])
+    task = asyncio.create_task(poller.run())
 
     async def arrives(*names: str, after: float) -> list[set[str] | None]:
         now[0] += after

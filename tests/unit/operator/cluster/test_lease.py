@@ -205,7 +205,7 @@ async def test_no_write_leaves_the_process_without_a_term(verb: str) -> None:
     api = client.ApiClient(client.Configuration())
     api.rest_client.request = send  # type: ignore[method-assign]
     transport = Transport(api, lambda **_: None, seconds_left=lambda: 0.0)
-    with pytest.raises(ApiError, match="does not lead"):
+    with pytest.raises(ApiError, match="is not the leader"):
         await transport.request(verb, "/x", plural="x")
     with pytest.raises(ApiError, match="sent"):
         await transport.request("GET", "/x", plural="x")

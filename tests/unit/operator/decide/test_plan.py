@@ -372,7 +372,7 @@ def test_workers_come_before_their_budget() -> None:
         pytest.param(
             a_pool(replicas=2, disruption={"minAvailable": 1}),
             a_budget(TWO),
-            ["spec.maxUnavailable must go"],
+            ["spec.maxUnavailable must be removed"],
             id="has the other limit, which excludes this one: deleted, and made anew",
         ),
     ],

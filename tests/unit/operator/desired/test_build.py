@@ -132,18 +132,18 @@ def test_an_inline_dsn_becomes_an_owned_secret_that_is_mounted() -> None:
     [
         pytest.param(
             {"containers": [{"name": "worker", "$patch": "delete"}]},
-            "template.spec.containers takes the container worker away: it is the worker",
+            "template.spec.containers deletes the container worker, which is the worker",
             id="without the worker's container",
         ),
         pytest.param(
             {"containers": None},
-            "template.spec.containers takes the container worker away: it is the worker",
+            "template.spec.containers deletes the container worker, which is the worker",
             id="without any container",
         ),
         pytest.param(
             {"containers": [{"name": "worker", "env": [{"name": "CELERIAC_CONFIG", "value": "{}"}]}]},
-            "template.spec.containers sets CELERIAC_CONFIG: names that start with CELERIAC_ belong to the operator: "
-            "use the pool's fields",
+            "template.spec.containers sets CELERIAC_CONFIG: names that start with CELERIAC_ are reserved for the "
+            "operator: use the pool's fields",
             id="that sets the operator's own variables",
         ),
         pytest.param(

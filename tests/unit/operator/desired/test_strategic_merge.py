@@ -126,13 +126,13 @@ def test_merges(patch: dict[str, Any], path: str, expected: Any) -> None:
         pytest.param({"spec": {"containers": {}}}, "template.spec.containers must be a list", id="a map for a list"),
         pytest.param(
             {"spec": {"volumes": [{"emptyDir": {}}]}},
-            "an item of template.spec.volumes has no name: it tells which item is meant",
+            "an item of template.spec.volumes has no name, which identifies the item",
             id="an item without its key",
         ),
         pytest.param(
             {"spec": {"volumes": [{"name": "data", "$patch": "replace", "hostPath": {"path": "/x"}}]}},
-            "an item of template.spec.volumes has $patch: replace, which stands for the whole list and in an item of "
-            "its own; to replace this one, set what it must lose to null",
+            "an item of template.spec.volumes has $patch: replace, which is allowed only in a map or as a list "
+            "item of its own; to replace this item, set the keys that it must lose to null",
             id="$patch: replace inside an item",
         ),
         pytest.param(

@@ -122,7 +122,7 @@ async def test_a_lost_event_is_made_up_for_and_the_second_time_the_watch_is_call
         setting.world.objects[kinds.POOL] = [an_object("emails", version)]
         assert (await setting.resync.run_once())["CeleryWorkerPool"] == 1
         assert setting.caches.pools.version(EMAILS) == version
-    assert setting.resync.deaf() == "the watch of celeryworkerpools delivers nothing"
+    assert setting.resync.deaf() == "the watch of celeryworkerpools delivers no events"
     await setting.resync.run_once()
     assert setting.resync.deaf() == ""
 

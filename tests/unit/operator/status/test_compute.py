@@ -60,8 +60,8 @@ def shown(report: status.Report) -> dict[str, tuple[str, str, str]]:
             {},
             [],
             {
-                "Ready": ("False", "Progressing", "a change rolls out: 0 of 1 worker is of the newest template"),
-                "Reconciling": ("True", "Progressing", "a change rolls out: 0 of 1 worker is of the newest template"),
+                "Ready": ("False", "Progressing", "rolling out a change: 0 of 1 worker is updated"),
+                "Reconciling": ("True", "Progressing", "rolling out a change: 0 of 1 worker is updated"),
             },
             id="Kubernetes has not looked at the Deployment",
         ),
@@ -80,8 +80,8 @@ def shown(report: status.Report) -> dict[str, tuple[str, str, str]]:
             counts(3, 3, updated=1),
             [],
             {
-                "Ready": ("False", "Progressing", "a change rolls out: 1 of 2 workers are of the newest template"),
-                "Reconciling": ("True", "Progressing", "a change rolls out: 1 of 2 workers are of the newest template"),
+                "Ready": ("False", "Progressing", "rolling out a change: 1 of 2 workers are updated"),
+                "Reconciling": ("True", "Progressing", "rolling out a change: 1 of 2 workers are updated"),
             },
             id="a change rolls out, and all that run are ready",
         ),
@@ -148,7 +148,7 @@ def shown(report: status.Report) -> dict[str, tuple[str, str, str]]:
                 "Ready": (
                     "False",
                     "WorkersNotReady",
-                    "pod emails-1 runs but does not consume: most often the broker cannot be reached; see kubectl logs "
+                    "pod emails-1 runs but does not consume; usually the broker cannot be reached: see kubectl logs "
                     "-n shop emails-1",
                 )
             },
@@ -171,7 +171,7 @@ def test_ready_reconciling_and_stalled_when(
 
 def test_waits_for_an_earlier_pools_deployment() -> None:
     found = shown(compute(a_pool(), plan=Plan(waiting_for="the Deployment emails of an earlier pool to be removed")))
-    assert found["Ready"][2] == "waits for the Deployment emails of an earlier pool to be removed"
+    assert found["Ready"][2] == "waiting for the Deployment emails of an earlier pool to be removed"
 
 
 def test_counts_and_names() -> None:
@@ -273,8 +273,8 @@ def test_a_worker_without_its_volumes_is_named_after_a_while() -> None:
     assert shown(report)["Ready"] == (
         "False",
         "Progressing",
-        "pod emails-1 waits for its volumes or its network, most often for a Secret or ConfigMap that it mounts and "
-        "that does not exist: see kubectl describe pod -n shop emails-1",
+        "pod emails-1 waits for its volumes or its network; usually a Secret or ConfigMap that it mounts does not "
+        "exist: see kubectl describe pod -n shop emails-1",
     )
     assert report.recheck_seconds is None
 

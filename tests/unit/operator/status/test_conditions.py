@@ -46,17 +46,17 @@ def shown(statement: Statement | None) -> tuple[str, str, str]:
         ),
         pytest.param(
             ABSENT,
-            ("False", "SecretNotFound", "Secret sentry does not exist: no failure is reported"),
+            ("False", "SecretNotFound", "Secret sentry does not exist: failures are not reported"),
             id="the Secret does not exist",
         ),
         pytest.param(
             some_facts(other="x"),
-            ("False", "SecretNotFound", "Secret sentry has no key dsn: no failure is reported"),
+            ("False", "SecretNotFound", "Secret sentry has no key dsn: failures are not reported"),
             id="the key does not exist",
         ),
         pytest.param(
             some_facts(dsn=""),
-            ("False", "InvalidDSN", "key dsn of Secret sentry is empty: no failure is reported"),
+            ("False", "InvalidDSN", "key dsn of Secret sentry is empty: failures are not reported"),
             id="the value is empty",
         ),
         pytest.param(
@@ -64,8 +64,8 @@ def shown(statement: Statement | None) -> tuple[str, str, str]:
             (
                 "False",
                 "InvalidDSN",
-                "key dsn of Secret sentry is not a DSN, which looks like https://<key>@<host>/<project>: no failure is "
-                "reported",
+                "key dsn of Secret sentry is not a DSN of the form https://<key>@<host>/<project>: failures are "
+                "not reported",
             ),
             id="the value is no DSN",
         ),
@@ -84,7 +84,7 @@ def test_sentry_configured_when(facts: Any, expected: tuple[str, str, str]) -> N
 @pytest.mark.parametrize(
     ("owner", "words"),
     [
-        pytest.param("", "is not Celeriac's", id="nobody"),
+        pytest.param("", "does not belong to Celeriac", id="nobody"),
         pytest.param("SealedSecret mail", "belongs to SealedSecret mail", id="another controller"),
     ],
 )
@@ -106,19 +106,21 @@ def test_the_owner_of_a_foreign_secret_for_an_inline_dsn_is_named(owner: str, wo
             (
                 "True",
                 "Configured",
-                "the DSN is in Secret emails-sentry: it is the operator's, for all pools that name none",
+                "the DSN is in Secret emails-sentry: it is the operator's DSN for pools that set none",
             ),
             id="has a DSN",
         ),
         pytest.param(
-            "", ("False", "NoDSN", "neither the pool nor the operator has a DSN: no failure is reported"), id="has none"
+            "",
+            ("False", "NoDSN", "neither the pool nor the operator has a DSN: failures are not reported"),
+            id="has none",
         ),
         pytest.param(
             "sentry.example",
             (
                 "False",
                 "InvalidDSN",
-                "the DSN that the operator was given for all pools is not one: no failure is reported",
+                "the operator's DSN for all pools is not a valid DSN: failures are not reported",
             ),
             id="has something else",
         ),
@@ -148,17 +150,21 @@ SLACK = {"notifications": {"slack": {"webhookFrom": {"secretKeyRef": {"name": "s
         ),
         pytest.param(
             ABSENT,
-            ("False", "SecretNotFound", "Secret slack does not exist: nobody is told"),
+            ("False", "SecretNotFound", "Secret slack does not exist: no notifications are sent"),
             id="the Secret does not exist",
         ),
         pytest.param(
             some_facts(other="x"),
-            ("False", "SecretNotFound", "Secret slack has no key url: nobody is told"),
+            ("False", "SecretNotFound", "Secret slack has no key url: no notifications are sent"),
             id="the key does not exist",
         ),
         pytest.param(
             some_facts(url="T0/B0/x"),
-            ("False", "InvalidWebhook", "key url of Secret slack is not the URL of a webhook: nobody is told"),
+            (
+                "False",
+                "InvalidWebhook",
+                "key url of Secret slack is not the URL of a webhook: no notifications are sent",
+            ),
             id="the value is no URL",
         ),
         pytest.param(
@@ -188,11 +194,13 @@ OLDER = {"name": "emails-0", "hash": "older", "ready": True}
 @pytest.mark.parametrize(
     ("pods", "facts", "expected"),
     [
-        pytest.param([], {}, ("Unknown", "NotKnown", "there is no worker to tell"), id="there is no worker"),
+        pytest.param(
+            [], {}, ("Unknown", "NotKnown", "no worker is running, so nothing is known"), id="there is no worker"
+        ),
         pytest.param(
             [([TRIES], {})],
             {},
-            ("Unknown", "NotKnown", "no worker is connected, and none has said why"),
+            ("Unknown", "NotKnown", "no worker is connected, and none has reported why"),
             id="a worker runs and is not ready: it may start, or try again",
         ),
         pytest.param(
@@ -216,19 +224,19 @@ OLDER = {"name": "emails-0", "hash": "older", "ready": True}
         pytest.param(
             [([a_container(ended=an_end(69))], {})],
             {},
-            ("False", "ConnectionRefused", "pod emails-1 gave up: it left no last words"),
+            ("False", "ConnectionRefused", "pod emails-1 gave up: it left no message"),
             id="a worker gave up without a word",
         ),
         pytest.param(
             [([a_container(started=True, running_for=50, ended_before=an_end(69, AWAY))], {"not_ready_for": 20})],
             {},
-            ("Unknown", "NotKnown", "no worker is connected, and none has said why"),
+            ("Unknown", "NotKnown", "no worker is connected, and none has reported why"),
             id="a worker gave up once, has been ready since, and is not now",
         ),
         pytest.param(
             [([a_container(waiting=("CrashLoopBackOff", ""), ended_before=an_end(1, AWAY))], {})],
             {},
-            ("Unknown", "NotKnown", "no worker is connected, and none has said why"),
+            ("Unknown", "NotKnown", "no worker is connected, and none has reported why"),
             id="a worker ended for another reason",
         ),
         pytest.param(
@@ -240,7 +248,7 @@ OLDER = {"name": "emails-0", "hash": "older", "ready": True}
         pytest.param(
             [([CONSUMES], {**OLDER, "deleting": True})],
             {},
-            ("Unknown", "NotKnown", "no worker is connected, and none has said why"),
+            ("Unknown", "NotKnown", "no worker is connected, and none has reported why"),
             id="the only worker that consumes is leaving",
         ),
         pytest.param(
@@ -279,7 +287,7 @@ def limited(pool: str | None, **limits: int) -> CeleryWorkerPool:
     return a_pool(worker={"pool": pool} if pool else {}, timeLimits=limits)
 
 
-PROBE = "by the liveness probe, which restarts the container of a task that runs too long"
+PROBE = "by the liveness probe, which restarts the container of a task that exceeds the limit"
 
 
 @pytest.mark.parametrize(
@@ -321,8 +329,8 @@ PROBE = "by the liveness probe, which restarts the container of a task that runs
             (
                 "Unknown",
                 "ApplicationsPool",
-                "worker.pool is not set: softSeconds has an effect if the application runs on prefork, Celery's "
-                "default, and none if its worker_pool says otherwise",
+                "worker.pool is not set: softSeconds has an effect if the application uses prefork, Celery's "
+                "default, and none if its worker_pool is another pool",
             ),
             id="both on the application's own pool",
         ),

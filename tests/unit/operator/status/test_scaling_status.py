@@ -118,7 +118,7 @@ def test_after_a_start_the_status_stays_as_it_is_until_something_is_known() -> N
             (
                 "False",
                 "Paused",
-                "held at 1: celeriac.dev/pause-scaling is yes, which is none of in, out and both",
+                "held at 1: celeriac.dev/pause-scaling is yes, which is not in, out or both",
             ),
             id="a word that means nothing",
         ),
@@ -141,7 +141,7 @@ def test_a_pool_without_work_is_ready_without_workers_unless_nobody_would_notice
     assert condition(report(a_state(), replicas=0), "Ready") == (
         "True",
         "ScaledToZero",
-        "nothing waits, and no worker is needed",
+        "no message waits, and no worker is needed",
     )
     away = a_state(activity=Activity.BROKER_UNREACHABLE)
     found = condition(report(away, replicas=0), "Ready")

@@ -116,13 +116,13 @@ def find(*containers: dict[str, Any], later: float = 0, **pod: Any) -> Finding |
         pytest.param(
             a_container(waiting=("CrashLoopBackOff", ""), ended_before=an_end(0, "", reason="Completed")),
             Cause.CRASH_LOOP,
-            "pod emails-1, container worker, exit code 0: it left no last words; see kubectl logs --previous",
+            "pod emails-1, container worker, exit code 0: it left no message; see kubectl logs --previous",
             id="it ends at once and says nothing",
         ),
         pytest.param(
             a_container(running_for=1, restarts=4, ended_before=an_end(137, reason="OOMKilled")),
             Cause.OUT_OF_MEMORY,
-            "pod emails-1, container worker, exit code 137: it left no last words; see kubectl logs --previous",
+            "pod emails-1, container worker, exit code 137: it left no message; see kubectl logs --previous",
             id="it is killed for its memory again and again",
         ),
         pytest.param(
@@ -242,7 +242,8 @@ def test_stalled_when_secret(facts: dict[str, Any], message: str | None) -> None
             Plan(conflicts=(Conflict(kind="Deployment", name="emails", owner=""),)),
             None,
             Cause.NAME_CONFLICT,
-            "a Deployment named emails exists and is not Celeriac's: rename the pool or remove the Deployment",
+            "a Deployment named emails exists and does not belong to Celeriac: rename the pool or remove the "
+            "Deployment",
             id="a Deployment of that name is nobody's",
         ),
         pytest.param(

@@ -1,1 +1,1 @@
-"""The kinds of brokers, each read in its own way; nobody outside `broker.py` needs to know which."""
+"""How is each kind of broker read? Only `autoscaling.connect` chooses between them."""

@@ -1,13 +1,13 @@
-"""How does one connection to Redis ask many questions at once, and hear what it did not ask for?
+"""How does one connection to Redis send many commands at once and receive announcements as well?
 
-Questions go out in one write; a task of the connection's own reads whatever comes, answers in the order of the
-questions and announcements in between, and hands each over before it reads the next. So the order in which Redis said
-things is the order in which they are learnt: what changes after an answer is announced after it.
+Commands go out in one write. A task of the connection reads everything that arrives: replies in the order of the
+commands, with announcements in between. It hands each over before it reads the next, so they are processed in the order
+in which Redis sent them: a change after a reply is announced after that reply.
 
-    ask ──commands──> Redis            reader ──answer n──> receive(n, answer)
+    ask ──commands──> Redis            reader ──reply n───> receive(n, reply)
                       Redis ──────────────── announcement ─> on_change(keys)
 
-A connection that fails is not repaired. All who wait learn of it, and the owner makes a new one.
+A connection that fails is not repaired. All waiting callers get the error, and the owner opens a new connection.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from redis.asyncio import Connection
 from redis.exceptions import RedisError, ResponseError
 
 RedisReply = Any
-"""What Redis answered, texts as bytes; a `ResponseError` where it refused."""
+"""A reply of Redis, with texts as bytes; a `ResponseError` if Redis refused the command."""
 Command = Sequence[str | bytes | int]
 
 _ANNOUNCED: Final = object()
 
 
 class Conversation:
-    """One connection, from its first to its last word. Made by `open`.
+    """One connection; `open` connects.
 
     Args:
-        on_change: told the names of keys that this connection has read and that were changed since.
+        on_change: called with the names of keys that this connection has read and that have changed since.
     """
 
     def __init__(self, connection: Connection, on_change: Callable[[Iterable[bytes]], None]) -> None:
@@ -46,14 +46,14 @@ class Conversation:
 
     @property
     def is_over(self) -> bool:
-        """Whether a new one is needed."""
+        """Whether the connection has failed, so that a new one is needed."""
         return self._failure is not None
 
     async def open(self) -> None:
         """Connect.
 
         Raises:
-            redis.exceptions.RedisError: it cannot, or the server does not take the credentials.
+            redis.exceptions.RedisError: it cannot connect, or the server refuses the credentials.
         """
         await self._connection.connect()
         self._connection._parser.set_invalidation_push_handler(self._hear)
@@ -61,15 +61,15 @@ class Conversation:
         self._reader = asyncio.create_task(self._read_for_ever(), name="celeriac-broker-reader")
 
     def pack(self, commands: Iterable[Command]) -> list[bytes]:
-        """Commands as they are sent, to be kept for asking them again."""
+        """Encode commands, so that they can be sent repeatedly."""
         packed: list[bytes] = self._connection.pack_commands(commands)
         return packed
 
     async def ask(self, packed: list[bytes], receivers: Iterable[Callable[[RedisReply], None]]) -> None:
-        """Send commands and wait until each receiver has had its answer.
+        """Send commands and wait until each receiver has got its reply.
 
         Raises:
-            redis.exceptions.RedisError, OSError: the connection failed; it is over then.
+            redis.exceptions.RedisError, OSError: the connection has failed, and a new one is needed.
         """
         if self._failure is not None:
             raise self._failure
@@ -86,16 +86,16 @@ class Conversation:
         finally:
             self._asking = None
             if answered.done() and not answered.cancelled():
-                answered.exception()  # seen, also where sending failed first
+                answered.exception()  # marks the error as retrieved, also if sending failed first
 
     async def ask_one(self, *command: str | bytes | int) -> RedisReply:
-        """Send one command; its answer, or the `ResponseError`."""
+        """Send one command; returns its reply, or the `ResponseError`."""
         answers: list[RedisReply] = []
         await self.ask(self.pack([command]), [answers.append])
         return answers[0]
 
     async def close(self) -> None:
-        """End it; a second call changes nothing."""
+        """Close the connection. Safe to call twice."""
         self._fail(ConnectionError("closed"))
         if self._reader is not None:
             self._reader.cancel()
@@ -112,7 +112,7 @@ class Conversation:
                 self._waiting.popleft()(answer)
                 if not self._waiting and self._asking is not None and not self._asking.done():
                     self._asking.set_result(None)
-        except Exception as error:  # whatever it was, this connection is out of step
+        except Exception as error:  # after any error replies no longer match the commands
             self._fail(error)
 
     async def _next(self) -> RedisReply:
@@ -123,7 +123,7 @@ class Conversation:
 
     async def _hear(self, announcement: list[Any]) -> object:
         names = announcement[1]
-        if names is not None:  # else everything was thrown away, which is no arrival
+        if names is not None:  # None: all keys were flushed, which is not an arrival
             self._on_change(names)
         return _ANNOUNCED
 

@@ -1,8 +1,8 @@
-"""(pure) Where are a pool's messages in Redis, and what do its workers say of themselves?
+"""(pure) Which Redis keys hold a pool's messages, and what do its workers report?
 
-The names are those of the worker library, which lists all of them with type and expiry. What only an application knows
-(its `global_keyprefix`, its priorities) its workers write down in the layout record; a pool whose workers never ran
-gets kombu's defaults.
+The keys are those of the worker library, which lists them all with type and expiry. What only the application knows
+(its `global_keyprefix` and priorities), its workers store in the layout record; for a pool whose workers never ran,
+kombu's defaults are assumed.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from datetime import UTC, datetime
 
 @dataclass(frozen=True)
 class Layout:
-    """How an application's transport names its lists."""
+    """How an application's transport names its Redis lists."""
 
     prefix: str = ""
-    """Kombu's `global_keyprefix`, in front of lists and of the keys of deliveries."""
+    """kombu's `global_keyprefix`, the prefix of lists and of delivery keys."""
     steps: tuple[int, ...] = (0, 3, 6, 9)
-    """Kombu's `priority_steps`: each queue has one list for each of them."""
+    """kombu's `priority_steps`: each queue has one list for each step."""
     separator: str = "\x06\x16"
-    """Between a queue's name and a step other than 0."""
+    """Separates the queue's name from a step other than 0."""
 
     def lists(self, queue: str) -> tuple[str, ...]:
-        """Names of a queue's lists."""
+        """Names of the lists of a queue."""
         return tuple(
             f"{self.prefix}{queue}{self.separator}{step}" if step else self.prefix + queue for step in self.steps
         )
 
     def held(self, queue: str) -> str:
-        """Messages of a queue that workers have and that are not settled."""
+        """Key of the messages of a queue that workers hold."""
         return f"{self.prefix}celeriac:held:{_tag(queue)}"
 
 
 def workers_key(pool: str) -> str:
-    """What the workers of a pool (`namespace/name`) say of themselves."""
+    """Key of the reports of a pool's workers; `pool` is `namespace/name`."""
     return f"celeriac:workers:{_tag(pool)}"
 
 
 def layout_key(pool: str) -> str:
-    """How the application of a pool (`namespace/name`) names its lists."""
+    """Key of a pool's layout record; `pool` is `namespace/name`."""
     return f"celeriac:layout:{_tag(pool)}"
 
 
@@ -50,7 +50,7 @@ def _tag(name: str) -> str:
 
 
 def read_layout(record: bytes) -> Layout | None:
-    """Read a layout record; `None` when it is none. Keys that a newer library has added are passed over."""
+    """Read a layout record; `None`: it is not valid. Keys that a newer library has added are ignored."""
     try:
         said = json.loads(record)
         layout = Layout(prefix=said["prefix"], steps=tuple(said["prioritySteps"]), separator=said["separator"])
@@ -62,20 +62,20 @@ def read_layout(record: bytes) -> Layout | None:
 
 @dataclass(frozen=True)
 class Workers:
-    """What the living workers of a pool said, together."""
+    """The reports of a pool's living workers, added up."""
 
     slots: int = 0
-    """Tasks that they can run at the same time."""
+    """Tasks that the workers can run at the same time."""
     busy: int = 0
-    """Tasks that they ran when they last said so, a quarter of a lease ago at most."""
+    """Tasks that they ran at their last report, at most a quarter of a lease ago."""
     scheduled: int = 0
-    """Messages that they hold and whose time has not come."""
+    """Messages that they hold and whose ETA is in the future."""
     service_seconds: float | None = None
-    """Mean runtime of their recent tasks; `None` before the first."""
+    """Mean runtime of their recent tasks in seconds; `None`: none was measured yet."""
 
 
 def add_up(entries: Iterable[bytes]) -> Workers:
-    """Read the workers' entries. One that cannot be read counts for nothing."""
+    """Add up the workers' reports. A report that cannot be read is ignored."""
     slots = busy = scheduled = tasks = 0
     seconds = 0.0
     for entry in entries:
@@ -104,9 +104,9 @@ def _count(said: Mapping[str, object], key: str) -> int:
 
 
 def waited_seconds(published: str, eta: str, *, now: float) -> float | None:
-    """How long a message has been waiting to start, by what its headers say (`''`: nothing); `now` in Unix time.
+    """Seconds that a message has been waiting to start, computed from its headers (`''`: absent); `now` is Unix time.
 
-    It does not wait before its ETA. The producer's clock is another machine's: a negative difference is none.
+    The time before its ETA does not count. The producer's clock may differ, so a negative difference counts as 0.
     """
     try:
         since = float(published)
@@ -116,5 +116,5 @@ def waited_seconds(published: str, eta: str, *, now: float) -> float | None:
         due = datetime.fromisoformat(eta)
         since = max(since, (due if due.tzinfo else due.replace(tzinfo=UTC)).timestamp())
     except ValueError:
-        pass  # none, or one that the workers will not understand either
+        pass  # no ETA, or one that the workers cannot read either
     return max(0.0, now - since)

@@ -1,13 +1,12 @@
-"""What are the figures of queues in RabbitMQ?
+"""How are the figures of queues in RabbitMQ read?
 
-One request to the management API lists the queues of a virtual host with what is ready in them and what was delivered
-and not acknowledged; priorities are within a queue there.
+One request to the management API lists the queues of a virtual host with their ready and unacknowledged messages.
+Priorities are inside a queue.
 
-**Limits.** RabbitMQ brings these numbers up to date every 5 seconds (`collect_statistics_interval`), so they are that
-much older than the reading. It does not say when a message was published, nor does it announce arrivals; and the
-workers, which have leases only on Redis, tell neither busy slots nor runtimes there: what was delivered and not
-acknowledged counts as busy, prefetched messages too, and a task that was acknowledged before it runs does not count at
-all. The user needs the tag `management`.
+**Limits.** RabbitMQ updates these numbers every 5 seconds (`collect_statistics_interval`), so they may be that much
+older than the reading. It reports no publishing times and announces no arrivals. Workers report busy slots and runtimes
+on Redis only: on RabbitMQ every unacknowledged message counts as a busy slot, including prefetched ones, and a task
+that is acknowledged before it runs does not count. The user needs the tag `management`.
 """
 
 from __future__ import annotations
@@ -40,14 +39,14 @@ READ_SECONDS: Final = 5.0
 COLUMNS: Final = "name,messages_ready,messages_unacknowledged"
 
 Queues = Mapping[str, tuple[int, int]]
-"""Name -> ready, unacknowledged."""
+"""Ready and unacknowledged messages by queue name."""
 
 
 class RabbitMQBroker:
-    """Reads one virtual host of one RabbitMQ. See the module for what it promises.
+    """Reads one virtual host of a RabbitMQ; the module's docstring states the limits.
 
     Raises:
-        UnusableURL: the URL names files that are not there.
+        UnusableURL: the URL names files that do not exist.
     """
 
     def __init__(self, address: urls.RabbitMQ) -> None:
@@ -60,7 +59,7 @@ class RabbitMQBroker:
     async def read(
         self, pools: Sequence[Watched], *, now: float, only: Collection[str] | None = None
     ) -> dict[str, Reading]:
-        """See `Broker`. A queue that nobody has declared yet has no messages. All queues come in one answer anyway."""
+        """See `Broker`. An undeclared queue has no messages. One response has all queues, so `only` is ignored."""
         del only
         management = self._address.management[self._next % len(self._address.management)]
         try:
@@ -70,17 +69,19 @@ class RabbitMQBroker:
             raise
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
             self._next += 1
-            said = " ".join(str(error).split()).replace(self._address.password, "***") or type(error).__name__
-            raise Unreachable(f"RabbitMQ's management API at {management} cannot be read: {said}") from None
+            reason = " ".join(str(error).split()).replace(self._address.password, "***") or type(error).__name__
+            raise Unreachable(f"RabbitMQ's management API at {management} cannot be read: {reason}") from None
         return {watched.pool: reading(watched, queues, now=now) for watched in pools}
 
     async def arrival(self) -> frozenset[str]:
-        """See `Broker`. RabbitMQ announces none."""
+        """See `Broker`. RabbitMQ announces no arrivals."""
         if not self._has_said_deaf:
             self._has_said_deaf = True
-            logger.info("RabbitMQ announces no arrivals: first messages of quiet queues are seen when these are read")
+            logger.info(
+                "RabbitMQ announces no arrivals: the first message of an empty queue is seen at the next reading"
+            )
         await asyncio.Event().wait()
-        raise AssertionError  # nobody sets it
+        raise AssertionError  # the event is never set
 
     async def close(self) -> None:
         """See `Broker`."""
@@ -97,12 +98,12 @@ class RabbitMQBroker:
                 connector=aiohttp.TCPConnector(ssl=self._tls),
             )
         virtual_host = quote(self._address.virtual_host, safe="")
-        # Encoded already: the %2F of the virtual host / must stay one.
+        # Already encoded: the %2F of the virtual host / must be kept.
         url = URL(f"{management}/api/queues/{virtual_host}?columns={COLUMNS}", encoded=True)
         async with self._session.get(url, allow_redirects=False) as answer:
             if answer.status in {401, 403}:
                 raise AuthenticationFailed(
-                    f"RabbitMQ's management API at {management} does not let the broker URL's user in: wrong password, "
+                    f"RabbitMQ's management API at {management} refuses the broker URL's user: wrong password, "
                     f"no access to the virtual host {self._address.virtual_host}, or not tagged management"
                 )
             if answer.status == 404:
@@ -116,9 +117,9 @@ def read_queues(listed: Any) -> Queues:
     """Read the API's list of queues.
 
     Raises:
-        ValueError, KeyError, TypeError: it is none.
+        ValueError, KeyError, TypeError: it is not such a list.
     """
-    # A queue that was declared a moment ago has no numbers yet.
+    # A queue that was just declared has no numbers yet.
     return {
         queue["name"]: (int(queue.get("messages_ready", 0)), int(queue.get("messages_unacknowledged", 0)))
         for queue in listed
@@ -126,11 +127,11 @@ def read_queues(listed: Any) -> Queues:
 
 
 def reading(watched: Watched, queues: Queues, *, now: float) -> Reading:
-    """The reading of one pool."""
+    """Build the reading of one pool."""
     found = {queue: queues.get(queue, (0, 0)) for queue in watched.queues}
     ready = {queue: numbers[0] for queue, numbers in found.items()}
     in_flight = sum(unacknowledged for _, unacknowledged in found.values())
-    # Workers do not say here which of them run: slots are taken to be busy with all that was delivered.
+    # Workers do not report here which messages run, so every delivered message counts as a busy slot.
     figures = Figures(read_at=now, backlog=sum(ready.values()), in_flight=in_flight, busy_slots=in_flight)
     return Reading(figures, ready)
 
@@ -138,9 +139,9 @@ def reading(watched: Watched, queues: Queues, *, now: float) -> Reading:
 def _tls_context(options: urls.Tls) -> ssl.SSLContext | bool:
     for name in urls.TLS_PATHS:
         if name in options and not Path(str(options[name])).exists():
-            raise UnusableURL(f"the broker URL names {options[name]}, which the operator does not have")
+            raise UnusableURL(f"the broker URL names {options[name]}, which does not exist in the operator's container")
     if not options:
-        return True  # the system's authorities
+        return True  # the system's certificate authorities
     context = ssl.create_default_context(
         cafile=_text(options, "ssl_ca_certs"),
         capath=_text(options, "ssl_ca_path"),

@@ -1,11 +1,11 @@
-"""(pure) What is asked of a broker, and what does it answer?
+"""(pure) What is read from a broker, and which errors can occur?
 
 BrokerError
-├── Unreachable            no answer, or none that can be used; trying again may help
-└── AuthenticationFailed   the broker does not take the credentials; new ones are needed
-UnusableURL (ValueError)   no broker can be asked by this URL; only another URL helps
+├── Unreachable            no response, or an unusable one; retrying may help
+└── AuthenticationFailed   the broker refuses the credentials; new ones are needed
+UnusableURL (ValueError)   no broker can be read with this URL; another URL is needed
 
-The text of each is a sentence for people and holds no credentials.
+The message of each is a sentence for people and contains no credentials.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from celeriac_operator.autoscaling.policy import Figures
 
 
 class BrokerError(Exception):
-    """A broker gave no figures."""
+    """Reading a broker failed."""
 
 
 class Unreachable(BrokerError):  # noqa: N818 - reads as what the broker is
-    """The broker did not answer in time, or not with what can be used."""
+    """The broker did not respond in time, or its response cannot be used."""
 
 
 class AuthenticationFailed(BrokerError):  # noqa: N818 - reads as what happened
-    """The broker does not take the user or the password."""
+    """The broker refuses the user or the password."""
 
 
 class UnusableURL(ValueError):  # noqa: N818 - reads as what is wrong
-    """The URL names no broker that can be read."""
+    """No broker can be read with this URL."""
 
 
 @dataclass(frozen=True)
 class Watched:
-    """A pool whose queues are to be read."""
+    """A pool whose queues are read."""
 
     pool: str
     """`namespace/name`."""
     queues: tuple[str, ...]
-    """As the application spells them, without a prefix; each once."""
+    """Queue names as the application uses them, without a prefix; each once."""
 
 
 @dataclass(frozen=True)
@@ -48,39 +48,39 @@ class Reading:
     """What was read for one pool."""
 
     figures: Figures
-    """For the policy; `read_at` is the `now` that the reading was asked with."""
+    """Figures for the policy; `read_at` is the `now` that was passed to `read`."""
     backlog: Mapping[str, int]
-    """Messages ready, by queue; priorities together."""
+    """Ready messages by queue, all priorities together."""
 
 
 class Broker(Protocol):
-    """One broker. `read` is called by one task at a time; `arrival` may be waited for meanwhile."""
+    """One broker. Only one task at a time calls `read`; another may wait for `arrival` meanwhile."""
 
     async def read(
         self, pools: Sequence[Watched], *, now: float, only: Collection[str] | None = None
     ) -> dict[str, Reading]:
         """Read the figures of all pools in one pipelined round trip.
 
-        A pool that the broker refuses to show (its ACL forbids a key, or something else has a queue's name) is missing
-        from the answer, and the log says so once.
+        A pool whose queues the broker refuses to show (its ACL forbids a key, or a key has another type) is missing
+        from the result, and this is logged once.
 
         Args:
             now: the caller's clock in seconds, for `Figures.read_at`.
-            only: names of pools that are enough this time, all known to the last reading; others may be missing.
+            only: names of the pools to read, all part of the previous reading; other pools may be missing.
 
         Raises:
-            Unreachable, AuthenticationFailed: there are no figures of any pool. The next call connects anew.
+            Unreachable, AuthenticationFailed: there are no figures of any pool. The next call reconnects.
         """
         ...
 
     async def arrival(self) -> frozenset[str]:
-        """Wait until a queue that the last reading found quiet got its first message; the pools that have it.
+        """Wait until a queue that the last reading found empty gets a message; returns the pools concerned.
 
-        Never raises: while there is no connection nothing arrives, and `read` tells why. Where the broker cannot
-        announce arrivals it waits for ever, and the log says so once.
+        Never raises: without a connection nothing arrives, and `read` reports why. If the broker cannot announce
+        arrivals, this waits for ever, which is logged once.
         """
         ...
 
     async def close(self) -> None:
-        """End all connections; a second call changes nothing."""
+        """Close all connections. Safe to call twice."""
         ...

@@ -1,15 +1,15 @@
-"""What are the figures of queues in Redis?
+"""How are the figures of queues in Redis read?
 
-One script for each pool, all of them in one write: lengths of all lists of its queues (priorities have lists of their
-own), what workers hold, what they say of themselves, and when the oldest message was published. The script reads all
-this at one moment, so a message on its way from list to worker and back is never missed.
+One script per pool, all sent in one write, reads the lengths of all lists of its queues (each priority has a list of
+its own), the messages that workers hold, the workers' reports, and when the oldest message was published. A script runs
+atomically, so a message that moves between list and worker is never missed.
 
-**Limits.** Messages in the hands of plain Celery workers (kombu's `unacked`) are not counted: Redis does not know
-which queue they came from. The age of a message is known where its producer has the library. Between two readings a
-task that was acknowledged before it runs is known by its worker's word, which is written in the same step.
+**Limits.** Messages that plain Celery workers hold (kombu's `unacked`) are not counted, because Redis does not know
+which queue they came from. The age of a message is known only if its producer has the library. A task that is
+acknowledged before it runs is known from its worker's report, which is written in the same step.
 
-**Waking up.** The connection tracks what the script reads (`CLIENT TRACKING`): Redis says once when a key has
-changed. An announcement for a queue that the last reading found without messages is an arrival.
+**Arrivals.** The connection tracks what the script reads (`CLIENT TRACKING`): Redis announces once that a key has
+changed. An announcement for a queue that the last reading found empty is an arrival.
 """
 
 from __future__ import annotations
@@ -43,29 +43,29 @@ logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS: Final = 2.0
 READ_SECONDS: Final = 5.0
-"""One reading with all that it takes, connecting included: half of the time after which figures decide nothing."""
+"""Limit of one reading, including the connect: half of the age at which figures become stale."""
 
 
 @dataclass
 class PoolQuery:
-    """One pool: how it is asked for, and what it answered last."""
+    """The query of one pool, and its last reply."""
 
     watched: Watched
     layout: Layout = field(default_factory=Layout)
     record: bytes = b""
     packed: list[bytes] = field(default_factory=list)
-    """The script's call, ready to be sent."""
+    """The encoded call of the script."""
     quiet: set[str] = field(default_factory=set)
-    """Queues that the last answer found without messages and that have not changed since."""
+    """Queues that the last reply found empty and that have not changed since."""
     reply: RedisReply = None
 
     @property
     def lists(self) -> Iterable[tuple[str, bytes]]:
-        """Queue and name of each list."""
+        """Queue and key of each list."""
         return ((queue, name.encode()) for queue in self.watched.queues for name in self.layout.lists(queue))
 
     def call(self) -> list[str | bytes | int]:
-        """The script's call."""
+        """Build the call of the script."""
         keys = [layout.layout_key(self.watched.pool), layout.workers_key(self.watched.pool)]
         for queue in self.watched.queues:
             keys += [self.layout.held(queue), *self.layout.lists(queue)]
@@ -73,17 +73,17 @@ class PoolQuery:
 
 
 class RedisBroker:
-    """Reads one Redis. See the module for what it promises.
+    """Reads one Redis; the module's docstring states the limits.
 
     Raises:
-        UnusableURL: the URL names files that are not there.
+        UnusableURL: the URL names files that do not exist.
     """
 
     def __init__(self, address: urls.Redis | urls.Sentinels) -> None:
         servers = address.servers if isinstance(address, urls.Redis) else address.sentinels
         for path in _files(servers):
             if not Path(path).exists():
-                raise UnusableURL(f"the broker URL names {path}, which the operator does not have")
+                raise UnusableURL(f"the broker URL names {path}, which does not exist in the operator's container")
         self._address = address
         self._next = 0
         self._conversation: Conversation | None = None
@@ -108,8 +108,8 @@ class RedisBroker:
             raise
         except TimeoutError:
             await self._hang_up()
-            raise Unreachable(f"{self._shown} has not answered within {READ_SECONDS:g} s") from None
-        except (RedisError, OSError, ValueError) as error:  # ValueError: what came is no answer of the script
+            raise Unreachable(f"{self._shown} has not responded within {READ_SECONDS:g} s") from None
+        except (RedisError, OSError, ValueError) as error:  # ValueError: not a reply of the script
             await self._hang_up()
             raise self._understood(error) from None
 
@@ -131,11 +131,11 @@ class RedisBroker:
                 readings[name] = _reading(query, now=now)
             elif name not in self._refused:
                 self._refused.add(name)
-                logger.warning("%s does not show the queues of %s: %s", self._shown, name, query.reply)
+                logger.warning("%s refuses to show the queues of %s: %s", self._shown, name, query.reply)
         return readings
 
     def _follow(self, pools: Sequence[Watched]) -> None:
-        """Ask for these pools from now on, and for no others."""
+        """Query these pools from now on, and no others."""
         if [query.watched for query in self._queries.values()] == list(pools):
             return
         before, self._queries = self._queries, {}
@@ -170,22 +170,22 @@ class RedisBroker:
         query.quiet = {queue for queue, ready in query.reply.ready.items() if not ready}
 
     def _must_be_repeated(self, query: PoolQuery) -> bool:
-        """Whether its keys were the wrong ones; they are the right ones from now on."""
+        """Whether the query used outdated keys; they are corrected for the next attempt."""
         reply = query.reply
         if isinstance(reply, ResponseError):
             if isinstance(reply, NoPermissionError) or "WRONGTYPE" in str(reply) or "ACL" in str(reply):
-                return False  # this pool's own trouble
+                return False  # concerns this pool only
             raise reply
         if isinstance(reply, Said):
             return False
         record = reply[1]
         found = layout.read_layout(record)
         if found is None:
-            logger.warning("the layout record of %s cannot be read: counting as before", query.watched.pool)
+            logger.warning("the layout record of %s cannot be read: the previous layout is used", query.watched.pool)
         query.record, query.layout, query.packed = record, found or query.layout, []
         return True
 
-    # --- waking up
+    # --- arrivals
 
     async def arrival(self) -> frozenset[str]:
         """See `Broker`."""
@@ -230,8 +230,8 @@ class RedisBroker:
         if isinstance(tracking, ResponseError) and not self._has_said_deaf:
             self._has_said_deaf = True
             logger.warning(
-                "%s refuses CLIENT TRACKING (%s): first messages of quiet queues are seen when their queues are read, "
-                "and not at once",
+                "%s refuses CLIENT TRACKING (%s): the first message of an empty queue is seen at the next reading, "
+                "not at once",
                 self._shown,
                 tracking,
             )
@@ -241,7 +241,7 @@ class RedisBroker:
         if isinstance(self._address, urls.Sentinels):
             return await _find_master(self._address)
         servers = self._address.servers
-        self._next += 1  # whoever comes here again has had no luck with the one before
+        self._next += 1  # after a failure the next server is tried
         return servers[(self._next - 1) % len(servers)]
 
     @property
@@ -252,7 +252,7 @@ class RedisBroker:
 
     def _understood(self, error: Exception) -> BrokerError:
         if isinstance(error, AuthenticationError):
-            return AuthenticationFailed(f"{self._shown} does not take the user or the password of the broker URL")
+            return AuthenticationFailed(f"{self._shown} refuses the user or the password of the broker URL")
         return Unreachable(f"{self._shown} cannot be read: {self._scrubbed(str(error)) or type(error).__name__}")
 
     def _scrubbed(self, text: str) -> str:
@@ -265,7 +265,7 @@ class RedisBroker:
 
 @dataclass(frozen=True)
 class Said:
-    """An answer of the script, taken apart."""
+    """A parsed reply of the script."""
 
     held: int
     ready: dict[str, int]
@@ -276,16 +276,16 @@ class Said:
     def read(cls, reply: list[Any], queues: Sequence[str]) -> Said:
         """Read the script's reply."""
         _, text, *entries = reply
-        words = iter(text.decode().split(" "))
-        now = int(next(words)) / 1000
+        parts = iter(text.decode().split(" "))
+        now = int(next(parts)) / 1000
         held, ready, oldest = 0, {}, None
-        # Words of a queue: held, ready, and one with a bar for each list that is not empty.
+        # Parts of a queue: held, ready, and one with a bar for each list that is not empty.
         numbers: list[int] = []
-        for word in words:
-            if "|" not in word:
-                numbers.append(int(word))
+        for part in parts:
+            if "|" not in part:
+                numbers.append(int(part))
                 continue
-            waited = layout.waited_seconds(*word.split("|"), now=now)
+            waited = layout.waited_seconds(*part.split("|"), now=now)
             if waited is not None:
                 oldest = max(waited, oldest or 0.0)
         for queue, held_here, ready_here in zip(queues, numbers[::2], numbers[1::2], strict=True):
@@ -297,13 +297,13 @@ class Said:
 def _reading(query: PoolQuery, *, now: float) -> Reading:
     said: Said = query.reply
     workers = said.workers
-    # What waits for its time needs no slot yet, but its worker must not go: it counts as one message at least.
+    # A message with a later ETA needs no slot yet, but its worker must stay: such messages count as one at least.
     in_flight = max(said.held - workers.scheduled, min(said.held, 1))
     figures = Figures(
         read_at=now,
         backlog=sum(said.ready.values()),
         in_flight=in_flight,
-        # What workers said is up to a quarter of a lease old; what they hold is known, and they leave no slot idle.
+        # A report is up to a quarter of a lease old, but the held messages are current, and they fill idle slots.
         busy_slots=max(workers.busy, min(workers.slots, in_flight)),
         oldest_age_seconds=said.oldest,
         service_seconds=workers.service_seconds,
@@ -334,12 +334,12 @@ def _files(servers: Iterable[urls.RedisServer]) -> Iterable[str]:
 
 
 async def _find_master(address: urls.Sentinels) -> urls.RedisServer:
-    """Ask one sentinel after the other where the master is.
+    """Ask the sentinels one after the other where the master is.
 
     Raises:
-        Unreachable: none of them knows.
+        Unreachable: no sentinel knows.
     """
-    said = []
+    reasons = []
     first = address.sentinels[0]
     for sentinel in address.sentinels:
         plain = urls.RedisServer(host=sentinel.host, port=sentinel.port)
@@ -349,14 +349,14 @@ async def _find_master(address: urls.Sentinels) -> urls.RedisServer:
             await connection.send_command("SENTINEL", "MASTERS")
             masters = [dict(zip(fields[::2], fields[1::2], strict=True)) for fields in await connection.read_response()]
         except (RedisError, OSError) as error:
-            said.append(f"{sentinel.shown}: {error}")
+            reasons.append(f"{sentinel.shown}: {error}")
             continue
         finally:
             with contextlib.suppress(RedisError, OSError):
                 await connection.disconnect(nowait=True)
         found = _choose(masters, address.master_name)
         if isinstance(found, str):
-            said.append(f"{sentinel.shown}: {found}")
+            reasons.append(f"{sentinel.shown}: {found}")
             continue
         return urls.RedisServer(
             host=found[0],
@@ -366,15 +366,15 @@ async def _find_master(address: urls.Sentinels) -> urls.RedisServer:
             password=first.password,
             tls=first.tls,
         )
-    raise Unreachable(f"no sentinel knows a master ({'; '.join(said)})")
+    raise Unreachable(f"no sentinel knows a master ({'; '.join(reasons)})")
 
 
 def _choose(masters: list[dict[bytes, bytes]], name: str | None) -> tuple[str, int] | str:
-    """Where the master is; or why this sentinel does not say."""
+    """Address of the master; or why this sentinel does not give it."""
     names = sorted(master[b"name"].decode() for master in masters)
     wanted = [master for master in masters if name in {None, master[b"name"].decode()}]
     if len(wanted) > 1:
-        return f"watches {', '.join(names)}: the broker URL must say which, with ?master_name="
+        return f"watches {', '.join(names)}: set ?master_name= in the broker URL"
     if not wanted:
         return f"watches {', '.join(names) or 'no master'}" + (f", and not {name}" if name else "")
     flags = wanted[0][b"flags"].decode().split(",")

@@ -1,4 +1,4 @@
-"""(pure) The one Lua script that the operator runs in Redis. It writes nothing."""
+"""(pure) Which Lua script does the operator run in Redis? One, which writes nothing."""
 
 from __future__ import annotations
 
@@ -47,4 +47,4 @@ return out
 """
 
 READ_SHA: Final = hashlib.sha1(READ.encode(), usedforsecurity=False).hexdigest()
-"""How Redis calls it once it has it."""
+"""The name by which Redis knows the loaded script."""

@@ -1,9 +1,9 @@
 """(pure) Which broker does a URL mean, as kombu understands it?
 
-`;` separates alternatives. A Sentinel URL names the sentinels; user, password and database are those of the first. What
-kombu takes from an application's transport options and not from the URL is not known here: keys' prefix and
-priorities (the workers write them down), and Sentinel's `master_name`, which kombu refuses in a URL. The operator reads
-it there (`?master_name=`), and needs it only where the sentinels watch more than one master.
+`;` separates alternatives. A Sentinel URL names the sentinels; user, password and database are those of the first one.
+What kombu takes from an application's transport options is not known here: the keys' prefix and the priorities (workers
+report them), and Sentinel's `master_name`, which kombu does not accept in a URL. The operator reads it from the URL
+(`?master_name=`), and needs it only if the sentinels watch more than one master.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CERT_REQS: Final = {
 }
 _TLS_TEXTS: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_password")
 TLS_PATHS: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
-"""Options that name files, of which the operator needs its own."""
+"""Options that name files, which must exist in the operator's container."""
 
 Tls = Mapping[str, str | bool]
 """redis-py's `ssl_*` options."""
@@ -56,32 +56,32 @@ class RedisServer:
 
     @property
     def shown(self) -> str:
-        """What people may see of it."""
+        """The address without credentials."""
         return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Redis:
-    """Redis, at the first of these servers that answers."""
+    """Redis, at the first of these servers that responds."""
 
     servers: tuple[RedisServer, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sentinels:
-    """Redis, where these sentinels say. User, password and database are the master's; sentinels are asked without."""
+    """Redis behind sentinels. User, password and database are those of the master; sentinels are asked without them."""
 
     sentinels: tuple[RedisServer, ...]
     master_name: str | None
-    """`None`: the one that they watch."""
+    """`None`: the only master that they watch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RabbitMQ:
-    """RabbitMQ, at the first of these management APIs that answers."""
+    """RabbitMQ, at the first of these management APIs that responds."""
 
     management: tuple[str, ...]
-    """Their URLs, without credentials."""
+    """URLs of the management APIs, without credentials."""
     virtual_host: str
     username: str
     password: str = field(repr=False)
@@ -95,7 +95,7 @@ def parse(url: str) -> ParsedUrl:
     """Read a broker URL.
 
     Raises:
-        UnusableURL: it names no broker that can be read; the text says why and shows no password.
+        UnusableURL: no broker can be read with it; the message says why and shows no password.
     """
     alternatives = [_split(alternative) for alternative in url.split(";") if alternative.strip()]
     if not alternatives:
@@ -116,7 +116,7 @@ def parse(url: str) -> ParsedUrl:
     if first.scheme in RABBITMQ_SCHEMES:
         return _rabbitmq(alternatives)
     if not first.netloc and not first.path.startswith("/"):
-        raise UnusableURL("the broker URL has no scheme: it begins with redis://, for example")
+        raise UnusableURL("the broker URL has no scheme, for example redis://")
     raise UnusableURL(
         f"queues of {first.scheme}:// brokers cannot be read: only those of redis://, rediss://, sentinel://, amqp:// "
         "and amqps://"
@@ -124,10 +124,10 @@ def parse(url: str) -> ParsedUrl:
 
 
 def qualify(url: str, namespace: str) -> str:
-    """The URL as it must be read from another namespace: a name without a dot is a Service beside the workers.
+    """The URL for use from another namespace: a host without a dot is a Service in the workers' namespace.
 
-    Kubernetes looks such a name up in the namespace of whoever asks. A name with dots is left as it is: most often it
-    names the namespace itself.
+    Kubernetes resolves such a name in the client's namespace. A host with dots is not changed: it usually contains the
+    namespace.
     """
     return ";".join(_qualify(alternative, namespace) for alternative in url.split(";"))
 
@@ -145,21 +145,21 @@ def _qualify(url: str, namespace: str) -> str:
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url.strip())
-        _ = parts.port  # is only looked at when it is asked for
+        _ = parts.port  # urlsplit checks the port only when it is read
     except ValueError:
-        # The error's own text may show a part of the password, as "the port".
-        raise UnusableURL("the broker URL cannot be taken apart: special characters must be %-encoded") from None
-    # urlsplit keeps what follows # apart, kombu does so too; a password with a bare # is cut there by both.
+        # The error's text may show a part of the password as the port.
+        raise UnusableURL("the broker URL cannot be parsed: special characters must be %-encoded") from None
+    # Both urlsplit and kombu end the address at #, so a password must have it %-encoded.
     return parts
 
 
 def _redis_server(parts: SplitResult, default_port: int) -> RedisServer:
     query = _query(parts)
     if "credential_provider" in query:
-        raise UnusableURL("a credential_provider is code of the application, which the operator does not have")
+        raise UnusableURL("credential_provider is code of the application, which the operator cannot run")
     tls = _tls(query)
     if parts.scheme == "rediss" and not tls:
-        tls = {"ssl_cert_reqs": "none"}  # kombu's reading, which it warns of
+        tls = {"ssl_cert_reqs": "none"}  # as kombu does, with a warning
     return RedisServer(
         host=unquote(parts.hostname or "") or "127.0.0.1",
         port=parts.port or default_port,
@@ -175,8 +175,8 @@ def _database(path: str) -> int:
     if not text:
         return 0
     if not text.isdecimal():
-        # Not shown: a password with a bare slash has its end here.
-        raise UnusableURL("the path of a Redis URL is the number of a database, such as /0")
+        # Not shown: it may be the end of a password that contains a slash.
+        raise UnusableURL("the path of a Redis URL must be a database number, such as /0")
     return int(text)
 
 

@@ -1,1 +1,1 @@
-"""What would a target do with a load, beside other ways to scale? The policy with a simulated pool around it."""
+"""How would an autoscaling target behave under a load, compared with other autoscalers? A simulation of a pool."""

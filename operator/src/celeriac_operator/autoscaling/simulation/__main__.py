@@ -1,6 +1,7 @@
-"""The command `python -m celeriac_operator.autoscaling.simulation`: what would a target do with such a load?
+"""How would an autoscaling target behave under a load?
 
-It reads at most one file, writes at most one, and talks to nothing. Exit codes: 0, and 2 with one sentence on stderr.
+The command `python -m celeriac_operator.autoscaling.simulation`. It reads at most one file, writes at most one, and
+uses no network. Exit codes: 0, and 2 with one sentence on stderr.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from celeriac_operator.autoscaling.policy import BacklogPerReplica, BusySlots, L
 from celeriac_operator.autoscaling.simulation import arrivals, picture, rivals, run
 
 SAMPLES = 400
-"""Points of each line of the picture."""
+"""Points of each curve in the picture."""
 
 EXAMPLES = """examples:
   simulate --shape burst --backlog-per-replica 20 --svg burst.svg
@@ -35,35 +36,40 @@ def build_parser() -> argparse.ArgumentParser:
     load = parser.add_argument_group("load").add_mutually_exclusive_group()
     shapes = "; ".join(f"{name}: {shape.meaning}" for name, shape in arrivals.SHAPES.items())
     load.add_argument("--shape", choices=arrivals.SHAPES, default="burst", help=f"{shapes} (default burst)")
-    load.add_argument("--trace", type=Path, metavar="FILE", help="a CSV file of your own")
+    load.add_argument("--trace", type=Path, metavar="FILE", help="a CSV file with tasks")
     target = parser.add_argument_group("target (default: a backlog of 20)").add_mutually_exclusive_group()
     target.add_argument("--backlog-per-replica", type=int, metavar="N", help="messages for each worker")
-    target.add_argument("--latency-seconds", type=float, metavar="S", help="seconds a message may wait")
-    target.add_argument("--busy-slots-percent", type=int, metavar="P", help="share of slots in use")
+    target.add_argument("--latency-seconds", type=float, metavar="S", help="seconds that a message may wait")
+    target.add_argument("--busy-slots-percent", type=int, metavar="P", help="percentage of slots in use")
     pool = parser.add_argument_group("pool and tasks")
-    pool.add_argument("--min", type=int, default=0, metavar="N", help="least workers (default 0)")
-    pool.add_argument("--max", type=int, default=40, metavar="N", help="most workers (default 40)")
-    pool.add_argument("--slots", type=int, default=4, metavar="N", help="tasks a worker runs at a time (default 4)")
-    pool.add_argument("--stabilization-seconds", type=float, default=60, metavar="S", help="(default 60)")
-    pool.add_argument("--start-seconds", type=float, default=5, metavar="S", help="from a pod to its work (default 5)")
+    pool.add_argument("--min", type=int, default=0, metavar="N", help="minimum of workers (default 0)")
+    pool.add_argument("--max", type=int, default=40, metavar="N", help="maximum of workers (default 40)")
+    pool.add_argument("--slots", type=int, default=4, metavar="N", help="slots of a worker (default 4)")
+    pool.add_argument("--stabilization-seconds", type=float, default=60, metavar="S", help="window (default 60)")
+    pool.add_argument("--start-seconds", type=float, default=5, metavar="S", help="start of a worker (default 5)")
     pool.add_argument("--service-seconds", type=float, default=1, metavar="S", help="mean runtime (default 1)")
-    pool.add_argument("--runtimes", choices=arrivals.RUNTIMES, default="exponential", help="(default exponential)")
-    pool.add_argument("--seed", type=int, default=1, help="the same seed, the same tasks (default 1)")
+    pool.add_argument(
+        "--runtimes",
+        choices=arrivals.RUNTIMES,
+        default="exponential",
+        help="distribution of runtimes (default exponential)",
+    )
+    pool.add_argument("--seed", type=int, default=1, help="random seed (default 1)")
     out = parser.add_argument_group("result")
-    out.add_argument("--within", type=float, metavar="S", help="count tasks that start within this (default: 5)")
-    out.add_argument("--tail-seconds", type=float, default=600, metavar="S", help="time after the last (default 600)")
-    out.add_argument("--svg", type=Path, metavar="FILE", help="draw a picture")
-    out.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    out.add_argument("--within", type=float, metavar="S", help="count tasks that start within S seconds (default 5)")
+    out.add_argument("--tail-seconds", type=float, default=600, metavar="S", help="after the last task (default 600)")
+    out.add_argument("--svg", type=Path, metavar="FILE", help="write a picture")
+    out.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
 
 
 def simulate(asked: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """Return the figures of every policy, and the picture.
+    """Return the results of every policy, and the picture.
 
     Raises:
-        ValueError: the numbers make no sense together.
+        ValueError: an argument is out of range.
         OSError: the trace cannot be read.
-        arrivals.UnusableTraceError: it was read, and is none.
+        arrivals.UnusableTraceError: the file is not a trace.
     """
     for name in ("service_seconds", "tail_seconds"):
         if not getattr(asked, name) > 0:

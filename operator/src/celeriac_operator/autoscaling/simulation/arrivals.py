@@ -1,4 +1,4 @@
-"""Which tasks arrive when, and how long does each run? Built-in shapes, or a file that a person brings.
+"""Which tasks arrive when, and how long does each run? From a built-in shape, or from a file.
 
 Every policy of a simulation gets the same tasks. The same seed gives the same tasks.
 """
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 
 class UnusableTraceError(Exception):
-    """The file is no trace; the message names the line and what should stand there."""
+    """The file is not a trace; the message names the line and what is expected there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A message: when it is sent, in seconds from the start, and how long it runs."""
+    """A task: when its message is sent, in seconds from the start, and how long it runs."""
 
     at: float
     service_seconds: float
@@ -26,7 +26,7 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """A built-in load: tasks a second at each moment, for so long."""
+    """A built-in load: the rate of tasks per second at each moment, and the duration."""
 
     seconds: float
     rate: Callable[[float], float]
@@ -64,7 +64,7 @@ def _exponential(chance: random.Random, mean: float) -> float:
 
 
 def _lognormal(chance: random.Random, mean: float) -> float:
-    # Sigma 1: a few tasks of a hundred last five times as long as the mean. The subtraction keeps the mean.
+    # Sigma 1: a few tasks in a hundred take five times the mean. The subtraction keeps the mean.
     return chance.lognormvariate(math.log(mean) - 0.5, 1)
 
 
@@ -72,8 +72,8 @@ RUNTIMES = {"fixed": _fixed, "exponential": _exponential, "lognormal": _lognorma
 
 
 def build(shape: Shape, *, seed: int, mean_seconds: float, runtimes: str) -> list[Task]:
-    """Draw arrivals at random at the shape's rate, second by second, each with a runtime."""
-    chance = random.Random(seed)  # noqa: S311 - a simulation, no secret
+    """Draw random arrivals at the shape's rate, second by second, each with a runtime."""
+    chance = random.Random(seed)  # noqa: S311 - a simulation, not cryptography
     tasks: list[Task] = []
     for second in range(int(shape.seconds)):
         rate, at = shape.rate(second), float(second)
@@ -86,9 +86,9 @@ def parse(lines: Iterable[str], *, seed: int, mean_seconds: float, runtimes: str
     """Read a trace: CSV with the column `at`, and optionally `seconds`; a missing runtime is drawn.
 
     Raises:
-        UnusableTraceError: a line says something else.
+        UnusableTraceError: a line is not valid.
     """
-    chance = random.Random(seed)  # noqa: S311 - a simulation, no secret
+    chance = random.Random(seed)  # noqa: S311 - a simulation, not cryptography
     rows = csv.DictReader(lines)
     if "at" not in (rows.fieldnames or ()):
         raise UnusableTraceError("line 1: the first line must name the columns: `at`, or `at,seconds`")

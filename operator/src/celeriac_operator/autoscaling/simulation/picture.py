@@ -1,4 +1,4 @@
-"""How does a simulation look? Three lines of graphs over the same time, as SVG text. The same runs, the same text."""
+"""How is a simulation drawn? Three graphs over the same time, as SVG. The same runs give the same text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html import escape
 from celeriac_operator.autoscaling.simulation.run import Run, Sample
 
 WIDTH, PANEL, LEFT, TOP, GAP = 860, 130, 60, 56, 40
-COLOURS = ("#0072b2", "#d55e00", "#8a8a8a")  # told apart by colour-blind eyes, too
+COLOURS = ("#0072b2", "#d55e00", "#8a8a8a")  # colour-blind people can tell them apart
 PANELS: Sequence[tuple[str, Callable[[Sample], float]]] = (
     ("replicas", lambda sample: sample.replicas),
     ("backlog, messages", lambda sample: sample.backlog),

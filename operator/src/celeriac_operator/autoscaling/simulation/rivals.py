@@ -1,6 +1,6 @@
-"""Which policies does a simulation compare? Ours, and two models of what clusters use today.
+"""Which policies does a simulation compare? Celeriac's, and two models of common autoscalers.
 
-The models follow the documentation, not the code, of what they stand for, and are asked for the same target:
+The models follow the documentation, not the code, of the originals, and get the same target:
 - HorizontalPodAutoscaler (kubernetes.io, "Horizontal Pod Autoscaling"): every 15 s, desired = ceil(current x value /
   target), nothing within 10 % of the target, up by at most 100 % or 4 pods in 15 s, down after 300 s.
 - KEDA (keda.sh, "ScaledObject specification"): from zero to one when a poll, every 30 s, finds messages; back to zero
@@ -23,7 +23,7 @@ CPU_PERCENT = 80
 
 @dataclass
 class Celeriac:
-    """The policy itself; with a reading a second, where the operator has a few more."""
+    """Celeriac's policy, with one reading per second; the operator reads slightly more often."""
 
     spec: Spec
     name: str = "celeriac"
@@ -38,7 +38,7 @@ class Celeriac:
 
 @dataclass
 class _Hpa:
-    """What both models share: a HorizontalPodAutoscaler, given how far the value is from its target."""
+    """The common part of both models: a HorizontalPodAutoscaler, given the ratio of the value to its target."""
 
     spec: Spec
     wanted: list[tuple[float, int]] = field(default_factory=list)
@@ -71,7 +71,7 @@ class KedaLike:
 
     @property
     def list_length(self) -> float:
-        """The same target in KEDA's terms: messages of the queue for each worker."""
+        """The same target in KEDA's terms: messages in the queue per worker."""
         match self.spec.target:
             case BacklogPerReplica(messages=messages):
                 return messages
@@ -97,7 +97,8 @@ class KedaLike:
 
 @dataclass
 class CpuLike:
-    """A HorizontalPodAutoscaler on CPU, where a busy slot uses its whole share. It cannot leave zero: at least one."""
+    """A HorizontalPodAutoscaler on CPU, where a busy slot uses its whole share. It cannot scale from zero, so its
+    minimum is one."""
 
     spec: Spec
     name: str = "hpa-cpu-like"

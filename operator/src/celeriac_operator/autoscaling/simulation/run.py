@@ -1,10 +1,10 @@
-"""What happens to a trace of tasks when a policy decides the number of workers? Time is a number; nothing waits.
+"""What happens to a trace of tasks when a policy decides the number of workers? Time is simulated.
 
-A worker takes `start_seconds` until it takes work and then runs `slots` tasks at a time, oldest message first. Less
-wanted: those still starting and the idle go first, a busy one drains. So every policy is simulated as if it killed
-nothing, which flatters those that do. Network, brokers and nodes cost no time and do not fail.
+A worker needs `start_seconds` before it takes tasks, and then runs `slots` tasks at a time, oldest message first. In a
+scale-down, starting and idle workers are removed first, and a busy worker drains. So no policy kills a running task
+here, which favours policies that would. Network, brokers and nodes take no time and do not fail.
 
-Kept at every moment: tasks that arrived = done + waiting + running.
+Invariant: arrived tasks = done + waiting + running.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from celeriac_operator.autoscaling.policy import Figures
 from celeriac_operator.autoscaling.simulation.arrivals import Task
 
 RECENT_TASKS = 100
-"""The mean runtime is that of so many tasks."""
+"""Number of tasks of which the mean runtime is taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What a policy may look at."""
+    """What a policy may use."""
 
     figures: Figures
     ready_slots: int
 
 
 class ScalingPolicy(Protocol):
-    """A policy that is asked every `interval_seconds`, first after half of it."""
+    """A policy that decides every `interval_seconds`, first after half of that time."""
 
     name: str
     interval_seconds: float
@@ -42,7 +42,7 @@ class ScalingPolicy(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The pool: slots of a worker, and the seconds from its creation until it takes work."""
+    """The simulated pool: slots of a worker, and seconds from its creation until it takes tasks."""
 
     slots: int
     start_seconds: float
@@ -51,7 +51,7 @@ class World:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One moment of a run. `replicas` counts what is wanted, not what drains."""
+    """One moment of a run. `replicas` does not count draining workers."""
 
     at: float
     replicas: int
@@ -61,7 +61,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A whole run. `waits` has one number of seconds for each task that started, in the order of starts."""
+    """The result of a run. `waits` has the seconds that each started task waited, in the order of starts."""
 
     arrived: int
     done: int
@@ -72,7 +72,7 @@ class Run:
     replica_hours: float
 
     def share_within(self, seconds: float) -> float:
-        """Share of the tasks that started within this time; those that never started did not."""
+        """Share of all tasks that started within this time."""
         return sum(wait <= seconds for wait in self.waits) / self.arrived if self.arrived else 1.0
 
     def wait_at(self, share: float) -> float:
@@ -128,7 +128,7 @@ class _State:
 
 
 def run(tasks: Sequence[Task], policy: ScalingPolicy, world: World, *, seconds: float, sample_seconds: float) -> Run:
-    """Replay the tasks, in the order of their times, for so many seconds."""
+    """Simulate the tasks, which must be in the order of their times, for this many seconds."""
     state = _State(world, workers=[_Worker(0.0, ready=True) for _ in range(world.replicas)])
     order = itertools.count()
     # (when, which of equal moments came first, what happens, to which worker, for which task)

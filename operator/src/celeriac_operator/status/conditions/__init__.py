@@ -1,1 +1,1 @@
-"""(pure) One module for each question about a pool beside whether it is ready; each makes one condition."""
+"""(pure) Which further conditions does a pool have? One module for each."""

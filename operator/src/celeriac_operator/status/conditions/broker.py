@@ -1,9 +1,9 @@
 """(pure) Can the broker be reached?
 
-The operator does not ask the broker. It takes the word of those who do: a worker is ready only while it is connected
-and consumes, and one that gives up leaves exit code 69 and a sentence. A worker that merely is not ready has said
-nothing yet, be it that it starts or that it tries again: then the answer is Unknown. A worker that loses the broker is
-found not ready by two probes, so True may be ten seconds old.
+The operator does not connect to the broker for this. It relies on the workers: a worker is ready only while it is
+connected and consumes, and one that gives up exits with code 69 and leaves a message. A worker that is merely not ready
+may be starting or retrying, so the condition is Unknown. A worker that has lost the broker is found not ready after two
+probes, so True may be ten seconds old.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from celeriac_operator.status.case import Case
 from celeriac_operator.status.conditions.statement import Statement
 
 REFUSED_CREDENTIALS = "refuses the credentials"
-"""Words of the worker library's last sentence; docs/reference/environment-contract.md promises them."""
+"""Part of the worker library's last words; docs/reference/environment-contract.md promises it."""
 
 
 def reachable(case: Case) -> Statement:
@@ -32,12 +32,16 @@ def reachable(case: Case) -> Statement:
         if last is not None:
             refused = REFUSED_CREDENTIALS in last.message
             reason = BrokerReason.AUTHENTICATION_FAILED if refused else BrokerReason.CONNECTION_REFUSED
-            words = last_words.excerpt(last.message) or "it left no last words"
-            return Statement(Type.BROKER_REACHABLE, "False", reason, f"pod {pod.name} gave up: {words}")
+            message = last_words.excerpt(last.message) or "it left no message"
+            return Statement(Type.BROKER_REACHABLE, "False", reason, f"pod {pod.name} gave up: {message}")
     if any(_consumes(pod) and not pod.deleting for pod in case.seen.pods):
         message = "workers of the previous template consume"
         return Statement(Type.BROKER_REACHABLE, "True", BrokerReason.CONNECTED, message)
-    message = "no worker is connected, and none has said why" if case.seen.pods else "there is no worker to tell"
+    message = (
+        "no worker is connected, and none has reported why"
+        if case.seen.pods
+        else "no worker is running, so nothing is known"
+    )
     return Statement(Type.BROKER_REACHABLE, "Unknown", BrokerReason.NOT_KNOWN, message)
 
 
@@ -51,7 +55,7 @@ def _consumes(pod: Pod) -> bool:
 
 
 def _gave_up(pod: Pod) -> Termination | None:
-    """How the worker ended for want of a broker, unless it has been ready since."""
+    """How the worker ended when it gave up on the broker; None: it did not, or it has been ready since."""
     worker = _worker(pod)
     if worker is None or worker.last is None or worker.last.exit_code != stalled.BROKER_EXIT:
         return None

@@ -1,4 +1,4 @@
-"""(pure) Will people hear of failures by a message? Workers run in any case."""
+"""(pure) Can notifications of failures be sent? Workers run in any case."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ def configured(case: Case) -> Statement | None:
     if not facts.readable:
         status, reason, message = "Unknown", NotificationsReason.UNREADABLE, f"the operator may not read Secret {name}"
     elif not facts.exists:
-        reason, message = NotificationsReason.SECRET_NOT_FOUND, f"Secret {name} does not exist: nobody is told"
+        reason = NotificationsReason.SECRET_NOT_FOUND
+        message = f"Secret {name} does not exist: no notifications are sent"
     elif value is None:
-        reason, message = NotificationsReason.SECRET_NOT_FOUND, f"Secret {name} has no key {key}: nobody is told"
+        reason = NotificationsReason.SECRET_NOT_FOUND
+        message = f"Secret {name} has no key {key}: no notifications are sent"
     elif not value.is_webhook:
         reason = NotificationsReason.INVALID_WEBHOOK
-        message = f"key {key} of Secret {name} is not the URL of a webhook: nobody is told"
+        message = f"key {key} of Secret {name} is not the URL of a webhook: no notifications are sent"
     else:
         status, reason = "True", NotificationsReason.CONFIGURED
         message = f"the webhook is in key {key} of Secret {name}"

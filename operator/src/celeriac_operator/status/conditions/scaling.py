@@ -1,4 +1,4 @@
-"""(pure) Does the autoscaler set the number of workers, and what has it done?"""
+"""(pure) Is the autoscaler setting the number of workers, and what has it changed?"""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from celeriac_operator.status.case import Case
 from celeriac_operator.status.conditions.statement import ConditionStatus, Statement
 
 ON_REQUEST = (Activity.PAUSED, Activity.DISABLED)
-"""Reasons for which a person has asked."""
+"""Reasons that a person has requested."""
 
 
 def active(case: Case) -> Statement | None:
-    """The condition ScalingActive; None: the pool has no autoscaling, or nothing is known yet."""
+    """The condition ScalingActive; None: the pool has no autoscaling, or the autoscaler has not evaluated it yet."""
     pool, seen = case.seen.pool, case.seen.scaling
     if pool.spec.autoscaling is None:
         return None
@@ -37,13 +37,13 @@ def active(case: Case) -> Statement | None:
 
 def _paused(case: Case) -> str:
     pool = case.seen.pool
-    word = pool.metadata.annotations[labels.PAUSE_SCALING]
-    mistake = "" if word in set(Pause) else ", which is none of in, out and both"
-    return f"held at {pool.spec.replicas}: {labels.PAUSE_SCALING} is {word[:32]}{mistake}"
+    value = pool.metadata.annotations[labels.PAUSE_SCALING]
+    mistake = "" if value in set(Pause) else ", which is not in, out or both"
+    return f"held at {pool.spec.replicas}: {labels.PAUSE_SCALING} is {value[:32]}{mistake}"
 
 
 def _as_before(case: Case) -> Statement | None:
-    """After a start of the operator nothing is known for a moment, which is no news."""
+    """Keep the previous condition: shortly after a start of the operator nothing is known yet."""
     before = next(
         (condition for condition in case.seen.pool.status.conditions if condition.type == Type.SCALING_ACTIVE), None
     )
@@ -53,7 +53,7 @@ def _as_before(case: Case) -> Statement | None:
 
 
 def status_fields(seen: Observed) -> Mapping[str, Any]:
-    """The fields of the status that tell of queues and decisions."""
+    """Status fields about queues and scaling decisions."""
     if seen.pool.spec.autoscaling is None:
         return {}
     before, now = seen.pool.status, seen.scaling
@@ -72,7 +72,8 @@ def status_fields(seen: Observed) -> Mapping[str, Any]:
 
 
 def _merged(new: tuple[ScalingDecision, ...], old: tuple[ScalingDecision, ...]) -> tuple[ScalingDecision, ...]:
-    """Both, newest first. The status is the memory of before a start; in between both may have the same ones."""
+    """Merge both, newest first. The stored status has the decisions from before a start; both may have the same
+    ones."""
     known = {(decision.time, decision.from_replicas, decision.to_replicas) for decision in new}
     rest = (decision for decision in old if (decision.time, decision.from_replicas, decision.to_replicas) not in known)
     return (*new, *rest)[:MAX_DECISIONS]

@@ -1,4 +1,4 @@
-"""(pure) Will Sentry hear of failures? Workers run in any case."""
+"""(pure) Can failures be reported to Sentry? Workers run in any case."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def configured(case: Case) -> Statement | None:
         return None
     conflict = next((conflict for conflict in case.plan.conflicts if conflict.kind == "Secret"), None)
     if conflict is not None:
-        owner = f"belongs to {conflict.owner}" if conflict.owner else "is not Celeriac's"
+        owner = f"belongs to {conflict.owner}" if conflict.owner else "does not belong to Celeriac"
         message = f"a Secret named {conflict.name} exists and {owner}: use dsnFrom, or remove the Secret"
         return Statement(Type.SENTRY_CONFIGURED, "False", SentryReason.NAME_CONFLICT, message)
     if pool.spec.sentry.dsn_from is None and pool.spec.sentry.dsn is None:
@@ -32,13 +32,14 @@ def _judge_default(dsn: str, secret: str) -> Statement:
     status: ConditionStatus = "False"
     match secrets.judge_dsn(dsn.encode()):
         case secrets.Dsn.EMPTY:
-            reason, message = SentryReason.NO_DSN, "neither the pool nor the operator has a DSN: no failure is reported"
+            reason = SentryReason.NO_DSN
+            message = "neither the pool nor the operator has a DSN: failures are not reported"
         case secrets.Dsn.MALFORMED:
             reason = SentryReason.INVALID_DSN
-            message = "the DSN that the operator was given for all pools is not one: no failure is reported"
+            message = "the operator's DSN for all pools is not a valid DSN: failures are not reported"
         case secrets.Dsn.WELL_FORMED:
             status, reason = "True", SentryReason.CONFIGURED
-            message = f"the DSN is in Secret {secret}: it is the operator's, for all pools that name none"
+            message = f"the DSN is in Secret {secret}: it is the operator's DSN for pools that set none"
     return Statement(Type.SENTRY_CONFIGURED, status, reason, message)
 
 
@@ -49,14 +50,14 @@ def _judge_dsn(name: str, key: str, facts: secrets.Facts) -> Statement:
     if not facts.readable:
         status, reason, message = "Unknown", SentryReason.UNREADABLE, f"the operator may not read Secret {name}"
     elif not facts.exists:
-        reason, message = SentryReason.SECRET_NOT_FOUND, f"Secret {name} does not exist: no failure is reported"
+        reason, message = SentryReason.SECRET_NOT_FOUND, f"Secret {name} does not exist: failures are not reported"
     elif value is None:
-        reason, message = SentryReason.SECRET_NOT_FOUND, f"Secret {name} has no key {key}: no failure is reported"
+        reason, message = SentryReason.SECRET_NOT_FOUND, f"Secret {name} has no key {key}: failures are not reported"
     elif value.dsn is secrets.Dsn.EMPTY:
-        reason, message = SentryReason.INVALID_DSN, f"{where} is empty: no failure is reported"
+        reason, message = SentryReason.INVALID_DSN, f"{where} is empty: failures are not reported"
     elif value.dsn is secrets.Dsn.MALFORMED:
         reason = SentryReason.INVALID_DSN
-        message = f"{where} is not a DSN, which looks like https://<key>@<host>/<project>: no failure is reported"
+        message = f"{where} is not a DSN of the form https://<key>@<host>/<project>: failures are not reported"
     else:
         status, reason, message = "True", SentryReason.CONFIGURED, f"the DSN is in {where}"
     return Statement(Type.SENTRY_CONFIGURED, status, reason, message)

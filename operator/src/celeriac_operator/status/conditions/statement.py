@@ -1,4 +1,4 @@
-"""(pure) What a condition says, before it is known since when."""
+"""(pure) What does a condition state, before its time of transition is known?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ConditionStatus = Literal["True", "False", "Unknown"]
 
 @dataclass(frozen=True)
 class Statement:
-    """A condition without its time."""
+    """A condition without its time of transition."""
 
     type: Type
     status: ConditionStatus

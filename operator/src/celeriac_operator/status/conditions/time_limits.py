@@ -1,8 +1,8 @@
-"""(pure) Who sees to it that tasks keep their time limits?
+"""(pure) What enforces the time limits of tasks?
 
-Celery enforces both limits on prefork, and the hard one on gevent as far as a task lets others run. Where it does not,
-the liveness probe enforces the hard limit: the worker reports a task that is past it, and its container is restarted.
-Nobody can raise SoftTimeLimitExceeded in a task outside prefork.
+Celery enforces both limits on prefork, and the hard limit on gevent as far as a task yields. On other pools the
+liveness probe enforces the hard limit: the worker reports a task that has exceeded it, and its container is restarted.
+SoftTimeLimitExceeded can be raised in a task on prefork only.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def enforced(case: Case) -> Statement | None:
 def _as_the_application_says(*, has_soft: bool) -> Statement:
     if has_soft:
         message = (
-            "worker.pool is not set: softSeconds has an effect if the application runs on prefork, Celery's default, "
-            "and none if its worker_pool says otherwise"
+            "worker.pool is not set: softSeconds has an effect if the application uses prefork, Celery's default, and "
+            "none if its worker_pool is another pool"
         )
         return Statement(Type.TIME_LIMITS_ENFORCED, "Unknown", LimitReason.APPLICATIONS_POOL, message)
     message = (
@@ -49,4 +49,4 @@ def _as_the_application_says(*, has_soft: bool) -> Statement:
 def _by(reason: LimitReason) -> str:
     if reason is LimitReason.BY_CELERY:
         return "by Celery"
-    return "by the liveness probe, which restarts the container of a task that runs too long"
+    return "by the liveness probe, which restarts the container of a task that exceeds the limit"
