@@ -55,8 +55,8 @@ def take(
     """The ids of what was taken, and the messages' numbers."""
     first, answer = ask(client, holdings, most, fair=fair, looks=looks)
     found = []
-    for number, (queue, message) in enumerate(answer.taken, first):
-        delivery = holdings.id_of(number)
+    for number, queue, message in answer.taken:
+        delivery = holdings.id_of(first + number)
         holdings.add(delivery, QUEUES[queue])
         found.append((delivery, json.loads(message)["properties"]["n"]))
     return found

@@ -50,7 +50,7 @@ def take(client: Any, worker: Holdings, most: int, *, is_received: bool = True) 
         first=first,
     ).build()
     answer = taking.read(scripts.TAKE.run(client, names, args))
-    ids = [worker.id_of(first + at) for at in range(len(answer.taken))]
+    ids = [worker.id_of(first + number) for number, _, _ in answer.taken]
     if not is_received:
         worker.note_unanswered(first, most, ["x"])
         return ids

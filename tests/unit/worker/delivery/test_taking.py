@@ -27,9 +27,14 @@ def test_the_transports_prefix_stands_before_every_key_of_this_library() -> None
 
 
 def test_an_answer_is_read_whatever_the_client_decodes() -> None:
-    answer = taking.read([0, [b"id:1", "id:2"], 0, 0, b"first", 1, 3, b"second"])
-    assert answer == taking.Answer(place=None, lost=["id:1", "id:2"], taken=[(0, b"first"), (1, b"second")])
+    answer = taking.read([0, [b"id:1", "id:2"], [1, b"WRONGTYPE", -1, "NOPERM"], 1, 1, b"second", 0, 0, b"first"])
+    assert answer == taking.Answer(
+        place=None,
+        lost=["id:1", "id:2"],
+        taken=[(0, 0, b"first"), (1, 1, b"second")],
+        failed={1: "WRONGTYPE", -1: "NOPERM"},
+    )
 
 
 def test_the_place_in_the_line_is_known_when_everything_was_empty() -> None:
-    assert taking.read([3, []]) == taking.Answer(place=2, lost=[], taken=[])
+    assert taking.read([3, [], []]) == taking.Answer(place=2, lost=[], taken=[])

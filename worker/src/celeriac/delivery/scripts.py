@@ -29,10 +29,11 @@ end
 TAKE: Final = Script(
     "take",
     _SAY
-    + f"local OVER = '{OVER_PREFIX}'"
+    + f"local OVER, AT_ONCE = '{OVER_PREFIX}', {AT_ONCE}"
     + """
 -- Settle deliveries that have ended and take new messages, in one step: a worker that dies at any instruction has
--- either not taken a message, or it is held under a lease and is delivered again.
+-- either not taken a message, or it is held under a lease and is delivered again. One queue's error leaves the others
+-- alone: a message leaves its list only after it is held.
 --
 -- KEYS  held, leases of each queue consumed (in the order of taking), then of each other queue to settle in,
 --       then the line of waiting workers, then the queues' lists, all queues of the first priority first
@@ -44,11 +45,13 @@ TAKE: Final = Script(
 -- ->    {0, or 1 + the caller's place in the line (from 0) when every list was found empty: then a change of any is
 --        announced to this connection, if it tracks,
 --        {ids that were given back by somebody else meanwhile: their lease was lost},
---        index of the queue, index of the priority (both from 0), message, ... for each message taken}
+--        {index of a queue (from 0), error, ... : queues that could not be taken from; -1: the line of workers},
+--        index of the queue, number of the delivery id after the first (both from 0), message, ... for each taken}
 local queues, others, most, lease = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local prefix, number, fair, look = ARGV[5], tonumber(ARGV[6]), ARGV[7] == 'fair', ARGV[8] == 'look'
 local settled = tonumber(ARGV[9])
-local lost, out = {}, {0, {}}
+local lost, failed = {}, {}
+local out = {0, lost, failed}
 for i = 1, settled do
   local queue, id = tonumber(ARGV[8 + 2 * i]), ARGV[9 + 2 * i]
   redis.call('ZREM', KEYS[2 * queue], id)
@@ -57,67 +60,114 @@ for i = 1, settled do
     lost[#lost + 1] = id
   end
 end
-out[2] = lost
-local says = 10 + 2 * settled
-if ARGV[says] then
 NOW
-  say(ARGV[says], string.sub(prefix, 1, -2), ARGV[says + 1], ARGV[says + 2], now, lease)
-end
+local says = 10 + 2 * settled
+if ARGV[says] then say(ARGV[says], string.sub(prefix, 1, -2), ARGV[says + 1], ARGV[says + 2], now, lease) end
 if most == 0 or queues == 0 then return out end
 
-local line = KEYS[2 * (queues + others) + 1]
 local first = 2 * (queues + others) + 1
--- Reading the lists is what makes a tracking connection hear of the next message.
-local function is_empty() return redis.call('EXISTS', unpack(KEYS, first + 1)) == 0 end
-local function place()
-  local rank = redis.call('ZRANK', line, prefix)
-  if not rank then
-NOW
-    redis.call('ZADD', line, now, prefix)
-    rank = redis.call('ZRANK', line, prefix)
+local line = KEYS[first]
+local is_broken = {}
+local function fail(queue, why)
+  is_broken[queue] = true
+  failed[#failed + 1] = queue - 1
+  failed[#failed + 1] = why
+end
+-- Reading the lists is what makes a tracking connection learn of the next message.
+local function is_empty()
+  local found = 0
+  for from = first + 1, #KEYS, AT_ONCE do
+    found = found + redis.call('EXISTS', unpack(KEYS, from, math.min(from + AT_ONCE - 1, #KEYS)))
   end
-  return 1 + rank
+  return found == 0
+end
+local function place()
+  local rank = redis.pcall('ZRANK', line, prefix)
+  if not rank then
+    local added = redis.pcall('ZADD', line, now, prefix)
+    if type(added) == 'table' then fail(0, added.err) end
+    rank = redis.pcall('ZRANK', line, prefix)
+  end
+  return 1 + (tonumber(rank) or 0)
 end
 if look and is_empty() then
   out[1] = place()
   return out
 end
-local priorities = (#KEYS - first) / queues
-local taken, due = 0
-local function take(queue, priority)
-  local list = KEYS[first + priority * queues + queue]
-  local message = redis.call('RPOP', list)
-  if not message then return false end
-  if not due then
-NOW
-    due = string.format('%.0f', now + lease)
-    redis.call('ZREM', line, prefix)
+
+local due, taken, left = string.format('%.0f', now + lease), 0, most
+-- Which queue each of the next messages of a priority comes from.
+local function draw(priority)
+  local has, order, found = {}, {}, true
+  for queue = 1, queues do
+    has[queue] = 0
+    if not is_broken[queue] then
+      local length = redis.pcall('LLEN', KEYS[first + priority * queues + queue])
+      if type(length) == 'table' then fail(queue, length.err) else has[queue] = length end
+    end
   end
-  local id = prefix .. string.format('%.0f', number + taken)
-  redis.call('HSET', KEYS[2 * queue - 1], id, #list .. ':' .. list .. message)
-  redis.call('ZADD', KEYS[2 * queue], due, id)
-  out[3 * taken + 3], out[3 * taken + 4], out[3 * taken + 5] = queue - 1, priority, message
-  taken = taken + 1
-  return true
-end
-for priority = 0, priorities - 1 do
-  if fair then
-    local found = true
-    while found and taken < most do
-      found = false
-      for queue = 1, queues do
-        if taken < most and take(queue, priority) then found = true end
+  while found and #order < left do
+    found = false
+    for queue = 1, queues do
+      while has[queue] > 0 and #order < left do
+        has[queue], found = has[queue] - 1, true
+        order[#order + 1] = queue
+        if fair then break end
       end
     end
-  else
-    for queue = 1, queues do
-      while taken < most and take(queue, priority) do end
+  end
+  return order
+end
+local function move(queue, list, numbers)
+  local held, leases, ids, pairs, scores = KEYS[2 * queue - 1], KEYS[2 * queue], {}, {}, {}
+  local messages = redis.pcall('LRANGE', list, -#numbers, -1)
+  local why = messages.err
+  if not why then
+    for i, at in ipairs(numbers) do
+      local id = prefix .. string.format('%.0f', number + at)
+      ids[i], pairs[2 * i - 1], scores[2 * i - 1], scores[2 * i] = id, id, due, id
+      pairs[2 * i] = #list .. ':' .. list .. messages[#numbers + 1 - i]
+    end
+    -- A client that sends a call again must not overwrite what the first one has taken.
+    local done = redis.pcall('HEXISTS', held, ids[1])
+    if done == 1 then return fail(queue, 'ERR these delivery ids are in use') end
+    if type(done) ~= 'table' then done = redis.pcall('HSET', held, unpack(pairs)) end
+    if type(done) ~= 'table' then done = redis.pcall('ZADD', leases, unpack(scores)) end
+    if type(done) ~= 'table' then done = redis.pcall('LTRIM', list, 0, -1 - #numbers) end
+    why = type(done) == 'table' and done.err
+    if why then
+      redis.pcall('HDEL', held, unpack(ids))
+      redis.pcall('ZREM', leases, unpack(ids))
     end
   end
-  if taken == most then return out end
+  left = left - #numbers -- their numbers are used, whatever became of them
+  if why then return fail(queue, why) end
+  for i, at in ipairs(numbers) do
+    out[#out + 1] = queue - 1
+    out[#out + 1] = at
+    out[#out + 1] = messages[#numbers + 1 - i]
+  end
 end
-is_empty()
-out[1] = place()
+
+-- This removes nothing. Redis at maxmemory refuses the first write of a script if it may need memory, and no later one:
+-- so what waits can be worked off, which frees memory.
+redis.pcall('ZREM', line, '')
+for priority = 0, (#KEYS - first) / queues - 1 do
+  if left == 0 then break end
+  local numbers, order = {}, draw(priority)
+  for _, queue in ipairs(order) do
+    local its = numbers[queue] or {}
+    numbers[queue], its[#its + 1], taken = its, taken, taken + 1
+  end
+  for queue = 1, queues do
+    if numbers[queue] then move(queue, KEYS[first + priority * queues + queue], numbers[queue]) end
+  end
+end
+if #out > 3 then redis.pcall('ZREM', line, prefix) end -- whoever has got something stands at the end again
+if left > 0 then
+  is_empty()
+  out[1] = place()
+end
 return out
 """,
 )

@@ -7,7 +7,7 @@ and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from celeriac.store import keys
@@ -22,9 +22,12 @@ class Answer:
     """Every list was found empty, and the caller stands here (from 0) in the line of those who wait; a change of any
     list is announced to a connection that tracks. `None`: there may be more messages."""
     lost: list[str]
-    """Ids that were not held any more when they were to be settled."""
-    taken: list[tuple[int, bytes]]
-    """Number of the queue (from 0, in the order asked for) and message, in the order of their delivery ids."""
+    """Ids that somebody else had given back when they were to be settled."""
+    taken: list[tuple[int, int, bytes]]
+    """Number of the delivery id after the first, number of the queue in the order asked for (both from 0), message; in
+    the order of delivery."""
+    failed: dict[int, str] = field(default_factory=dict)
+    """Number of a queue (from 0; -1: the line of those who wait) -> why nothing could be taken from it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +75,11 @@ class Take:
 
 
 def read(answer: list[Any]) -> Answer:
-    """Read the script's answer as redis-py hands it over, texts as bytes."""
-    place, lost, *taken = answer
-    messages = [(taken[at], taken[at + 2]) for at in range(0, len(taken), 3)]
-    return Answer(place=place - 1 if place else None, lost=[text(it) for it in lost], taken=messages)
+    """Read the script's answer as redis-py returns it, texts as bytes."""
+    place, lost, failed, *taken = answer
+    return Answer(
+        place=place - 1 if place else None,
+        lost=[text(it) for it in lost],
+        taken=sorted(zip(taken[1::3], taken[::3], taken[2::3], strict=True)),
+        failed={queue: text(why) for queue, why in zip(failed[::2], failed[1::2], strict=True)},
+    )

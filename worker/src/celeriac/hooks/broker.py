@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from celeriac.backoff import Retry
 from celeriac.exits import Exit, GivingUpError, scrub
+from celeriac.store import error_replies
 
 CREDENTIAL_RETRIES: Final = 3
 WAIT_SLICE_SECONDS: Final = 0.2
@@ -37,29 +38,42 @@ class FailedAttempt:
     delay_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """Connections in a row that were made, and on which the broker refused what a worker does."""
+
+    count: int
+    error: BaseException
+
+
 def connect(
     connection: Any,
     retry: Retry,
     *,
     on_failure: Callable[[FailedAttempt], None],
     while_waiting: Callable[[], None],
+    refused: Refusals | None = None,
     sleep: Callable[[float], None] = time.sleep,
     chance: Callable[[], float] = random.random,
 ) -> Any:
     """Connect a kombu connection, as often and as patiently as `retry` says.
 
     `on_failure` is told of each failed attempt; `while_waiting` is called between slices of waiting and may raise.
-    With several broker URLs each failure moves on to the next, and only a whole round of failures waits.
+    With `refused`, earlier connections succeeded and were of no use: they count as attempts, and the first pause comes
+    before the first new attempt. With several broker URLs each failure moves on to the next, and only a whole round of
+    failures waits.
 
     Raises:
         GivingUpError: the retries are used up.
     """
     from kombu.exceptions import OperationalError
 
-    retries = refusals = 0
+    retries, refusals = refused.count - 1 if refused else 0, 0
     while True:
         try:
-            return connection.ensure_connection(max_retries=0)
+            if refused is None:
+                return connection.ensure_connection(max_retries=0)
+            cause, refused = refused.error, None
         except (*connection.recoverable_connection_errors, OperationalError) as error:
             cause = error.__cause__ if isinstance(error, OperationalError) and error.__cause__ else error
         refusals = refusals + 1 if is_refusal(cause) else 0
@@ -80,12 +94,17 @@ def shown(connection: Any) -> str:
 
 def said(error: BaseException) -> str:
     """What an error says, in one line and without secrets."""
-    return scrub(" ".join(str(error).split())).rstrip(".") or type(error).__name__
+    return scrub(" ".join(error_replies.said(str(error)).split())).rstrip(".") or type(error).__name__
 
 
 def is_refusal(error: BaseException) -> bool:
     """Did the broker refuse our credentials?"""
     return any(cls.__name__ in REFUSALS for cls in type(error).__mro__)
+
+
+def refuses_requests(error: BaseException) -> bool:
+    """Does the broker answer, and refuse what a worker does? Known by name, as above."""
+    return any(cls.__name__ == "RefusedError" for cls in type(error).__mro__)
 
 
 def why_given_up(where: str, error: BaseException, retries: int) -> str:
@@ -95,6 +114,9 @@ def why_given_up(where: str, error: BaseException, retries: int) -> str:
             f"The broker {where} refuses the credentials ({said(error)}): put the right password into the Secret that "
             "broker.urlFrom names; the next start of the container reads it"
         )
+    if refuses_requests(error):
+        meaning = error_replies.meaning_of(str(error))
+        return f"The broker {where} refuses requests, giving up after {retries} retries: {meaning} ({said(error)})"
     return f"The broker {where} could not be reached after {retries} retries, giving up: {said(error)}"
 
 

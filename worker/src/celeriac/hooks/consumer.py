@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from celeriac.hooks.threads import Endings
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
+USEFUL_SECONDS = 10.0
+"""A connection that has lasted for this long was of use: it has asked for messages, and was not refused."""
 
 
 if TYPE_CHECKING:
@@ -82,6 +85,8 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
 
     parts: ConsumerParts
     _leaving = False
+    _refused: broker.Refusals | None = None
+    _ready_since: float | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -100,6 +105,7 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
 
     def on_ready(self) -> None:
         super().on_ready()
+        self._ready_since = time.monotonic()
         self.on_task_message.add(self.parts.vitals.take)
         self.parts.vitals.loop_entered()
 
@@ -122,7 +128,8 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
             self.parts.vitals.attempt_failed()
             limit = "" if self.parts.retry.max_retries is None else f"/{self.parts.retry.max_retries}"
             logger.warning(
-                "broker: cannot connect to %s: %s; next attempt in %.1f s (%d%s)",
+                "broker: %s %s: %s; next attempt in %.1f s (%d%s)",
+                "requests are refused by" if broker.refuses_requests(attempt.error) else "cannot connect to",
                 broker.shown(conn),
                 broker.said(attempt.error),
                 attempt.delay_seconds,
@@ -131,7 +138,9 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
             )
 
         try:
-            connected = broker.connect(conn, self.parts.retry, on_failure=failed, while_waiting=maybe_shutdown)
+            connected = broker.connect(
+                conn, self.parts.retry, on_failure=failed, while_waiting=maybe_shutdown, refused=self._refused
+            )
         except GivingUpError as giving_up:
             self.parts.on_giving_up(giving_up)
             raise WorkerShutdown(int(giving_up.code)) from None
@@ -140,12 +149,24 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         self.parts.vitals.broker_connected()
         return connected
 
+    def _note_refusal(self, error: BaseException) -> None:
+        """Count connections in a row that were of no use, so that pauses between them grow as between attempts."""
+        if not broker.refuses_requests(error):
+            self._refused = None
+            return
+        ready_since, self._ready_since = self._ready_since, None
+        was_of_use = ready_since is not None and time.monotonic() - ready_since > USEFUL_SECONDS
+        before = self._refused.count if self._refused is not None and not was_of_use else 0
+        self._refused = broker.Refusals(before + 1, error)
+
     def on_connection_error_before_connected(self, exc: BaseException) -> None:
+        self._note_refusal(exc)
         self.parts.vitals.broker_failed()
         super().on_connection_error_before_connected(exc)
 
     def on_connection_error_after_connected(self, exc: BaseException) -> None:
         self._endings.pause()
+        self._note_refusal(exc)
         self.parts.vitals.broker_failed()
         semaphore = getattr(self.controller, "semaphore", None)
         if semaphore is not None:

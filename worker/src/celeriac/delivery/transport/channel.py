@@ -12,6 +12,7 @@ socket can be read; the names are kombu's.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import random
 import time
 from collections import deque
@@ -21,14 +22,15 @@ from typing import Any, Final
 
 import kombu.transport.redis
 from kombu.utils.json import loads
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, RedisError
 
 from celeriac.delivery import outcomes, scripts, taking
-from celeriac.delivery.holdings import AWAY
 from celeriac.delivery.outcomes import Outcome
-from celeriac.delivery.transport import registered, tracking
+from celeriac.delivery.transport import aside, registered, tracking
 from celeriac.delivery.transport.pace import OVERDUE_SECONDS, Pace
+from celeriac.delivery.transport.pulling import Pulling
 from celeriac.delivery.transport.qos import MOST_AT_ONCE, QoS
+from celeriac.store.refused import RefusedError, refusing
 
 # The published stubs know little of this module's classes.
 kombu_redis: Any = kombu.transport.redis
@@ -37,7 +39,7 @@ OLD_KEYS_EVERY_SECONDS: Final = 60.0
 """How often messages that a plain worker left behind in kombu's own keys are looked for."""
 
 
-class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redis
+class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redis
     """A channel that fetches atomically."""
 
     QoS = QoS
@@ -49,6 +51,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
     def __init__(self, connection: Any, **kwargs: Any) -> None:
         self.holdings = registered.find(connection.client)
         self.pace = Pace()
+        self.aside = aside.Aside()
         self._ended: deque[tuple[str, str]] = deque()  # (id, queue), to be settled with the next take
         self._ending: list[tuple[str, str]] = []  # sent with the take that is under way
         self._no_ack: set[str] = set()
@@ -61,13 +64,19 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
     # --- asking
 
     def _brpop_start(self, timeout: float | None = None) -> None:  # noqa: ARG002 - kombu's signature
-        if not self.pace.must_wait(time.monotonic()):
-            self._ask(self.qos.window())
+        now = time.monotonic()
+        if self.pace.must_wait(now):
+            return
+        if not self.aside.usable(self.active_queues, now):
+            self.connection.cycle.tick_in(1)
+            return
+        self._ask(self.qos.window())
 
     def _ask(self, most: int) -> None:
         """Send the script: take up to `most` messages, settle what has ended."""
         active = self.active_queues
-        queues = self._queue_cycle.consume(len(active)) if active else []
+        in_turn = self._queue_cycle.consume(len(active)) if active else []
+        queues = self.aside.usable(in_turn, time.monotonic())
         connection = self.client.connection
         if self._prepared != (connection, connection._sock) or connection._sock is None:
             self._tracks = tracking.prepare(connection)
@@ -77,15 +86,10 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
         first = self.holdings.numbers(most)
         figures = self.holdings.figures
         says = figures.say_of({delivery for delivery, _ in self._ending}) if figures and self._ending else None
-        names, args = taking.Take(
-            queues=queues,
-            lists=self._lists(queues),
+        take = self._take(queues, most, first)
+        names, args = dataclasses.replace(
+            take,
             settle=self._ending,
-            prefix=self.global_keyprefix,
-            most=most,
-            lease_seconds=self.holdings.lease_seconds,
-            identity=self.holdings.identity,
-            first=first,
             is_fair=self.queue_order_strategy == "round_robin",
             looks_first=self.pace.expects_nothing,
             says=says,
@@ -100,10 +104,6 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
         except self.connection_errors:
             self._not_answered()
             raise
-
-    def _lists(self, queues: list[str]) -> list[str]:
-        """The names of the queues' lists, all queues of the first priority first."""
-        return [f"{self.global_keyprefix}{self._q_for_pri(it, step)}" for step in self.priority_steps for it in queues]
 
     # --- reading
 
@@ -155,6 +155,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
         self._asked = (0, 0, [])
 
     def _receive_answer(self, connection: Any, answer: taking.Answer) -> bool:
+        asked = self._asked[2]
         self._answered()
         self._ending = []
         if answer.lost:
@@ -170,16 +171,27 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
                 break
             self._hand_over(delivery, queue, message)
         self._flush_reauth()
+        if answer.failed:
+            self._set_aside(answer.failed, asked)
         if not deliveries:
             raise Empty
         return True
+
+    def _set_aside(self, failed: dict[int, str], queues: list[str]) -> None:
+        """Take from the other queues only, for a while; where none is left to take from, Redis counts as away."""
+        texts = {queues[number]: why for number, why in failed.items() if number >= 0}
+        refused = aside.outage(failed.values(), is_all=len(texts) == len(queues))
+        if refused is not None:
+            self.client.connection.disconnect()
+            raise RefusedError(refused)
+        self.aside.add(texts, time.monotonic())
 
     def _hold(self, answer: taking.Answer) -> list[tuple[str, str, bytes]]:
         """Note what the script has taken: delivery, queue and message of each."""
         first, _, queues = self._asked
         deliveries = []
-        for number, (queue, message) in enumerate(answer.taken, first):
-            delivery = self.holdings.id_of(number)
+        for number, queue, message in answer.taken:
+            delivery = self.holdings.id_of(first + number)
             self.holdings.add(delivery, queues[queue])
             deliveries.append((delivery, queues[queue], message))
         return deliveries
@@ -277,35 +289,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
         self._in_poll = None
         self.holdings.settle(self._take_ended())
 
-    # --- kombu's other ways to messages
-
-    def _get(self, queue: str) -> Any:
-        """Take one message now (`basic_get`)."""
-        first = self.holdings.numbers(1)
-        names, args = taking.Take(
-            queues=[queue],
-            lists=self._lists([queue]),
-            prefix=self.global_keyprefix,
-            most=1,
-            lease_seconds=self.holdings.lease_seconds,
-            identity=self.holdings.identity,
-            first=first,
-        ).build()
-        taken = taking.read(scripts.TAKE.run(self.holdings.client, names, args)).taken
-        if not taken:
-            raise Empty
-        delivery = self.holdings.id_of(first)
-        self.holdings.add(delivery, queue)
-        payload = loads(taken[0][1].decode())
-        payload["properties"]["delivery_tag"] = delivery
-        return payload
-
-    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
-        """Take one message now, or `None`."""
-        message = super().basic_get(queue, no_ack=no_ack, **kwargs)
-        if message is not None and no_ack:
-            self.end_delivery(message.delivery_tag)
-        return message
+    # --- beginning and ending to consume
 
     def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **kwargs: Any) -> Any:
         """Consume from a queue."""
@@ -323,7 +307,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
             return
         self._has_caught_up = True
         # Where Redis is away again, the renewal does it.
-        with contextlib.suppress(*AWAY):
+        with contextlib.suppress(OSError, RedisError):
             self.holdings.catch_up()
 
     def _restore(self, message: Any, leftmost: bool = False) -> None:
@@ -345,7 +329,9 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
-        return tracking.parameters(params) if asynchronous else params
+        if asynchronous:
+            params = tracking.parameters(params)
+        return {**params, "connection_class": refusing(params["connection_class"])}
 
     def close(self) -> None:
         """Settle what has ended, and give back what was taken but did not start."""
@@ -361,7 +347,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redi
         """Read what a take under way brings, only to give it back; without an answer its leases run out."""
         try:
             answer = taking.read(self.client.connection.read_response())
-        except (*self.connection_errors, NoScriptError):
+        except (*self.connection_errors, RedisError):
             self._not_answered()
             return
         self._answered()
