@@ -37,6 +37,8 @@ class SlackReceiver(ThreadingHTTPServer):
         self.attempts = 0
         self.refusals: deque[Refusal] = deque()
         self.standing: Refusal | None = None
+        self.refused_text, self.refused_status = "", 400
+        """A message that has this text is refused with this status, each time."""
         self.silent = threading.Event()
         """While it is set a request is taken in and never answered."""
         self.webhook = f"http://127.0.0.1:{self.server_port}{PATH}"
@@ -57,6 +59,8 @@ class _Handler(BaseHTTPRequestHandler):
         text = _text(self.headers.get("Content-Type", ""), body)
         if refusal is None and text is None:
             refusal = Refusal(400, "invalid_payload")
+        if refusal is None and text is not None and self.server.refused_text and self.server.refused_text in text:
+            refusal = Refusal(self.server.refused_status, "msg_refused")
         if refusal is not None:
             self._answer(refusal)
             return

@@ -77,11 +77,13 @@ def test_a_failure_is_told_at_once_and_a_flood_after_it_in_one_message_with_its_
     one, flood = slack.messages
     assert re.fullmatch(
         rf"\*default/plain\* on pod-1: 1 failure since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC\n"
-        rf"• failing\.plain failed \({first.id}\): ValueError: it broke",
+        rf"• `failing\.plain` failed \(`{first.id}`\): `ValueError: it broke`",
         one,
     )
     assert "on pod-1: 60 failures since" in flood
-    assert re.search(r"^• 60 × failing\.plain failed \(last: [0-9a-f-]+\): ValueError: it broke$", flood, re.MULTILINE)
+    assert re.search(
+        r"^• 60 × `failing\.plain` failed \(last: `[0-9a-f-]+`\): `ValueError: it broke`$", flood, re.MULTILINE
+    )
     assert "hunter2" not in one
     assert SECRET not in worker.logs()
 
@@ -103,11 +105,11 @@ def test_each_way_to_fail_is_told_once_and_what_is_no_failure_is_not(
         notifications=section(webhook_file),
     ).until_ready()
     expected = {
-        "retries": "failing.retries failed",
-        "soft": "failing.soft failed",
-        "hard": "failing.hard was ended at its hard time limit",
-        "dies": "failing.dies lost its process",
-        "nowhere": "a message of failing.nowhere is in the dead-letter queue",
+        "retries": "`failing.retries` failed",
+        "soft": "`failing.soft` failed",
+        "hard": "`failing.hard` was ended at its hard time limit",
+        "dies": "`failing.dies` lost its process",
+        "nowhere": "a message of `failing.nowhere` is in the dead-letter queue",
     }
     sent = {name: producer.send_task(f"failing.{name}") for name in expected}
     with producer.connection_for_write() as connection:
@@ -132,8 +134,8 @@ def test_each_way_to_fail_is_told_once_and_what_is_no_failure_is_not(
     assert worker.wait() == 0
     lines = [line for message in slack.messages for line in message.splitlines()[1:]]
     told = {line.partition("): ")[0] for line in lines}
-    assert told == {f"• {said} ({sent[name].id}" for name, said in expected.items()} | {
-        "• a message of failing.fine could not be decoded (1-2-3"
+    assert told == {f"• {said} (`{sent[name].id}`" for name, said in expected.items()} | {
+        "• a message of `failing.fine` could not be decoded (`1-2-3`"
     }
     assert len(lines) == len(told)
 
@@ -255,6 +257,23 @@ def test_a_message_that_is_not_taken_is_kept_and_joined_by_what_comes_meanwhile(
     assert SECRET not in caplog.text
 
 
+@row("`400`, `413` or `422`")
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_message_that_is_refused_for_what_it_says_does_not_block_the_next(
+    status: int, sender: SlackReporter, slack: SlackReceiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    slack.refused_text, slack.refused_status = "poison", status
+    fail(sender, "poison")
+    eventually(lambda: slack.attempts, what="the attempt that is refused")
+    fail(sender, "another")
+    eventually(lambda: told(slack), lambda it: it == 2, what="both are told")
+    assert "`another` failed" in "".join(slack.messages)
+    assert "• 1 × in a message that was refused" in "".join(slack.messages)
+    assert "`poison` failed" in caplog.text, "the log names it"
+    fail(sender, "third")
+    eventually(lambda: told(slack), lambda it: it == 3, what="the third one is told")
+
+
 def test_a_slack_that_is_away_is_tried_again_until_it_is_there(
     webhook_file: Path, sender: SlackReporter, slack: SlackReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -300,7 +319,7 @@ def test_an_error_that_cannot_be_shown_or_shows_a_password_is_told_without_it(
     fail(sender, "two", ConnectionError("no way to redis://:opensesame@redis and https://u:p@host/x"))
     eventually(lambda: told(slack), lambda it: it == 2, what="both")
     said = "\n".join(slack.messages)
-    assert "• one failed (1): BadlyWrittenError" in said
+    assert "• `one` failed (`1`): `BadlyWrittenError`" in said
     assert SECRET not in said
     assert "u:p@" not in said
     assert "hunter2" not in said

@@ -1,11 +1,13 @@
 """(pure) What has failed since the last message, when is the next one due, and what does it say?
 
 A message costs a person's attention, so a flood is one message with its count: the first failure after a quiet time
-is told after a moment in which the rest of a burst may join it, and from then on one message at most goes out in each
-interval. Failures are added up by what happened and to which task. Both the number of groups and the length of each
-line are bounded, so nothing that fails can fill the worker's memory or the channel.
+waits a moment for the rest of its burst, and after that at most one message goes out in each interval. Failures are
+counted by what happened and to which task. The number of groups and the length of each line are bounded, so nothing
+that fails can fill the worker's memory or the channel.
 
-The text holds an exception's type and its first line, never a task's arguments.
+The text holds the type and the text of an exception, never a task's arguments. Whatever comes from a message (the
+task's name, its id, the exception) is cut, is kept to one line, and stands in a code span. Slack, Mattermost and
+Rocket.Chat show a code span as it is: it calls nobody (`@channel`), links nowhere and loads no image.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ MOST_GROUPS: Final = 20
 """Kinds of failure that a message tells apart; the rest is one line with its count."""
 LONGEST_DETAIL: Final = 200
 LONGEST_NAME: Final = 150
+LONGEST_ID: Final = 50
+"""Lengths are characters of the message, in which `&` is five (`&amp;`)."""
 
 _SAID: Final = {
     "exception": "{task} failed",
@@ -27,7 +31,7 @@ _SAID: Final = {
     "dead-letter": "a message of {task} is in the dead-letter queue",
     "unknown-task": "{task} is not known to this worker, its message was thrown away",
     "decode-error": "a message of {task} could not be decoded",
-    "invalid-message": "a message of {task} is none of Celery's",
+    "invalid-message": "a message of {task} is not one of Celery's",
 }
 
 
@@ -74,17 +78,23 @@ class Digest:
     """Failures beyond `MOST_GROUPS`."""
     since: float
     """Unix time of the first failure."""
+    refused: int = 0
+    """Failures whose message was refused for what it says."""
 
     @property
     def count(self) -> int:
         """All failures in it."""
-        return self.others + sum(group.count for group in self.groups.values())
+        return self.others + self.refused + sum(group.count for group in self.groups.values())
+
+    def without_details(self) -> Digest:
+        """The number alone, for when a message with the details was refused."""
+        return Digest(groups={}, others=0, refused=self.count, since=self.since)
 
 
 def failure(kind: str, task_name: str, task_id: str, detail: str, *, at: float) -> Digest:
     """One failure alone: its kind, its task, type and text of the exception, and Unix time in seconds."""
-    group = Group(count=1, task_id=task_id, detail=_shortened(detail, LONGEST_DETAIL))
-    return Digest(groups={(kind, _shortened(task_name, LONGEST_NAME)): group}, others=0, since=at)
+    group = Group(count=1, task_id=shown(task_id, LONGEST_ID), detail=shown(detail, LONGEST_DETAIL))
+    return Digest(groups={(kind, shown(task_name, LONGEST_NAME)): group}, others=0, since=at)
 
 
 def merge(earlier: Digest | None, later: Digest | None) -> Digest | None:
@@ -92,6 +102,7 @@ def merge(earlier: Digest | None, later: Digest | None) -> Digest | None:
     if earlier is None or later is None:
         return earlier or later
     groups, others = dict(earlier.groups), earlier.others + later.others
+    refused = earlier.refused + later.refused
     for key, group in later.groups.items():
         there = groups.get(key)
         if there is not None:
@@ -100,32 +111,47 @@ def merge(earlier: Digest | None, later: Digest | None) -> Digest | None:
             groups[key] = group
         else:
             others += group.count
-    return Digest(groups=groups, others=others, since=min(earlier.since, later.since))
+    return Digest(groups=groups, others=others, refused=refused, since=min(earlier.since, later.since))
 
 
 def text(digest: Digest, origin: Origin) -> str:
     """The message, in Slack's markup."""
     since = datetime.fromtimestamp(digest.since, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
     noun = "failure" if digest.count == 1 else "failures"
-    head = f"*{origin.namespace}/{origin.pool}* on {origin.pod}: {digest.count} {noun} since {since}"
-    return "\n".join([_escaped(head), *_lines(digest)])
+    pool, pod = shown(f"{origin.namespace}/{origin.pool}", LONGEST_NAME), shown(origin.pod, LONGEST_NAME)
+    return "\n".join([f"*{pool}* on {pod}: {digest.count} {noun} since {since}", *_lines(digest)])
 
 
 def _lines(digest: Digest) -> Iterable[str]:
     for (kind, task), group in digest.groups.items():
-        what = _SAID.get(kind, f"{{task}}: {kind}").format(task=task)
+        what = _SAID.get(kind, f"{{task}}: {kind}").format(task=f"`{task}`")
         times, last = (f"{group.count} × ", "last: ") if group.count > 1 else ("", "")
-        yield _escaped(f"• {times}{what} ({last}{group.task_id}): {group.detail}")
+        yield f"• {times}{what} ({last}`{group.task_id}`): `{group.detail}`"
     if digest.others:
         yield f"• {digest.others} × other tasks"
+    if digest.refused:
+        yield f"• {digest.refused} × in a message that was refused; the worker's log names them"
 
 
-def _shortened(words: str, length: int) -> str:
-    """One line, and not a long one."""
-    line = " ".join(words[: 10 * length].split())
-    return line if len(line) <= length else f"{line[: length - 1]}…"
+def shown(text: str, length: int) -> str:
+    """`text` as it may stand in a code span: in one line, at most `length` characters long, nothing unprintable."""
+    line = " ".join(text[: 10 * length].split())
+    pieces = list(map(_shown, line[: length + 1]))
+    if not pieces:
+        return "-"
+    if len(line) <= length and sum(map(len, pieces)) <= length:
+        return "".join(pieces)
+    while sum(map(len, pieces)) > length - 1:
+        pieces.pop()
+    return "".join(pieces) + "…"
 
 
-def _escaped(words: str) -> str:
-    """As Slack wants it; without this a task's name or error could call everybody in the channel (`<!channel>`)."""
-    return words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def _shown(character: str) -> str:
+    if character in _MARKUP:
+        return _MARKUP[character]
+    # Control characters, lone surrogates, and what changes the direction of the text.
+    return character if character.isprintable() else ascii(character)[1:-1]
+
+
+_MARKUP: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "`": "'"}
+"""What Slack wants escaped, and the end of a code span."""

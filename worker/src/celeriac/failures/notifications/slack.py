@@ -1,18 +1,21 @@
-"""How does a message get into Slack, whatever becomes of Slack?
+"""How does a message get into Slack, whatever state Slack is in?
 
-By one thread of the worker's parent process, which posts to an incoming webhook. Whoever reports a failure only adds
-it to the digest: no task waits for Slack, and none fails for it. What could not be sent is tried again, with growing
-pauses and what has failed meanwhile, for as long as the worker runs; a worker that leaves tries once more, then goes.
+One thread of the worker's parent process posts to an incoming webhook. Whoever reports a failure only adds it to the
+digest: no task waits for Slack, and none fails because of it. What could not be sent is tried again, with growing
+pauses and together with what has failed meanwhile, as long as the worker runs. A worker that leaves tries once more.
 
-    waits for a failure → gathers → posts ─┬─ taken: rests for the interval
-                              ↑            └─ not taken: joins what came meanwhile, pauses ─┐
-                              └─────────────────────────────────────────────────────────────┘
+    waits for a failure → gathers → posts ─┬─ accepted: rests for the interval
+                              ↑            └─ not accepted: joins what came meanwhile, pauses ─┐
+                              └────────────────────────────────────────────────────────────────┘
+
+A message that Slack refuses for what it says (400, 413, 422) would be refused again, and with it all that joins it. So
+its details go to the worker's log, and only the number of its failures is sent.
 
 Limits: each worker counts and paces by itself, so a pool of ten may send ten messages in an interval; what waits when
-the worker's own process is killed is lost; and a message whose answer got lost on its way is sent twice.
+the worker's own process is killed is lost; and a message whose answer was lost is sent twice.
 
 The webhook's URL is a secret: whoever has it can write into the channel. It is in a file (a mounted Secret) that is
-read for each message, so that it can be renewed while the worker runs, and it stands in no log line and no exception.
+read for each message, so that it can be renewed while the worker runs, and it appears in no log line and no exception.
 """
 
 from __future__ import annotations
@@ -48,14 +51,20 @@ FLUSH_SECONDS: Final = 5.0
 PATIENCE: Final = Retry(max_retries=None, initial_seconds=1.0, max_seconds=60.0)
 LONGEST_PAUSE_SECONDS: Final = 900.0
 """Whatever `Retry-After` asks for."""
+REFUSED_FOR_GOOD: Final = frozenset({400, 413, 422})
+"""Status codes that are about the message: invalid_payload, msg_too_long, too large a body."""
+LONGEST_LOOK: Final = 10_000
+"""Characters of an exception's text that are looked at; far fewer are shown."""
 
 
 class NotSentError(Exception):
     """A message was not taken; the text says why, and never where it should have gone."""
 
-    def __init__(self, why: str, retry_after_seconds: float = 0.0) -> None:
+    def __init__(self, why: str, retry_after_seconds: float = 0.0, *, is_refused_for_good: bool = False) -> None:
         super().__init__(why)
         self.retry_after_seconds = retry_after_seconds
+        self.is_refused_for_good = is_refused_for_good
+        """The same message would be refused again."""
 
 
 class SlackReporter:
@@ -180,7 +189,12 @@ class SlackReporter:
         return self._sending is not None or (self._is_urgent and self._waiting is not None)
 
     def _keep(self, digest: Digest, error: NotSentError) -> None:
-        self._say(str(error))
+        if error.is_refused_for_good and digest.groups:
+            refused = grouping.text(digest, self.origin).replace("\n", " ")
+            logger.warning("notifications: %s to this message, which is not sent again: %s", error, refused)
+            digest = digest.without_details()
+        else:
+            self._say(str(error))
         pause = max(PATIENCE.delay_seconds(self._attempts, random.random()), error.retry_after_seconds)  # noqa: S311
         with self._changed:
             self._attempts += 1
@@ -238,7 +252,9 @@ def post(url: str, text: str) -> None:
     except urllib.error.HTTPError as error:
         with error:
             refusal = NotSentError(
-                f"Slack answers {error.code}{_words(error)}", _seconds(error.headers.get("Retry-After"))
+                f"Slack answers {error.code}{_words(error)}",
+                _seconds(error.headers.get("Retry-After")),
+                is_refused_for_good=error.code in REFUSED_FOR_GOOD,
             )
     except (OSError, http.client.HTTPException, ValueError) as error:
         # Only what the system says: the texts of the other kinds quote the URL.
@@ -279,4 +295,4 @@ def _described(error: BaseException) -> str:
         said = str(error)
     except Exception:  # an application's own exception may fail even at this
         said = ""
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return f"{type(error).__name__}: {said}"[:LONGEST_LOOK] if said else type(error).__name__
