@@ -230,12 +230,12 @@ def install_consumer(start: Start, vitals: Vitals, reporter: Reporters, drain: D
 
 def install_requests(start: Start, reporter: Reporters, deliveries: Deliveries | None, drain: Drain) -> None:
     """Tell each part what happens to tasks. Deliveries come first: they note the end of a run before anything else."""
-    from celeriac.hooks import counting, failures, requests, results
+    from celeriac.hooks import counting, failures, requests, results, storing
 
     say = partial(say_last, start.environment, drain, results.logger)
     counted = counting.Counting()
     counted.install()
-    results.tell_what_to_retry()
+    storing.install(start.app)
     requests.install(
         start.app,
         [

@@ -1,4 +1,4 @@
-"""What when the result of a finished task cannot be stored?
+"""What happens when the result of a finished task cannot be stored?
 
 Celery tries as long as the settings say, and then gives the result up: a prefork worker settles the message, and the
 result is lost; in a pool of threads the error gets lost instead, and the message is held for ever by a task that seems
@@ -18,8 +18,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from celery.backends.base import Backend
-from celery.backends.redis import RedisBackend
 from celery.concurrency.prefork import TaskPool as Prefork
 from celery.exceptions import BackendStoreError
 from celery.worker import state
@@ -30,16 +28,6 @@ from celeriac.hooks import bodies, requests
 
 logger = logging.getLogger(__name__)
 """Says the sentence; Sentry has the failure of the task already."""
-
-
-def tell_what_to_retry() -> None:
-    """Let storing in Redis be tried again where Celery knows that of other backends only (5.4)."""
-    if RedisBackend.exception_safe_to_retry is Backend.exception_safe_to_retry:
-        setattr(RedisBackend, "exception_safe_to_retry", _is_lost_connection)  # noqa: B010 - which mypy takes for a mistake
-
-
-def _is_lost_connection(backend: Any, error: BaseException) -> bool:
-    return isinstance(error, backend.connection_errors)
 
 
 def escaped(error: BaseException) -> requests.Escaped:
