@@ -68,7 +68,7 @@ def test_the_document_has_exactly_the_rows_that_are_tested_with_real_workers() -
         section = document.split(f"\n## {heading}\n")[1].split("\n## ")[0]
         return [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("| ")][1:]
 
-    assert rows("Who says it") == list(test_real_logs.LINES)
+    assert rows("Where a line comes from") == list(test_real_logs.LINES)
     assert rows("Fields of the text formats") == [f"`{it}`" for it in test_real_logs.FIELDS]
     assert rows("Keys of the JSON lines") == [f"`{it}`" for it in test_real_logs.JSON_KEYS]
 
