@@ -120,7 +120,7 @@ async def run(flags: argparse.Namespace) -> None:
 
 def excess(writes: list[int], needed: int) -> float:
     """The median of what each repeat wrote beyond the needed. A pool that is ready before anybody has written that it
-    is under way saves a write, which makes up for none of another repeat."""
+    is under way saves a write, which does not offset one of another repeat."""
     return statistics.median(max(0, each - needed) for each in writes)
 
 

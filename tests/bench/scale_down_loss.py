@@ -6,7 +6,7 @@ and SIGKILL when the grace period is over), the newest one, since under load no 
 killed; 10 times Redis, which writes everything to disk, is stopped or killed and started. Each time a new worker comes.
 
 `ours` and `peer` are tasks lost; 0 is best. A task that was done twice is explained when its first run was in a worker
-that was killed or around a restart of Redis: its end may not have been heard of.
+that was killed or around a restart of Redis: its end may have gone unnoticed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LONG = 0.03
 """Share of tasks that last longer than a drain, and less than the grace period: plain Celery could finish them all."""
 LONG_SECONDS = 3.0
 AROUND_SECONDS = 1.0
-"""A task's end so shortly before or after a restart of Redis may not have been heard of."""
+"""A task's end so shortly before or after a restart of Redis may have gone unnoticed."""
 
 
 def build_plan(seed: int, tasks: int, **events: int) -> list[tuple[int, str]]:

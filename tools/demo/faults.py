@@ -1,8 +1,7 @@
 """How are a worker frozen and a Redis killed? By a signal to the container's first process, sent from the node.
 
 A container's first process ignores SIGSTOP and SIGKILL from inside its own container, so the signal comes from a
-short-lived pod that sees the node's processes. It needs the right to make such a pod (hostPID, root), as whoever
-breaks things on purpose does.
+short-lived pod that sees the node's processes. It needs permission to create such a pod (hostPID, root).
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from localcluster.progress import step
 PACKAGES = ("buildah", "mmdebstrap", "debian-archive-keyring")
 SUITE = "trixie"
 REFERENCE = f"localhost/celeriac-base:{SUITE}"
-# venv for images that are built; certificates for whoever talks to Sentry; tzdata for Celery's schedules.
+# venv for images that are built; certificates for programs that talk to Sentry; tzdata for Celery's schedules.
 INCLUDED = ("ca-certificates", "python3", "python3-venv", "tzdata")
 EXCLUDED_PATHS = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")

@@ -154,7 +154,10 @@ def _signal(held: Mapping[int, Process], number: signal.Signals) -> None:
 
 
 def _await_end(held: Mapping[int, Process], seconds: float | None) -> dict[int, Process]:
-    """Wait until these are gone, at most so long; returns what is left. A pidfd is readable once its process ended."""
+    """Wait at most `seconds` until these have ended (None: without a limit); return those that are left.
+
+    A pidfd is readable once its process has ended.
+    """
     deadline = None if seconds is None else time.monotonic() + seconds
     left = dict(held)
     poll = select.poll()

@@ -244,7 +244,7 @@ MUTANTS: Mapping[str, Mutant] = {
         (believe_an_answer_for_ever, "does not look any more at a Deployment that it has applied once"),
         (trust_watches, "does not look for deletions that a watch has missed"),
         (never_compare, "believes a watch that has gone deaf"),
-        (never_force, "gives way to whoever has edited its objects"),
+        (never_force, "accepts the changes of others to its objects"),
         (start_without_looking, "starts to act before it knows what is there"),
     )
 }

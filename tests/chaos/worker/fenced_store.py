@@ -1,6 +1,7 @@
 """A store that compares fences, outside Redis, shared by processes that may be killed at any instruction.
 
-SQLite does the transactions: one that was not committed when its process died is rolled back by whoever comes next.
+SQLite does the transactions: one that was not committed when its process died is rolled back by the next process that
+opens the file.
 """
 
 from __future__ import annotations

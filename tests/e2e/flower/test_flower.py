@@ -14,7 +14,7 @@ def test_it_lists_each_worker_under_its_pools_name(shop: Shop, kube: Kube):
         f"{pool}@{pod['metadata']['name']}" for pool in ("shop-tasks", "suppliers") for pod in kube.pool_pods(pool)
     }
     listed = waiting.until(
-        "Flower has heard of the workers",
+        "Flower knows the workers",
         lambda: {worker["hostname"] for worker in kube.service("flower:http", "workers?json=1")["data"]},
         lambda seen: seen >= wanted,
         seconds=30,
@@ -23,7 +23,7 @@ def test_it_lists_each_worker_under_its_pools_name(shop: Shop, kube: Kube):
 
 
 def page(kube: Kube, task_id: str) -> str:
-    """What Flower says of a task; empty while it has not heard of it."""
+    """What Flower says about a task; empty while it does not know it."""
     try:
         return kube.request("GET", f"api/v1/namespaces/{kube.namespace}/services/flower:http/proxy/task/{task_id}")
     except HttpError as error:
@@ -39,7 +39,7 @@ def test_it_shows_how_a_task_ended(shop: Shop, kube: Kube):
         return page(kube, task_id)
 
     # Workers send no events of tasks until they are asked to, which Flower does every few seconds.
-    waiting.until("Flower hears of tasks", ask, bool, seconds=30)
+    waiting.until("Flower knows the task", ask, bool, seconds=30)
     task_id = shop.start("charge", order=shop.name("order"))
     shown = waiting.until(
         "Flower shows the failure",

@@ -1,4 +1,4 @@
-"""An image that has never heard of Celeriac runs unchanged."""
+"""An image without Celeriac runs unchanged."""
 
 from __future__ import annotations
 

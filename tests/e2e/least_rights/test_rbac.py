@@ -104,7 +104,7 @@ def test_every_right_is_used_and_no_request_is_refused(shop, kube: Kube, a_pool,
     waiting.until("every right has been used", unused, lambda rights: not rights, seconds=60)
     seen = list(requests(audit_log, operator["metadata"]["name"]))
     assert {each.right for each in seen} <= granted(kube)
-    # Not of other namespaces: one that is being deleted refuses what is created in it, whoever asks.
+    # Not of other namespaces: one that is being deleted refuses every creation in it.
     assert [each for each in seen if each.code == 403 and each.namespace in ("", kube.namespace)] == []
 
 

@@ -25,8 +25,8 @@ def test_kubectl_scale_gives_the_pool_three_workers(shop: Shop):
 def test_a_worker_that_leaves_finishes_its_tasks(shop: Shop):
     scaling.settle(shop.kube, 3)
     tasks = [shop.start("pack", order=shop.name("order"), seconds=8) for _ in range(16)]
-    # Three workers of four slots each: nine that run are more than two workers have, so whoever leaves has work in
-    # hand, and a message or two that it holds and has not begun.
+    # Three workers of four slots each: nine running tasks are more than two workers have slots, so the one that is
+    # removed runs some, and holds a message or two that it has not begun.
     waiting.until(
         "every worker has work in hand",
         lambda: [shop.result(task).state for task in tasks].count("STARTED"),

@@ -1,4 +1,4 @@
-"""With two operators the loss of the one that works is made up for by the other."""
+"""With two operators, one takes over when the other is lost."""
 
 from __future__ import annotations
 
@@ -56,6 +56,6 @@ def test_the_other_one_goes_on(system: Kube, kube: Kube, a_pool, lose: Callable[
     print(f"taken over after {time.monotonic() - began:.1f} s")
     kube.wait_ready(name, seconds=180)
     assert second in {pod["metadata"]["name"] for pod in system.pods(OPERATOR)}
-    # Two again, for the next; whoever is frozen would stay until its probe has failed often enough.
+    # Two again, for the next; a frozen one would stay until its probe has failed often enough.
     system.kubectl("delete", "pod", first, "--ignore-not-found", "--grace-period=0", "--force")
     system.kubectl("rollout", "status", "deployment/celeriac", "--timeout=120s")

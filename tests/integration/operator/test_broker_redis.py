@@ -1,4 +1,4 @@
-"""The figures of queues in a real Redis, and how soon a quiet queue's first message is heard of."""
+"""The figures of queues in a real Redis, and how soon the first message of an idle queue is noticed."""
 
 from __future__ import annotations
 

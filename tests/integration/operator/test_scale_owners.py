@@ -1,4 +1,4 @@
-"""Who writes `replicas`: manifests without it, applied in every usual way, leave the number to whoever scales."""
+"""Manifests without `replicas`, applied in every usual way, do not change the number that another program has set."""
 
 from __future__ import annotations
 

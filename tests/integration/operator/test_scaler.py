@@ -119,7 +119,7 @@ def test_credentials_come_from_the_secret_and_change_with_it(place: Place, serve
     await_replicas(place, 2)
 
 
-def test_whoever_is_overruled_again_and_again_steps_back(place: Place, server: RedisServer, client: Any) -> None:
+def test_an_autoscaler_that_is_overwritten_repeatedly_pauses(place: Place, server: RedisServer, client: Any) -> None:
     client.lpush(QUEUE, *map(str, range(10)))
     scaled_pool(place, server.url)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Why a pool will not become ready without a person: `kubectl describe cwp` says it, in the words of whoever knows.
+"""Why a pool will not become ready without a person: `kubectl describe cwp` says it and quotes the source.
 
 Real refusals of the API server and of Kubernetes' controllers; only what the kubelet and the scheduler would say is
 played.

@@ -189,7 +189,7 @@ def test_each_variant_is_accepted_by_the_api_server(control_plane: ControlPlane,
     assert said.count(" serverside-applied\n") == objects
 
 
-def test_whoever_may_edit_a_namespace_may_edit_its_pools(helm: Helm, control_plane: ControlPlane):
+def test_everyone_who_may_edit_a_namespace_may_edit_its_pools(helm: Helm, control_plane: ControlPlane):
     helm(*on(control_plane, "install", "celeriac", CHART, "--create-namespace"))
     control_plane.kubectl("create", "rolebinding", "dev", "--clusterrole=edit", "--user=dev", "-n", "default")
     may = {

@@ -134,7 +134,7 @@ def test_a_task_that_was_sent_to_a_child_but_has_not_begun_runs_once(
     worker.terminate()
     eventually(lambda: ready_messages(redis_server), lambda it: it == 1, what="the other one is handed back")
     os.kill(child, signal.SIGCONT)
-    assert worker.wait(15) == Exit.OK  # a child whose end is not heard of waits for 30 s
+    assert worker.wait(15) == Exit.OK  # a child whose end goes unnoticed waits for 30 s
     assert result.get(timeout=1) is None
     assert lines(worker, "notes") == ["once"]
     assert ready_messages(redis_server) == 1

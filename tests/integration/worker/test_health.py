@@ -265,7 +265,7 @@ def test_a_slow_start_makes_nobody_dead(start_worker: StartWorker) -> None:
 
 
 @row("the worker drains")
-@pytest.mark.parametrize("pool", ["prefork", "threads"])  # solo hears of a signal only between two steps of Python
+@pytest.mark.parametrize("pool", ["prefork", "threads"])  # solo handles a signal only between two steps of Python
 def test_a_drain_makes_nobody_dead(pool: str, start_worker: StartWorker, producer: Celery) -> None:
     worker = start_worker(
         worker={"pool": pool}, liveness={"stalledSeconds": 2}, drain={"timeoutSeconds": 300}

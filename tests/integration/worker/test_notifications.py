@@ -1,4 +1,4 @@
-"""What a channel hears of failures, over the webhook's own protocol; and that nobody waits for it.
+"""Which failures reach a channel, over the webhook's own protocol; and that no task waits for it.
 
 `row` names the row of docs/operations/notifications.md that a test brings about; a unit test compares the two sets.
 """

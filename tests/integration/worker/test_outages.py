@@ -60,7 +60,7 @@ def take(client: Any, worker: Holdings, most: int, *, is_received: bool = True) 
 
 
 def step_clock(client: Any, seconds: float) -> None:
-    """Let Redis believe that so many seconds have passed: everything that it knows of times becomes older."""
+    """Move every time that is stored in Redis back by `seconds`, as if that time had passed."""
     for member, score in client.zrange(keys.leases("x"), 0, -1, withscores=True):
         client.zadd(keys.leases("x"), {member: score - seconds * 1000})
     for name, value in client.hgetall(keys.renewed("x")).items():

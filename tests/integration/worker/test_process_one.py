@@ -46,7 +46,7 @@ def test_process_one_obeys_sigterm_while_it_still_imports(start_worker: StartWor
     assert worker.wait() == Exit.OK
 
 
-def test_orphans_of_a_task_are_buried_and_the_pools_own_are_not(start_worker: StartWorker, producer: Celery) -> None:
+def test_orphans_of_a_task_are_reaped_and_the_pools_own_are_not(start_worker: StartWorker, producer: Celery) -> None:
     worker = start_worker(
         "orphans:app",
         worker={"pool": "prefork"},
@@ -68,5 +68,5 @@ def test_orphans_of_a_task_are_buried_and_the_pools_own_are_not(start_worker: St
         return found
 
     worker.until(zombies, what="the orphan is dead and nobody has asked for it")
-    worker.until(zombies, lambda it: not it, what="the orphan is buried")
+    worker.until(zombies, lambda it: not it, what="the orphan is reaped")
     assert producer.send_task("orphans.leave_none_behind").get(timeout=10) == "fine"

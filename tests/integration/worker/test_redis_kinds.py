@@ -63,7 +63,7 @@ def test_messages_are_held_and_settled_over_tls(
     worker.until(lambda: is_held(server), timeout=30)
     worker.until(lambda: notes(worker) == ["a"] and nothing_is_left(server), timeout=30)
     tracking = [it for it in server.client.client_list() if "t" in it["flags"]]
-    assert tracking, "it hears of messages instead of asking for them"
+    assert tracking, "it is notified of messages and does not poll"
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ def test_flower_and_celery_exporter_see_workers_tasks_and_how_they_end(
     eventually(lambda: OURS in flower("/workers?json=1"), what="Flower lists the worker")
 
     def runs() -> bool:
-        # Both hear of tasks by events, which their workers send from the moment somebody asks for them.
+        # Both are notified of tasks by events, which their workers send from the moment somebody asks for them.
         well, badly = producer.send_task("basic.add", (1, 2)), producer.send_task("basic.fail", ("broken",))
         well.get(timeout=20)
         badly.get(timeout=20, propagate=False)

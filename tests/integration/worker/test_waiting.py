@@ -46,7 +46,7 @@ def nothing_is_left(client: Any, *queues: str) -> bool:
 
 
 def waits(client: Any) -> bool:
-    """Whether somebody has seen all queues empty and hears of the next message."""
+    """Whether a client has found all queues empty and is notified of the next message."""
     return bool(client.info("stats")["tracking_total_keys"] and client.zcard(keys.line("x")))
 
 

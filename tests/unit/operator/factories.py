@@ -122,7 +122,7 @@ def a_container(
 
 
 def an_end(code: int, message: str = "", *, ran: float = 3, reason: str = "Error") -> dict[str, Any]:
-    """How a container ended, a minute ago, after running for so many seconds."""
+    """How a container ended a minute ago, after it had run for `seconds`."""
     return {
         "exitCode": code,
         "reason": reason,
@@ -136,7 +136,7 @@ def a_pod(
     pool: CeleryWorkerPool,
     *containers: Mapping[str, Any],
     name: str = "emails-1",
-    hash: str | None = None,  # noqa: A002 -- the annotation's own word
+    hash: str | None = None,  # noqa: A002 -- the annotation's own name
     ready: bool = False,
     not_ready_for: float = 60,
     unschedulable: tuple[str, float] | None = None,

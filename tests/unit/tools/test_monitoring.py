@@ -121,7 +121,7 @@ def test_what_the_operators_reference_page_says_to_watch_is_watched():
     assert set(re.findall(r"celeriac_operator_\w+", page)) <= watched
 
 
-def test_whoever_is_called_finds_the_figure_on_the_dashboard():
+def test_each_alerts_figure_is_on_the_dashboard():
     shown = {name for panel in PANELS for target in panel["targets"] for name in metrics_of(target["expr"])}
     assert {name for rule in RULES for name in metrics_of(rule["expr"])} <= shown
 

@@ -10,7 +10,7 @@ from demo.shop import Shop
 
 CLICKS = 5
 WINDOW_SECONDS = 30.0  # the shop's NOTIFY_WINDOW_SECONDS
-MARGIN_SECONDS = 1.0  # the window is kept by Redis' clock and begins when Redis hears of the click
+MARGIN_SECONDS = 1.0  # the window is kept by Redis' clock and begins when the click reaches Redis
 
 
 @dataclass(frozen=True)

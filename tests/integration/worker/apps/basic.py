@@ -1,4 +1,4 @@
-"""An ordinary Celery application that has never heard of Celeriac."""
+"""An ordinary Celery application that does not use Celeriac."""
 
 from __future__ import annotations
 

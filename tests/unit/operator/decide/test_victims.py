@@ -18,7 +18,7 @@ NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 
 
 def worker(name: str, *, age: float = 0, cost: int = 0, leaving: bool = False) -> Worker:
-    """A worker that was made so many seconds before noon."""
+    """A worker that was created some seconds before noon."""
     created_at = NOON - timedelta(seconds=age)
     return Worker(name=name, uid=name, created_at=created_at, status_url="", cost=cost, leaving=leaving)
 

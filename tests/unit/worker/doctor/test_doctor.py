@@ -165,7 +165,7 @@ def test_the_document_has_exactly_the_findings_that_there_are() -> None:
     assert rows == set(re.findall(r'code="([\w-]+)",\s+severity="(\w+)"', source))
 
 
-# --- whose word
+# --- where a value comes from
 
 
 def compute(document: dict[str, Any], **own: Any) -> dict[str, tuple[Any, str]]:

@@ -50,7 +50,7 @@ def test_what_would_end_more_than_the_task_is_its_failure(raised: BaseException,
 
 
 @pytest.mark.parametrize("raised", [SystemExit(1), KeyboardInterrupt(), MemoryError()], ids=repr)
-def test_whoever_calls_a_task_as_a_function_gets_the_original(raised: BaseException) -> None:
+def test_a_caller_of_the_task_as_a_function_gets_the_original(raised: BaseException) -> None:
     with pytest.raises(type(raised)) as failure:
         bodies.contained(a_task(raised, called_directly=True))()
     assert failure.value is raised

@@ -76,7 +76,7 @@ def test_attempts_follow_each_other_with_growing_delays() -> None:
     assert outside.slept == pytest.approx(12)
 
 
-def test_whoever_waits_is_asked_again_and_again_and_may_stop_it() -> None:
+def test_a_caller_is_asked_during_each_wait_and_may_stop_it() -> None:
     class StopError(Exception):
         pass
 

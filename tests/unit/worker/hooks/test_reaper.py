@@ -11,7 +11,7 @@ from celeriac.hooks.reaper import INLINE_PATIENCE_SECONDS, PATIENCE_SECONDS, Rea
 
 
 @pytest.mark.parametrize(
-    ("zombies", "pool", "seen", "buried"),
+    ("zombies", "pool", "seen", "reaped"),
     [
         pytest.param([7], [], {7: 0.0}, {7}, id="an orphan that has been dead for long"),
         pytest.param([7], [], {7: 50.0}, set(), id="one that has died just now"),
@@ -19,13 +19,13 @@ from celeriac.hooks.reaper import INLINE_PATIENCE_SECONDS, PATIENCE_SECONDS, Rea
         pytest.param([7], [7], {7: 0.0}, set(), id="one of the pool's own, which the pool asks for"),
     ],
 )
-def test_which_zombies_are_buried(
-    zombies: list[int], pool: list[int], seen: dict[int, float], buried: set[int]
+def test_which_zombies_are_reaped(
+    zombies: list[int], pool: list[int], seen: dict[int, float], reaped: set[int]
 ) -> None:
-    assert choose(zombies, pool, seen, now=100.0, patience_seconds=60) == buried
+    assert choose(zombies, pool, seen, now=100.0, patience_seconds=60) == reaped
 
 
-def test_a_zombie_is_buried_after_the_patience_and_not_before() -> None:
+def test_a_zombie_is_reaped_after_the_patience_and_not_before() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     deadline = time.monotonic() + 10
     while child.pid not in zombies_of(os.getpid()):

@@ -156,7 +156,7 @@ def test_nothing_of_one_run_reaches_the_next(way: str, events: list[dict[str, An
     assert not event.get("breadcrumbs", {}).get("values")
 
 
-def test_an_event_belongs_to_the_trace_of_whoever_published_the_task(way: str, events: list[dict[str, Any]]) -> None:
+def test_an_event_belongs_to_the_trace_of_the_tasks_publisher(way: str, events: list[dict[str, Any]]) -> None:
     (event,) = run(events, fails, ValueError(), headers=HEADERS)
     assert (event["contexts"]["trace"]["trace_id"], event["contexts"]["trace"]["parent_span_id"]) == (
         TRACE_ID,
