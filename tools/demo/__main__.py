@@ -1,4 +1,4 @@
-"""`python -m demo`: show each promise on a real cluster, or remove what that left."""
+"""`python -m demo`: show each promise on a real cluster, or remove everything again."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def up(only: Sequence[str], *, as_json: bool) -> int:
-    """Set everything up, measure, show."""
+    """Set up the cluster and the shop, measure each promise, and show the results."""
     began = time.monotonic()
     cluster = install.start_cluster()
     images = install.build_images(install.DEMO_IMAGES)

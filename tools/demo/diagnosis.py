@@ -1,4 +1,4 @@
-"""What does a person need to see when something does not hold? Conditions, events, and the containers' last words."""
+"""What does a person need to see when a promise does not hold? Conditions, events, the end of the containers' logs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ LINES = 15  # of a log, and of events
 
 
 def describe(kube: Kube) -> str:
-    """Return what is known of a namespace; what cannot be read is said in its place."""
+    """Return the state of a namespace. Where something cannot be read, the text says why."""
     parts = (("pools", describe_pools), ("pods", describe_pods), ("newest events", describe_events))
     return "\n".join(f"{title}:\n{indent(attempt(partial(part, kube)))}" for title, part in parts)
 
 
 def attempt(part: Callable[[], str]) -> str:
-    """Return what `part` says, or why it cannot: the rest is worth seeing all the same."""
+    """Return the result of `part`, or why it failed, so that the other parts are still shown."""
     try:
         return part().rstrip() or "none"
     except (CommandError, HttpError, OSError) as error:

@@ -1,4 +1,4 @@
-"""How does everything get into the cluster? The chart with helm, the shop and what is beside it with kubectl."""
+"""How is everything installed? The chart with helm, the shop and its services with kubectl."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ IMAGE = re.compile(r"\blocalhost/(?P<name>[a-z0-9-]+):dev\b")
 
 
 class SetUpError(Exception):
-    """The cluster or the images could not be made; what was said is on standard error already."""
+    """The cluster or the images could not be created. The reason is already on standard error."""
 
 
 @dataclass(frozen=True)
@@ -171,13 +171,13 @@ def wait_for_all(kube: Kube, seconds: float = 120) -> None:
     """Wait until every Deployment and every pool of the namespace is ready.
 
     Raises:
-        TimedOutError: with what was not.
+        TimedOutError: it names what is not ready.
     """
     waiting.until("everything is ready", lambda: list_unready(kube), lambda names: not names, seconds=seconds)
 
 
 def list_unready(kube: Kube) -> list[str]:
-    """List the Deployments and pools that are not ready, each with what it says of itself."""
+    """List the Deployments and pools that are not ready, each with its own message."""
     unready = []
     for item in kube.read(f"apis/apps/v1/namespaces/{kube.namespace}/deployments")["items"]:
         wanted, status = item["spec"]["replicas"], item.get("status", {})
@@ -203,14 +203,14 @@ def uninstall(kube: Kube) -> None:
 def remove_namespace(kube: Kube) -> None:
     """Remove a namespace, its pods first.
 
-    Kubernetes looks at a namespace that is being deleted again after half the longest grace period of the pods it found
-    in it, and workers have a long one; with no pods there it goes at once.
+    Kubernetes checks a namespace that is being deleted again only after half the longest grace period of its pods,
+    which is long for workers. A namespace without pods is deleted at once.
     """
     if not exists(kube, f"api/v1/namespaces/{kube.namespace}"):
         return
     if exists(kube, DEFINITION_PATH):
         kube.kubectl("delete", "celeryworkerpools", "--all")
-    # Workers give back to Redis what they hold, so it goes after them.
+    # Workers give their messages back to Redis, so Redis is removed after them.
     waiting.until("the workers have left", lambda: count_pods(kube, WORKERS), lambda count: count == 0, seconds=300)
     kube.kubectl("delete", "deployments", "--all")
     waiting.until("all pods have left", lambda: count_pods(kube, ""), lambda count: count == 0, seconds=90)

@@ -1,8 +1,7 @@
 """How does the demo talk to the cluster? With kubectl, as a person would.
 
 Commands run `kubectl`. What is asked often (the state of an object, a page of the shop) goes through one
-`kubectl proxy` on a socket that only this user can open: it needs no port, and a pod that is replaced is no reason
-to reconnect.
+`kubectl proxy` on a socket that only this user can open: it needs no port, and it keeps working when a pod is replaced.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ POOLS = "apis/celeriac.dev/v1alpha1"
 
 
 class CommandError(Exception):
-    """A command ended with an error; the message is the command and its own words."""
+    """A command ended with an error; the message has the command and its output."""
 
     def __init__(self, command: list[str], code: int, said: str) -> None:
         self.said = said.strip()
@@ -104,7 +103,7 @@ class Kube:
         """Apply one object, server-side, and return what kubectl said.
 
         Raises:
-            CommandError: the API server refused it; `said` is its sentence.
+            CommandError: the API server refused it; `said` is its message.
         """
         return self.kubectl("apply", "--server-side", *options, "-f", "-", stdin=json.dumps(manifest))
 
@@ -162,7 +161,7 @@ class Kube:
         return self.pods(selector.replace("=", "%3D").replace(",", "%2C")) if selector else []
 
     def wait_ready(self, name: str, seconds: float = 90) -> None:
-        """Wait until a pool is Ready and its status speaks of the newest generation.
+        """Wait until a pool is Ready and its status is about the newest generation.
 
         Raises:
             TimedOutError: with the pool's conditions.
@@ -183,7 +182,7 @@ class Condition:
     status: str = "Unknown"
     reason: str = ""
     message: str = ""
-    is_current: bool = False  # whether it speaks of the object's newest generation
+    is_current: bool = False  # whether it is about the object's newest generation
 
     def __str__(self) -> str:
         return f"{self.type}={self.status}, {self.reason}: {self.message}"

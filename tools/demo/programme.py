@@ -45,9 +45,9 @@ WRONG = Row("wrong-manifest", "A wrong manifest is refused", wrong_manifest.run)
 # As the table shows them.
 ROWS = (NOTIFY, CRAWL, FAILURE, LOGS, FROZEN, SOFT, HARD, OUTAGE, SCALING, BURST, WRONG)
 
-# As they run: the tracks of a stage at the same time, because each has a pool or a subject of its own and most of the
-# time is waiting (a window, a probe, a limit); the stages one after the other, because an outage is everybody's, and
-# the burst draws a table while it happens.
+# As they run. The tracks of a stage run at the same time, because each uses its own pool and mostly waits (for a
+# window, a probe, a limit). The stages run one after the other, because an outage affects all pools, and the burst
+# draws a table while it runs.
 STAGES: tuple[tuple[tuple[Row, ...], ...], ...] = (
     ((NOTIFY,), (CRAWL, FAILURE, LOGS), (SOFT, HARD), (FROZEN,)),
     ((OUTAGE,),),

@@ -17,7 +17,7 @@ from demo.shop import Shop
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one row."""
+    """The result of one row."""
 
     row: Row
     seconds: float
@@ -45,7 +45,7 @@ class Outcome:
 
 
 def measure(row: Row, shop: Shop, diagnose: Callable[[], str]) -> Outcome:
-    """Run one row; whatever goes wrong becomes its outcome, and the others go on."""
+    """Run one row. An error becomes its outcome, and the other rows continue."""
     began = time.monotonic()
     evidence: Evidence | None = None
     try:

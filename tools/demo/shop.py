@@ -1,4 +1,4 @@
-"""What can be done with the shop, and seen of it, from outside? What a customer and an on-call engineer can."""
+"""What can a customer and an engineer on call do with the shop, and see of it, from outside?"""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class Shop:
         return str(self.kube.service("shop:http", f"api/tasks/{task}", arguments)["id"])
 
     def result(self, task_id: str) -> Result:
-        """Ask what became of a task."""
+        """Read the state and result of a task."""
         answer = self.kube.service("shop:http", f"api/results/{task_id}")
         done = datetime.fromisoformat(answer["done"]) if answer.get("done") else None
         return Result(task_id, answer["state"], answer.get("result"), answer.get("error", ""), done)
 
     def wait_for_result(self, task_id: str, seconds: float) -> Result:
-        """Wait until a task is done, well or not."""
+        """Wait until a task has succeeded or failed."""
         return waiting.until(
             f"task {task_id} is done", lambda: self.result(task_id), lambda seen: seen.state in FINAL, seconds=seconds
         )
@@ -67,7 +67,7 @@ class Shop:
         return True
 
     def wait_for_events(self, text: str, seconds: float) -> list[Any]:
-        """Wait until an event in Sentry speaks of `text`, and return those that do."""
+        """Wait until an event in Sentry contains `text`, and return all that do."""
         return waiting.until(
             f"an event speaks of {text}",
             lambda: [event for event in self.sentry_events() if text in str(event)],

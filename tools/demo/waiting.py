@@ -1,4 +1,4 @@
-"""How does one wait for something? By asking until it is so, with a deadline, and saying what was seen last."""
+"""How does the demo wait? It reads until a condition holds, with a deadline, and reports the last value."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def until(
 ) -> State:
     """Return the first state from `read` that `accept` finds good.
 
-    Errors from `read` are passed on: a state that may be missing for a while is the reader's to express.
+    Errors from `read` are passed on: `read` has to express a state that may be missing for a while.
 
     Args:
         what: what is waited for, as the middle of a sentence ("the pool is ready").

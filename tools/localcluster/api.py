@@ -1,4 +1,4 @@
-"""The few questions that are asked of an API server while it starts, over HTTPS, without the cost of a kubectl each."""
+"""Requests to an API server while it starts, over HTTPS, without starting kubectl for each."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Api:
         return cls(str(url.hostname), int(url.port or 443), context, headers)
 
     def get(self, path: str) -> Any:
-        """The answer's body (parsed, where it is JSON), or None unless it is a 200; also while nobody answers."""
+        """The answer's body (parsed, where it is JSON), or None if the status is not 200 or nothing answers."""
         connection = http.client.HTTPSConnection(self.host, self.port, timeout=5, context=self.context)
         try:
             connection.request("GET", path, headers=self.headers)

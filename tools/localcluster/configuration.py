@@ -82,10 +82,10 @@ def kubelet(network: Network, home: Path) -> str:
             "resolvConf": f"{home}/conf/resolv.conf",  # empty: no pod sees the machine's resolver
             "podLogsDir": f"{home}/log/pods",
             "volumePluginDir": f"{home}/volume-plugins",
-            # Its group is the cluster's own, so that two kubelets do not tidy up each other's pods.
+            # Its group belongs to this cluster, so that two kubelets do not remove each other's pods.
             "cgroupRoot": f"/{home_id(home)}",
             "cgroupDriver": "cgroupfs",  # systemd's needs systemd
-            "failCgroupV1": False,  # 1.35 refuses to start on version 1 unless told that it is meant
+            "failCgroupV1": False,  # 1.35 refuses to start on version 1 unless it is told to
             "oomScoreAdj": 0,
             "failSwapOn": False,
             "maxPods": 200,

@@ -151,7 +151,7 @@ class Embedded:
 
     @property
     def _started(self) -> Path:
-        """Written last: says that `up` came to its end."""
+        """Written last: it marks that `up` has finished."""
         return self.home / "cluster.json"
 
     def _network(self) -> network.Network:
@@ -183,7 +183,7 @@ class Embedded:
         return locks.exclusive(self.home.with_name(f"{self.home.name}.lock"), waiting)
 
     def _give_up(self) -> None:
-        """After a failed or interrupted start: keep the logs, take the rest away."""
+        """After a failed or interrupted start: keep the logs and remove the rest."""
         shutil.rmtree(self._failed_logs, ignore_errors=True)
         if self.files.logs.exists():
             shutil.copytree(self.files.logs, self._failed_logs, ignore_dangling_symlinks=True)
@@ -291,7 +291,7 @@ def _is_ready(node: Any) -> bool:
 
 
 def _accepts(address: str, port: int) -> bool:
-    """A connection from this machine, which shows the way in, the service and a pod that is ready behind it."""
+    """Connect from this machine: this shows that the route, the service and a ready pod behind it work."""
     try:
         with socket.create_connection((address, port), timeout=1):
             return True

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 class LocalClusterError(Exception):
-    """Something the person can act on; its text says what happened and what to do."""
+    """An error that a person can act on; its text says what happened and what to do."""
 
 
 class CommandError(LocalClusterError):
-    """A program that was run here failed; the text carries its own last words."""
+    """A program failed; the text has the end of its output."""

@@ -69,7 +69,7 @@ def etcd(files: Files) -> list[str]:
 
 
 def apiserver(files: Files, *, address: str, port: int, services: str) -> list[str]:
-    """What every API server here has in common."""
+    """The arguments that every API server here has."""
     pki = files.pki
     return [
         f"--etcd-servers={files.etcd_socket}",

@@ -1,4 +1,4 @@
-"""Cleans up after a control plane when the program that started it is gone, however it went.
+"""Cleans up a control plane when the program that started it has ended for any reason.
 
 Reads standard input, which ends when the starter does: a test run that is killed leaves no server and no folder behind.
 

@@ -1,4 +1,4 @@
-"""Builds the images, each only when something that it is made from has changed."""
+"""Builds each image, but only if something that it is made from has changed."""
 
 from __future__ import annotations
 

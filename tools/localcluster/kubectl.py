@@ -23,7 +23,7 @@ class Kubectl:
         check: bool = True,
         timeout_seconds: float = 120,
     ) -> str:
-        """Run it and return standard output. Raises CommandError with kubectl's own words, unless `check` is False."""
+        """Run it and return standard output. Raises CommandError with kubectl's output, unless `check` is False."""
         done = subprocess.run(
             [self.program, *args],
             env={**os.environ, **self.env},

@@ -1,4 +1,4 @@
-"""One at a time: a lock that the kernel takes back when its holder ends, however that happens."""
+"""A lock between processes. The kernel releases it when its holder ends for any reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from localcluster.progress import say
 
 @contextlib.contextmanager
 def exclusive(path: Path, waiting: str) -> Iterator[None]:
-    """Hold the lock; `waiting` is said when somebody else has it."""
+    """Hold the lock; print `waiting` if another process has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:

@@ -1,4 +1,4 @@
-"""(pure) What a cluster is given once its API server answers: DNS, and on request fake nodes."""
+"""(pure) What is applied once the API server answers: DNS, and fake nodes on request."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Where things are: the cache, which outlives a cluster, and a cluster's home, which does not.
 
-Both lie outside the checkout, so that `git clean` costs nobody ten minutes of building.
+Both are outside the checkout, so that `git clean` does not delete ten minutes of building.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def _hold(process: Process) -> int | None:
     except ProcessLookupError:
         _reap(process.pid)
         return None
-    if is_running(process):  # what the number meant before the pidfd was there does not count
+    if is_running(process):  # the number may have belonged to another process before the pidfd was opened
         return fd
     os.close(fd)
     _reap(process.pid)

@@ -1,4 +1,4 @@
-"""Says on standard error what is going on: one line a step, kept up to date on a terminal.
+"""Shows progress on standard error: one line per step, updated in place on a terminal.
 
 Standard output is left to results, so that scripts can read them.
 """
@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-QUIET_SECONDS = 20.0  # without a terminal: how often a long step says that it is still at work
+QUIET_SECONDS = 20.0  # without a terminal: seconds between two lines of a long step
 
 
 def say(text: str) -> None:
@@ -18,7 +18,7 @@ def say(text: str) -> None:
 
 
 class Step:
-    """One piece of work: `update` may be called as often as one likes."""
+    """One piece of work: `update` may be called at any rate."""
 
     def __init__(self, title: str) -> None:
         self.title = title

@@ -125,10 +125,10 @@ def choose(environ: Mapping[str, str], *, has_docker: bool, embedded_runs: bool 
 
 
 def current(cache: Cache | None = None) -> Provider:
-    """The provider that this machine and its environment call for."""
+    """The provider for this machine and its environment."""
     cache = cache or Cache.default()
     embedded = Embedded(cache)
-    # Asking Docker takes a moment, and a hanging one takes long: only where it matters.
+    # Docker is asked only if needed: it takes a moment, and much longer if it hangs.
     runs = embedded.home.exists()
     asked = runs or bool(os.environ.get("CELERIAC_USE_CLUSTER") or os.environ.get("CELERIAC_PROVIDER"))
     match choose(os.environ, has_docker=not asked and docker_works(), embedded_runs=runs):
@@ -147,7 +147,7 @@ def client(cache: Cache, name: str) -> Path:
 
 
 def environment(provider: Provider, cache: Cache, path: str) -> dict[str, str]:
-    """(pure) What makes a shell's kubectl and helm talk to this cluster and leave the home folder alone."""
+    """(pure) Variables with which a shell's kubectl and helm use this cluster and do not write to the home folder."""
     helm = cache.root / "helm"
     return {
         "KUBECONFIG": str(provider.kubeconfig),

@@ -1,4 +1,4 @@
-"""Waits for what a cluster does by itself, and says at once when it never will because a program has ended."""
+"""Waits until a cluster has done something, and fails at once if a program that is needed has ended."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def wait_until(
         if gone:
             name = min(gone)
             raise LocalClusterError(
-                f"{name} ended while it started; its last words:\n{processes.tail(files.log(name))}"
+                f"{name} ended while it started; the end of its log:\n{processes.tail(files.log(name))}"
             )
         if time.monotonic() > deadline:
             last_words = processes.tail(files.log(culprit))

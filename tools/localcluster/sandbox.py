@@ -28,11 +28,11 @@ from localcluster.network import Network
 
 INIT = "sandbox"
 OWN = ("--net", "--mount", "--pid")
-# A bridge takes its lowest port's address by default, so that it would change under the neighbours' feet with each pod.
+# A bridge takes its lowest port's address by default, so it would change with each pod.
 BRIDGE_ADDRESS = "02:ce:1e:71:ac:01"
 OURS = ".celeriac-cluster"  # in every home: no folder without it is ever removed
-# These sysctls belong to the whole machine: read-only inside. The kubelet insists on some values, which it reads first
-# and then finds as it wants them.
+# These sysctls belong to the whole machine: read-only inside. The kubelet requires some values, and finds
+# them already set.
 WORLD_SYSCTLS = ("kernel", "vm")
 KUBELET_SYSCTLS = {
     "vm/overcommit_memory": "1",
@@ -193,7 +193,7 @@ def used_networks() -> list[str]:
 
 
 def load_kernel_modules() -> None:
-    """Overlay file systems and filtering on bridges; both may be built in: a failure shows later, in its own words."""
+    """Overlay file systems and filtering on bridges; both may be built in, so a failure shows later."""
     for name in ("overlay", "br_netfilter"):
         subprocess.run(["modprobe", "-q", name], check=False, capture_output=True)
 

@@ -1,1 +1,1 @@
-"""The corners of the range of versions that the worker library supports, and its tests in each of them."""
+"""The worker library's tests with the oldest and the newest versions that it supports."""

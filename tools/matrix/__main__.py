@@ -1,7 +1,7 @@
 """`python -m matrix`: the worker's tests at the corners of the range of versions (`make test-matrix`).
 
-Each corner has an environment of its own under `.venv`, made from a lock with hashes. A Python or a server that is not
-at hand is not downloaded: its corner is left out, with a sentence that says so. Exit code 1 when a test failed.
+Each corner has an environment of its own under `.venv`, made from a lock with hashes. A Python or a server
+that is not installed is not downloaded: its corner is skipped with a message. Exit code 1 when a test failed.
 """
 
 from __future__ import annotations
@@ -100,10 +100,10 @@ def find_server(corner: Corner) -> Path | None:
 
 
 def test(corner: Corner, *, short: bool) -> bool:
-    """Run one corner; whether nothing failed."""
+    """Run one corner; return whether all tests passed."""
     python, server = find_python(corner.pythons), find_server(corner)
     if python is None and short:
-        # Better the oldest libraries on another Python than not at all.
+        # The oldest libraries on another Python are better than no test.
         python = find_python(NEWEST)
         print(f"{corner.name}: Python {corner.pythons[0]} is not on this machine, its libraries are tested on {python}")
     if python is None or server is None:

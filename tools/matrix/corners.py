@@ -1,7 +1,7 @@
-"""(pure) Which versions stand at the corners?
+"""(pure) Which combinations of versions are tested?
 
-Pythons between the corners and releases between the locks are not tested one by one: what differs between releases
-differs at their ends first.
+Pythons between the corners and releases between the locks are not tested one by one: differences show first at both
+ends of the range.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The promises, one module each.
 
-`run(shop)` does what the promise is about and returns what was measured, whatever it was. The measurement says in
-what sentence it is shown, and in what it falls short of the promise; the end-to-end tests judge the same
-measurements by assertions of their own. A module raises only when it could not measure.
+`run(shop)` performs the actions and returns the measurement, whether the promise holds or not. The measurement gives
+the sentence that is shown, and says which part of the promise does not hold. The end-to-end tests check the same
+measurements with their own assertions. A module raises only if it could not measure.
 """
 
 from __future__ import annotations
@@ -18,5 +18,5 @@ class Evidence(Protocol):
         ...
 
     def shortfall(self) -> str | None:
-        """Say what the promise wanted instead, or None where it holds."""
+        """Return what the promise requires instead, or None if it holds."""
         ...

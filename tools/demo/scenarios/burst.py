@@ -36,7 +36,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Measured:
-    """The burst from its first task until the pool rests again."""
+    """The burst from its first task until the pool is back at zero."""
 
     tasks: int
     done: int
@@ -67,10 +67,10 @@ class Measured:
 
 
 def run(shop: Shop, tasks: int = 60, seconds: float = 120) -> Measured:
-    """Send tasks to a pool that rests at zero, and watch until it rests again; a line for each change.
+    """Send tasks to a pool at zero, and watch until it is at zero again; print a line for each change.
 
     Raises:
-        TimedOutError: the pool was not at rest before or after.
+        TimedOutError: the pool was not at zero before or after.
     """
     samples: list[Sample] = []
     rest = f"the pool {POOL} rests"
@@ -96,7 +96,7 @@ def run(shop: Shop, tasks: int = 60, seconds: float = 120) -> Measured:
 
 
 def line(now: Sample, tasks: int) -> str:
-    """A line of the live table; the bar is what waits."""
+    """Return a line of the live table; the bar shows the waiting messages."""
     bar = "#" * round(BAR * min(now.backlog, tasks) / tasks)
     return f"{now.at:6.1f}  {now.replicas:7}  {now.ready:5}  {now.in_flight:7}  {now.backlog:7}  {bar}".rstrip()
 

@@ -50,7 +50,7 @@ def run(shop: Shop) -> Measured:
 
 
 def about(shop: Shop, order: str) -> list[Any]:
-    """List the events whose error speaks of this order."""
+    """List the events whose error names this order."""
     return [event for event in shop.sentry_events() if order in said(event)]
 
 

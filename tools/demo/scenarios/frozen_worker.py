@@ -1,4 +1,4 @@
-"""A worker that hangs is restarted, and the task that it had in hand is finished all the same."""
+"""A worker that hangs is restarted, and the task that it was running is finished by another run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis is killed and stays away: no worker is restarted for it, and all work resumes by itself."""
+"""Redis is killed and stays away: no worker is restarted, and all work resumes when Redis is back."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Measured:
 
 
 def run(shop: Shop) -> Measured:
-    """Start work, kill Redis, keep it away, and see what is left and what goes on."""
+    """Start tasks, kill Redis, keep it away, and check which tasks succeed and whether new ones run."""
     kube = shop.kube
     for pool in POOLS:
         kube.wait_ready(pool)
@@ -105,5 +105,5 @@ def uids(pods: list[Any]) -> set[str]:
 
 
 def count_successes(results: list[Result]) -> int:
-    """Return how many tasks ended well."""
+    """Return how many tasks succeeded."""
     return sum(result.state == "SUCCESS" for result in results)

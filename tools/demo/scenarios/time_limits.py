@@ -1,4 +1,4 @@
-"""A task that never comes back is ended: by the soft limit, or, if it ignores that, by the hard one."""
+"""A task that never returns is ended: by the soft limit, or, if it ignores that, by the hard one."""
 
 from __future__ import annotations
 
