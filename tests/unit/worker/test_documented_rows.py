@@ -27,14 +27,14 @@ def rows(page: str, heading: str) -> set[str]:
 @pytest.mark.parametrize(
     ("page", "headings", "tests"),
     [
-        pytest.param("health.md", ("When `/livez` fails", "When it must not"), "test_health.py", id="health"),
+        pytest.param("health.md", ("When `/livez` fails", "When it does not fail"), "test_health.py", id="health"),
         pytest.param(
             "notifications.md",
-            ("What is told", "When Slack does not take it"),
+            ("What is reported", "When Slack is not available"),
             "test_notifications.py",
             id="notifications",
         ),
-        pytest.param("sentry.md", ("What is reported, once", "What is not"), "test_sentry.py", id="Sentry"),
+        pytest.param("sentry.md", ("What is reported, once", "What is not reported"), "test_sentry.py", id="Sentry"),
     ],
 )
 def test_every_row_is_brought_about_and_every_test_has_its_row(
