@@ -28,9 +28,9 @@ class Section:
     """A part of the page.
 
     Attributes:
-        environment: whose Python runs the benchmarks: .venv/<environment>.
+        environment: the Python that runs the benchmarks: .venv/<environment>.
         command: what writes this section.
-        peers: whom ours is compared with, and what is counted.
+        peers: what ours is compared with, and what is counted.
     """
 
     title: str
@@ -44,8 +44,8 @@ WORKER = Section(
     title="The worker library",
     environment="worker",
     command="make bench",
-    peers="Beside bare Celery, redis-py's lock, celery-once and celery-singleton, each where it does the same; "
-    "`probe` beside `celery inspect ping`, and `observability` beside the same worker with all of it left out.",
+    peers="Compared with bare Celery, redis-py's lock, celery-once and celery-singleton, each for what it can do; "
+    "`probe` with `celery inspect ping`, and `observability` with the same worker without any of it.",
     benches=(
         "throughput",
         "wakeup",
@@ -64,9 +64,9 @@ OPERATOR = Section(
     title="The operator",
     environment="operator",
     command="make bench-operator",
-    peers="Beside a plain kopf operator in the usual style (`tests/bench/peers/plain_kopf_operator.py`); requests are "
-    "counted in the API server's audit log. Autoscaling from zero beside KEDA itself with its defaults; else beside "
-    "the HorizontalPodAutoscaler's documented interval, and models of both in the simulator.",
+    peers="Compared with a plain kopf operator in the usual style (`tests/bench/peers/plain_kopf_operator.py`); "
+    "requests are counted in the API server's audit log. Autoscaling from zero is compared with KEDA with its defaults, else "
+    "with the HorizontalPodAutoscaler's documented interval, and with models of both in the simulator.",
     benches=("operator-writes", "operator-scale", "operator-restart", "scale-latency", "scale-cost", "slo"),
 )
 SECTIONS = {each.environment: each for each in (WORKER, OPERATOR)}
@@ -112,7 +112,7 @@ def _row(name: str, figures: Mapping[str, Any], date: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Four digits say enough of a measurement."""
+    """Round to four digits."""
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
     return "–" if value is None else str(value)
@@ -130,7 +130,7 @@ def run(section: Section, name: str) -> dict[str, Any]:
 
 
 def record(name: str, result: Mapping[str, Any], *, machine: str, date: str) -> None:
-    """Keep a benchmark's result instead of its last one, and write the page anew."""
+    """Replace a benchmark's stored result, and rewrite the page."""
     figures = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
     figures[name] = {"date": date, "machine": machine, "result": result}
     FIGURES.write_text(json.dumps(dict(sorted(figures.items())), indent=1) + "\n")
@@ -138,7 +138,7 @@ def record(name: str, result: Mapping[str, Any], *, machine: str, date: str) -> 
 
 
 def machine() -> str:
-    """What the figures were measured on."""
+    """Return the machine on which the figures were measured."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}, Python {platform.python_version()}"
 

@@ -1,4 +1,4 @@
-"""Draws the demo's burst as it was, beside the simulator's of the same load (`make burst-picture`).
+"""Draws the demo's burst and the simulated burst of the same load (`make burst-picture`).
 
 The simulator gets from the real run what it cannot know: the seconds until the first worker was ready.
 """

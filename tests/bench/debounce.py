@@ -1,4 +1,4 @@
-"""By how much does a debounced task miss its moment, with 100 keys a second and three calls for each?
+"""How late does a debounced task start, with 100 keys per second and three calls for each?
 
 The moment is one second after the key's last call, by the clock of this machine. The peer is what people write by hand
 in plain Celery: each call puts a token into a cache and publishes a message with a countdown; the message whose token

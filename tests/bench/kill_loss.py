@@ -1,4 +1,4 @@
-"""Tasks with a side effect outside Redis, a worker that is killed again and again: how many are lost or done twice?
+"""Tasks with a side effect outside Redis, a worker that is killed repeatedly: how many tasks are lost or run twice?
 
 Plain Celery with late acknowledgement and ours get the same plan: SIGKILL of the worker and its children after random
 spans of work, and a new worker at once, until every message is settled. `ours` and `peer` are tasks lost; 0 is best.

@@ -1,4 +1,4 @@
-"""A line of N waiters in processes of their own, each acquires once and leaves: how long until all are served?
+"""N waiters, each in its own process, acquire a lock once and release it: how long until all are served?
 
 The clock starts when the lock, held until then by this process, is released with everybody in the line, and stops
 when the last waiter has let go. Besides: commands that Redis gets while 16 waiters wait, and the order of service.

@@ -1,4 +1,4 @@
-"""What does it cost to see what a worker does?
+"""What does observing a worker cost?
 
 Both sides are Celeriac's worker on the same queue. One has its logs at INFO in the pool's format, Sentry (one task in a
 hundred fails; a receiver on this machine, whose millisecond for each event counts against us), metrics scraped and
@@ -63,7 +63,7 @@ def a_sentry() -> Iterator[str]:
 
 
 def start(url: str, case: Case, dsn_file: Path | None) -> WatchedWorker:
-    """A worker with everything on (a file with a DSN), or with everything off."""
+    """Start a worker with all observation on (a file with a DSN), or with all of it off."""
     if dsn_file is None:
         command = [sys.executable, str(APPS / "unwatched_worker.py")]
         sections = {"logging": {"level": "WARNING", "format": "App"}}

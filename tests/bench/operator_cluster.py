@@ -94,7 +94,7 @@ class Audit:
         self._offset = self.path.stat().st_size
 
     def read(self) -> list[Entry]:
-        """What has come since."""
+        """Return the lines since the last reading."""
         with self.path.open("rb") as log:
             log.seek(self._offset)
             data = log.read()
@@ -103,7 +103,7 @@ class Audit:
         return [read_entry(line) for line in whole.decode().splitlines()]
 
     def of(self, namespace: str) -> list[Entry]:
-        """What an operator has asked for in its namespace since."""
+        """Return the requests of an operator in its namespace since then."""
         return [each for each in self.read() if each.namespace == namespace and not each.agent.startswith(OTHERS)]
 
 
@@ -116,7 +116,7 @@ class Operator:
     metrics_port: int
 
     def resident_mib(self) -> float:
-        """Memory that it occupies."""
+        """Resident memory of the process."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
@@ -253,7 +253,7 @@ async def _serves(bench: Bench) -> bool:
 
 
 def pools(namespace: str, name: str = "", sub: str = "") -> str:
-    """The path of pools."""
+    """The API path of the pools."""
     parts = ("/apis/celeriac.dev/v1alpha1/namespaces", namespace, "celeryworkerpools", name, sub)
     return "/".join(part for part in parts if part)
 
@@ -305,7 +305,7 @@ async def until(what: str, look: Callable[[], Awaitable[Any]], *, every: float =
 
 
 def say(text: str) -> None:
-    """Progress."""
+    """Print progress."""
     print(text, file=sys.stderr, flush=True)
 
 

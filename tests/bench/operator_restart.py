@@ -1,4 +1,4 @@
-"""A restart with thousands of unchanged pools: what does the operator write, and how soon is it at work?
+"""A restart with thousands of unchanged pools: what does the operator write, and how soon does it work again?
 
 Against a plain kopf operator with its own pools. `ready` is the moment at which it has applied a change that was made
 while it was down. etcd and kube-apiserver alone: no controllers, no pods.
@@ -55,7 +55,7 @@ async def measure(bench: Bench, count: int, *, ours: bool) -> Figures:
 
 
 async def applied_to(bench: Bench, entries: list[Entry], namespace: str, name: str) -> None:
-    """Until this pool's Deployment has been written."""
+    """Wait until this pool's Deployment has been written."""
     while not any(each.name == name and each.resource == "deployments" and each.is_write() for each in entries):
         await asyncio.sleep(0.2)
         entries.extend(bench.audit.read())

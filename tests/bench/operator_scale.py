@@ -1,4 +1,4 @@
-"""Thousands of pools: how fast do their Deployments come, how soon is a change applied, what does a pool cost?
+"""Thousands of pools: how fast are their Deployments created, how soon is a change applied, what does a pool cost?
 
 Ours at 500, 2,000 and 5,000 pools, the plain kopf operator at 500 beside ours at 500. The clock runs from the first
 pool's creation, which the operator follows while it goes on, to the last Deployment's. etcd and kube-apiserver alone:
@@ -26,7 +26,7 @@ MAIN = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """One operator with so many pools."""
+    """The figures of one operator at one number of pools."""
 
     side: str
     pools: int
@@ -41,7 +41,7 @@ class Figures:
 
 
 async def measure(bench: Bench, count: int, *, ours: bool) -> Figures:
-    """Create so many pools beside a running operator, then change some of them."""
+    """Create `count` pools while an operator runs, then change some of them."""
     side = "ours" if ours else "peer"
     namespace = f"{side}-{count}"
     await bench.namespace(namespace)
@@ -70,7 +70,7 @@ async def measure(bench: Bench, count: int, *, ours: bool) -> Figures:
 
 
 async def started(bench: Bench, operator: Operator, namespace: str) -> None:
-    """Until the operator serves: it answers a first pool, which goes again."""
+    """Wait until the operator has reconciled a first pool, which is deleted again."""
     await bench.create(namespace, ["first"])
     entries: list[Entry] = []
     await applied(bench, entries, namespace, 1)
@@ -85,7 +85,7 @@ def is_apply(entry: Entry) -> bool:
 
 
 async def applied(bench: Bench, entries: list[Entry], namespace: str, count: int) -> None:
-    """Until so many Deployments have been written."""
+    """Wait until `count` Deployments have been written."""
     names: set[str] = set()
 
     async def look() -> bool:
@@ -98,7 +98,7 @@ async def applied(bench: Bench, entries: list[Entry], namespace: str, count: int
 
 
 async def quiet(bench: Bench, entries: list[Entry]) -> None:
-    """Until nobody has written anything for two seconds."""
+    """Wait until there was no write for two seconds."""
     silent = 0
 
     async def look() -> bool:

@@ -1,4 +1,4 @@
-"""What do 1,000 idle pools that scale cost, beside the same pools without autoscaling?
+"""What do 1,000 idle pools with autoscaling cost, compared with the same pools without it?
 
 The operator's CPU time and Redis' commands over a minute in which nothing happens. Commands are those that Redis
 counts, those inside of scripts included; the calls are what goes over the wire, in one write a second.
@@ -46,7 +46,7 @@ def redis_calls(place: Place) -> tuple[float, float, float]:
 
 
 async def measure(place: Place, seconds: float) -> Cost:
-    """Let it rest, and look what that takes."""
+    """Measure a minute in which nothing happens."""
     await asyncio.sleep(SETTLE_SECONDS)
     place.bench.audit.skip()
     before, cpu = redis_calls(place), cpu_seconds(place.operator.process.pid)

@@ -53,7 +53,7 @@ def seconds_of(number: int) -> float:
 
 @dataclass
 class Pool:
-    """The workers that there are, and those that are leaving."""
+    """The running workers, and those that are stopping."""
 
     start: Callable[[], Worker]
     workers: list[Worker] = field(default_factory=list)

@@ -20,7 +20,7 @@ MOST = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A control plane, an operator, a Redis, and so many pools, all at rest."""
+    """A control plane, an operator, a Redis, and pools, all idle."""
 
     bench: Bench
     operator: Operator

@@ -1,4 +1,4 @@
-"""How many tasks a second does a worker get through, everything switched on, against bare Celery?
+"""How many tasks per second does a worker with all features run, compared with bare Celery?
 
 Both run the same application with late acknowledgement on the same redis-server. Bare Celery's window is slots times
 `worker_prefetch_multiplier`; ours is set to hold the same number.

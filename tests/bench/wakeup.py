@@ -1,4 +1,4 @@
-"""How soon does an idle worker begin with a message, against plain Celery's BRPOP?
+"""How soon does an idle worker start a task, compared with plain Celery's BRPOP?
 
 One message at a time goes to a worker that has nothing else to do; the task writes down the moment at which it began,
 and the delay is counted from just before the message is sent. Both run the threads pool on the same redis-server. The

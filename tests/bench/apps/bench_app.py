@@ -21,7 +21,7 @@ app.conf.update(
 
 @app.task
 def nothing() -> None:
-    """No work at all: what is left is the cost of a delivery."""
+    """No work at all, so that only the cost of a delivery is measured."""
 
 
 @app.task

@@ -1,4 +1,4 @@
-"""A burst of work is met by as many workers as it needs, from none to many and back, and nothing of it is lost."""
+"""A burst gets the workers that it needs, from zero to many and back to zero, and no task is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the API server cannot know to be wrong becomes a condition that names it, and goes away when it is put right."""
+"""A mistake that the API server cannot detect becomes a condition that names it, until it is corrected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with one thing takes no worker away: not the DSN, not the next image, not a pool of the same name."""
+"""A mistake elsewhere stops no worker: in the DSN, in the next image, in another pool of the same name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong in itself never gets into the cluster: the API server says what to change."""
+"""The API server refuses a manifest that is wrong in itself, and says what to change."""
 
 from __future__ import annotations
 

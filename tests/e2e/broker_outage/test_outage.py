@@ -1,4 +1,4 @@
-"""Redis goes away and comes back: nobody is restarted for it, nothing is lost, nobody has to do anything."""
+"""Redis stops and starts again: no worker is restarted, nothing is lost, and nobody has to act."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What somebody changes or deletes behind the operator's back is put right."""
+"""The operator restores objects that others change or delete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task that takes too much memory is ended by the kernel, and is one event all the same."""
+"""A task that takes too much memory is killed by the kernel, and still becomes one event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker that hangs is restarted, and what it held is delivered again."""
+"""A worker that hangs is restarted, and its messages are delivered again."""
 
 from __future__ import annotations
 

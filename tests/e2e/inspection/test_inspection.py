@@ -1,4 +1,4 @@
-"""What a person asks kubectl about pools has useful answers."""
+"""kubectl gives useful answers about pools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Killing the operator and starting it again changes nothing that was right."""
+"""Killing and restarting the operator changes nothing that was correct."""
 
 from __future__ import annotations
 

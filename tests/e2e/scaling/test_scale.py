@@ -1,4 +1,4 @@
-"""Pools are scaled by hand, and no worker that leaves costs a task, whatever sends it away."""
+"""Pools are scaled by hand, and no task is lost when a worker is stopped, for whatever reason."""
 
 from __future__ import annotations
 

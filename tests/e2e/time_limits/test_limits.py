@@ -1,4 +1,4 @@
-"""A task that never comes back is ended, and its worker goes on."""
+"""A task that never returns is ended, and its worker continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`helm uninstall` leaves what it says: workers run on, and the next operator takes them up as they are."""
+"""`helm uninstall` keeps what it says: workers continue, and the next operator takes them over unchanged."""
 
 from __future__ import annotations
 
