@@ -65,8 +65,8 @@ OPERATOR = Section(
     environment="operator",
     command="make bench-operator",
     peers="Compared with a plain kopf operator in the usual style (`tests/bench/peers/plain_kopf_operator.py`); "
-    "requests are counted in the API server's audit log. Autoscaling from zero is compared with KEDA with its defaults, else "
-    "with the HorizontalPodAutoscaler's documented interval, and with models of both in the simulator.",
+    "requests are counted in the API server's audit log. Autoscaling from zero is compared with KEDA with its "
+    "defaults, else with the HorizontalPodAutoscaler's documented interval, and with models of both in the simulator.",
     benches=("operator-writes", "operator-scale", "operator-restart", "scale-latency", "scale-cost", "slo"),
 )
 SECTIONS = {each.environment: each for each in (WORKER, OPERATOR)}
