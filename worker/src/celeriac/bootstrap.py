@@ -249,6 +249,8 @@ def install_requests(start: Start, reporter: Reporters, deliveries: Deliveries |
 
 def prefetch_window(start: Start) -> Callable[[Any], int | None]:
     """How many messages a consumer may hold; known when its pool is."""
+    from celeriac.health.vitals import is_inline
+
     laid = {setting.name: setting.value for setting in start.laid}
     acks_late = laid.get("task_acks_late", start.own.get("task_acks_late"))
     multiplier = start.own.get("worker_prefetch_multiplier")
@@ -256,8 +258,16 @@ def prefetch_window(start: Start) -> Callable[[Any], int | None]:
     def window(celerys_consumer: Any) -> int | None:
         if celerys_consumer.controller.autoscale:
             return None  # the number of slots changes, and Celery changes its window with it
+        if is_inline(celerys_consumer.pool):
+            return 1  # its loop stands while a task runs: nobody could give back what waits behind that task
         slots = celerys_consumer.controller.concurrency  # a prefork pool has no processes yet
-        return settings.prefetch_window(start.config, slots=slots, acks_late=bool(acks_late), app_multiplier=multiplier)
+        return settings.prefetch_window(
+            start.config,
+            slots=slots,
+            acks_late=bool(acks_late),
+            app_multiplier=multiplier,
+            app_disables=bool(start.own.get("worker_disable_prefetch")),
+        )
 
     return window
 

@@ -161,6 +161,12 @@ def test_how_many_messages_are_held(prefetch: int | None, acks_late: bool, multi
     assert settings.prefetch_window(config, slots=4, acks_late=acks_late, app_multiplier=multiplier) == window
 
 
+@pytest.mark.parametrize(("prefetch", "window"), [(None, 4), (2, 6)], ids=["it holds", "the pool's value wins"])
+def test_an_application_that_disables_prefetching(prefetch: int | None, window: int) -> None:
+    config = a_config(worker=contract.Worker(concurrency=4, prefetch=prefetch))
+    assert window == settings.prefetch_window(config, slots=4, acks_late=True, app_multiplier=4, app_disables=True)
+
+
 def test_the_command_line_of_celerys_worker() -> None:
     environment = contract.Environment(pod_name="emails-7d9-x2")
     assert settings.celery_arguments(a_config("full"), environment) == [

@@ -42,6 +42,7 @@ def of_library(base: str, name: str) -> BaseException:
         pytest.param(of_library("ConnectionFailure", "AutoReconnect"), "outage", id="MongoDB"),
         pytest.param(of_library("Exception", "NoHostAvailable"), "outage", id="Cassandra"),
         pytest.param(of_library("HTTPClientError", "ReadTimeoutError"), "outage", id="DynamoDB and S3"),
+        pytest.param(redis.exceptions.ReadOnlyError("write against a replica"), "outage", id="Redis refuses for now"),
         pytest.param(redis.exceptions.ResponseError("too large"), "neither", id="an answer of Redis"),
         pytest.param(ValueError(), "neither", id="anything else"),
     ],

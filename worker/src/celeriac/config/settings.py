@@ -163,13 +163,17 @@ def retries(config: Config, own: Own) -> Retry:
     )
 
 
-def prefetch_window(config: Config, *, slots: int, acks_late: bool, app_multiplier: int | None) -> int:
+def prefetch_window(
+    config: Config, *, slots: int, acks_late: bool, app_multiplier: int | None, app_disables: bool = False
+) -> int:
     """How many delivered and unacknowledged messages this worker may hold at most.
 
     A task that is acknowledged late counts while it runs, one that is acknowledged early does not. The window of a
     worker without prefetch is its slots: Celery then takes a message only when one of them is free.
     """
     prefetch = config.worker.prefetch
+    if prefetch is None and app_disables:
+        return slots
     if prefetch is None and app_multiplier is not None:
         return slots * app_multiplier
     beyond = DEFAULT_PREFETCH if prefetch is None else prefetch

@@ -14,6 +14,8 @@ class Holding:
     queue: str
     ended: bool = False
     """Its task has ended, and it is about to be settled."""
+    kept: bool = False
+    """It runs on, and the connection that it came by is gone."""
 
 
 @dataclass(frozen=True, slots=True)

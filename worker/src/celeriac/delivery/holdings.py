@@ -88,6 +88,7 @@ class Holdings:
         self._client: Any = None
         self._number = 0
         self._held: dict[str, Holding] = {}
+        self._kept_count = 0
         self._unsettled: dict[str, str] = {}
         self._unanswered: list[Unanswered] = []
         self._reclaiming = threading.Lock()
@@ -130,6 +131,20 @@ class Holdings:
             self._held[delivery] = Holding(queue)
             self._queues.add(queue)
 
+    @property
+    def kept_count(self) -> int:
+        """Deliveries of connections that are gone whose tasks run on; part of what this process may hold."""
+        return self._kept_count
+
+    def note_kept(self, deliveries: Iterable[str]) -> None:
+        """Note that these deliveries' tasks run on without the connection that they came by."""
+        with self._lock:
+            for delivery in deliveries:
+                holding = self._held.get(delivery)
+                if holding is not None and not holding.kept:
+                    holding.kept = True
+                    self._kept_count += 1
+
     def mark_ended(self, delivery: str) -> None:
         """Note that a delivery's task has ended: it is about to be settled, and must not be given back meanwhile."""
         holding = self._held.get(delivery)
@@ -145,6 +160,8 @@ class Holdings:
         """Drop a delivery that is about to be settled; its queue, or `None` when it is not held (any more)."""
         with self._lock:
             holding = self._held.pop(delivery, None)
+            if holding is not None and holding.kept:
+                self._kept_count -= 1
         return holding.queue if holding else None
 
     def watch(self, queues: Iterable[str]) -> None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from celeriac.store.keys import LAYOUT_SECONDS, OVER_PREFIX, OVER_SECONDS, RENEWED_SECONDS, WORKERS_SECONDS
+from celeriac.store.keys import (
+    LAYOUT_SECONDS,
+    LINE_SECONDS,
+    OVER_PREFIX,
+    OVER_SECONDS,
+    RENEWED_SECONDS,
+    WORKERS_SECONDS,
+)
 from celeriac.store.script import Script
 
 AT_ONCE: Final = 500
@@ -29,7 +36,7 @@ end
 TAKE: Final = Script(
     "take",
     _SAY
-    + f"local OVER, AT_ONCE = '{OVER_PREFIX}', {AT_ONCE}"
+    + f"local OVER, AT_ONCE, LINE_SECONDS = '{OVER_PREFIX}', {AT_ONCE}, {LINE_SECONDS}"
     + """
 -- Settle deliveries that have ended and take new messages, in one step: a worker that dies at any instruction has
 -- either not taken a message, or it is held under a lease and is delivered again. One queue's error leaves the others
@@ -85,7 +92,7 @@ local function place()
   local rank = redis.pcall('ZRANK', line, prefix)
   if not rank then
     local added = redis.pcall('ZADD', line, now, prefix)
-    if type(added) == 'table' then fail(0, added.err) end
+    if type(added) == 'table' then fail(0, added.err) else redis.pcall('EXPIRE', line, LINE_SECONDS) end
     rank = redis.pcall('ZRANK', line, prefix)
   end
   return 1 + (tonumber(rank) or 0)

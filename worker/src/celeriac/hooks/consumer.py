@@ -86,7 +86,10 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
     parts: ConsumerParts
     _leaving = False
     _refused: broker.Refusals | None = None
+    _has_waited = False
     _ready_since: float | None = None
+    _counts_running = False
+    """The transport itself counts what runs on from an earlier connection against the window (Redis)."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -97,17 +100,44 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         results.guard(self.pool)
         green.install(self)
         self._books_ends = threads.spare(self.pool, self._endings)
-        window = self.parts.prefetch_window(self)
-        if window is not None:
-            self.initial_prefetch_count = window
+        self._window = self.parts.prefetch_window(self)
+        if self._window is not None:
+            self.initial_prefetch_count = self._window
 
     # --- signs of life
 
     def on_ready(self) -> None:
         super().on_ready()
         self._ready_since = time.monotonic()
+        qos = self.task_consumer.channel.qos
+        self._counts_running = hasattr(qos, "free_slots")
+        if self._counts_running and self.app.conf.worker_disable_prefetch:
+            qos.free_slots = self._free_slots
         self.on_task_message.add(self.parts.vitals.take)
         self.parts.vitals.loop_entered()
+
+    def _free_slots(self) -> int:
+        """Slots without a task, as Celery's `worker_disable_prefetch` counts them."""
+        slots = getattr(self.controller, "max_concurrency", None) or self.pool.num_processes
+        return max(0, int(slots) - len(worker_state.reserved_requests))
+
+    @property
+    def max_prefetch_count(self) -> int:
+        """The window that Celery comes back to after a lost connection; its own is slots times the multiplier."""
+        most: int = super().max_prefetch_count if self._window is None else self._window
+        return most
+
+    def _keep_window(self) -> None:
+        """Let the next connection have the window of the first.
+
+        Celery reduces it by the multiplier for each task that runs on, but to no less than the multiplier, which may
+        be more than the window: idle workers would wait beside one that hoards.
+        """
+        if self._counts_running:
+            self.initial_prefetch_count = self.max_prefetch_count
+        else:
+            self.initial_prefetch_count = min(self.initial_prefetch_count, self.max_prefetch_count)
+        self._maximum_prefetch_restored = self.initial_prefetch_count == self.max_prefetch_count
 
     def register_with_event_loop(self, hub: Any) -> None:
         super().register_with_event_loop(hub)
@@ -138,8 +168,10 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
             )
 
         try:
+            # A consumer makes several connections when it starts; the first one waits.
+            refused, self._has_waited = (None if self._has_waited else self._refused), True
             connected = broker.connect(
-                conn, self.parts.retry, on_failure=failed, while_waiting=maybe_shutdown, refused=self._refused
+                conn, self.parts.retry, on_failure=failed, while_waiting=maybe_shutdown, refused=refused
             )
         except GivingUpError as giving_up:
             self.parts.on_giving_up(giving_up)
@@ -157,7 +189,7 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         ready_since, self._ready_since = self._ready_since, None
         was_of_use = ready_since is not None and time.monotonic() - ready_since > USEFUL_SECONDS
         before = self._refused.count if self._refused is not None and not was_of_use else 0
-        self._refused = broker.Refusals(before + 1, error)
+        self._refused, self._has_waited = broker.Refusals(before + 1, error), False
 
     def on_connection_error_before_connected(self, exc: BaseException) -> None:
         self._note_refusal(exc)
@@ -177,6 +209,7 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
             # Celery announces at each lost connection that a default will change in its next major version.
             warnings.simplefilter("ignore", PendingDeprecationWarning)
             super().on_connection_error_after_connected(exc)
+        self._keep_window()
 
     def on_close(self) -> None:
         with prefork.remembering(self.pool):

@@ -23,6 +23,8 @@ from celery import states
 from celery.backends.base import DisabledBackend
 from celery.exceptions import BackendStoreError
 
+from celeriac.store import error_replies
+
 OUTAGES: Final = frozenset(
     {
         "OperationalError",  # PEP 249: not under the programmer's control; kombu's, SQLAlchemy's and Django's likewise
@@ -47,6 +49,8 @@ REFUSALS: Final = frozenset({"DataError", "IntegrityError", "ProgrammingError", 
 def is_outage(error: BaseException) -> bool:
     """Does an error mean that the backend cannot be reached, or cannot work, at the moment?"""
     if isinstance(error, (OSError, EOFError)):  # with ConnectionError and TimeoutError
+        return True
+    if error_replies.is_worth_waiting(error):  # Redis answers and refuses, as a replica does after a failover
         return True
     return not OUTAGES.isdisjoint(_names(error))
 

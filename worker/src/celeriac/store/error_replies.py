@@ -66,6 +66,19 @@ PREFIXES: Final[dict[str, tuple[Kind, str]]] = {
     "WRONGTYPE": (Kind.MISTAKE, "a key has another type than it should have"),
 }
 
+_PREFIXES_BY_CLASS: Final = {
+    "AskError": "ASK",
+    "BusyLoadingError": "LOADING",
+    "ClusterDownError": "CLUSTERDOWN",
+    "MasterDownError": "MASTERDOWN",
+    "MovedError": "MOVED",
+    "NoPermissionError": "NOPERM",
+    "OutOfMemoryError": "OOM",
+    "ReadOnlyError": "READONLY",
+    "TryAgainError": "TRYAGAIN",
+}
+"""redis-py takes the prefix off the text of errors that have a class of their own."""
+
 WITHOUT_PREFIX: Final = {
     "max number of clients": "OUTAGE_CLIENTS",
     "ACL failure in script": "NOPERM",  # Redis 7
@@ -105,3 +118,16 @@ def meaning_of(text: str) -> str:
     """What an error means, to follow "The broker ... refuses requests:"; never part of the error's own text."""
     prefix = prefix_of(text)
     return "it has no connection left" if prefix == "OUTAGE_CLIENTS" else PREFIXES.get(prefix, PREFIXES["ERR"])[1]
+
+
+def text_of(error: BaseException) -> str:
+    """What the server said, with the prefix of the error."""
+    words = said(str(error))
+    prefix = _PREFIXES_BY_CLASS.get(type(error).__name__, "")
+    return f"{prefix} {words}" if prefix and not words.startswith(prefix) else words
+
+
+def is_worth_waiting(error: BaseException) -> bool:
+    """Whether Redis has replied this error, and the same request may succeed later."""
+    is_reply = any(cls.__name__ == "ResponseError" for cls in type(error).__mro__)  # redis may not be installed
+    return is_reply and kind_of(text_of(error)) is not Kind.MISTAKE

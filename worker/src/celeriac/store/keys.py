@@ -10,7 +10,7 @@ carry none: the operator, which reads them, learns the prefix there.
 | `celeriac:held:{queue}` | hash | delivery id -> `<length of list name>:<list name><message>` | when settled |
 | `celeriac:leases:{queue}` | sorted set | delivery id -> end of its lease, ms, server time | when settled |
 | `celeriac:renewed:{queue}` | hash | lease, ms -> last renewal, ms; `grace` -> its end | an hour and four leases |
-| `celeriac:line:{queue}` | sorted set | waiting workers, by when they began to wait | a minute each |
+| `celeriac:line:{queue}` | sorted set | waiting workers, by when they began to wait | a minute each; all after five |
 | `celeriac:dead:{queue}` | stream | the dead-letter queue | none; a person decides |
 | `celeriac:workers:{namespace/pool}` | hash | identity -> `<end, ms>:<number>:<figures>` | entries: two leases |
 | `celeriac:layout:{namespace/pool}` | string | JSON: how the transport names its lists | a year, renewed |
@@ -40,6 +40,8 @@ WAITERS_SECONDS: Final = 3_600
 OVER_SECONDS: Final = 86_400
 WORKERS_SECONDS: Final = 3_600
 RENEWED_SECONDS: Final = 3_600
+LINE_SECONDS: Final = 300
+"""A worker that waits joins the line again after a minute at most."""
 LAYOUT_SECONDS: Final = 365 * 86_400
 """A pool may have no worker for long, and must still be found by its first message."""
 

@@ -8,43 +8,23 @@ one of the errors after which kombu and Celery connect again.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from redis.exceptions import ResponseError
 
 from celeriac.store import error_replies
 from celeriac.store.error_replies import Kind
 
-_PREFIXES_BY_CLASS: Final = {
-    "AskError": "ASK",
-    "BusyLoadingError": "LOADING",
-    "ClusterDownError": "CLUSTERDOWN",
-    "MasterDownError": "MASTERDOWN",
-    "MovedError": "MOVED",
-    "NoPermissionError": "NOPERM",
-    "OutOfMemoryError": "OOM",
-    "ReadOnlyError": "READONLY",
-    "TryAgainError": "TRYAGAIN",
-}
-"""redis-py takes the prefix off the text of errors that have a class of their own."""
-
 
 class RefusedError(ResponseError, OSError):
     """Redis refuses for the time being; the text is the server's error with its prefix."""
-
-
-def text_of(error: BaseException) -> str:
-    """What the server said, with the prefix of the error."""
-    said = error_replies.said(str(error))
-    prefix = _PREFIXES_BY_CLASS.get(type(error).__name__, "")
-    return f"{prefix} {said}" if prefix and not said.startswith(prefix) else said
 
 
 def refusal(error: ResponseError) -> RefusedError | None:
     """The error to raise instead, if waiting may help."""
     if isinstance(error, RefusedError):
         return error
-    text = text_of(error)
+    text = error_replies.text_of(error)
     return None if error_replies.kind_of(text) is Kind.MISTAKE else RefusedError(text)
 
 

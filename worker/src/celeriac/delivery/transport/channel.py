@@ -162,7 +162,7 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
             self.holdings.note_lost(answer.lost)
         # Held first, delivered after: whatever goes wrong with one message, all the others are known.
         deliveries = self._hold(answer)
-        if answer.place is not None:
+        if answer.place is not None and not set(self.aside.usable(self.active_queues, time.monotonic())) - set(asked):
             self._wait(connection, answer.place, found=bool(deliveries))
         for at, (delivery, queue, message) in enumerate(deliveries):
             if self.holdings.is_leaving():
@@ -296,6 +296,10 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
         if no_ack:
             self._no_ack.add(queue)
         result = super().basic_consume(queue, no_ack, callback, consumer_tag, **kwargs)
+        if self._in_poll and not self.is_asked and queue not in self.active_fanout_queues:
+            # The connection waits for changes of the other queues' lists only: ask again, for this one as well.
+            self._in_poll = None
+            self.connection.cycle.wake()
         if not no_ack and queue not in self.active_fanout_queues:
             self._catch_up()
             self.holdings.watch([queue])

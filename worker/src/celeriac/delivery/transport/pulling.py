@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 from celeriac.delivery import scripts, taking
 from celeriac.delivery.holdings import AWAY, Holdings
 from celeriac.delivery.transport import aside
-from celeriac.store.refused import text_of
+from celeriac.store.error_replies import text_of
 
 if TYPE_CHECKING:
     _Channel = Any  # kombu's channel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import kombu.transport.redis
@@ -38,6 +39,8 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # Any, see kombu_redis
     """What a channel holds; the record in Redis is the script's, so nothing is written here."""
 
     channel: Holder
+    free_slots: Callable[[], int] | None = None
+    """How many more tasks can begin at once; `None` where more may be fetched than that."""
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Count a message against the prefetch window."""
@@ -71,9 +74,11 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # Any, see kombu_redis
         """
         if self.channel.holdings.is_leaving():
             return 0
+        window = MOST_AT_ONCE if self.free_slots is None else self.free_slots()
         if not self.prefetch_count:
-            return MOST_AT_ONCE
-        return max(0, int(self.prefetch_count) - len(self._delivered) + len(self._dirty))
+            return window
+        held = len(self._delivered) - len(self._dirty) + self.channel.holdings.kept_count
+        return max(0, min(window, int(self.prefetch_count) - held))
 
     def can_consume(self) -> bool:
         """As kombu's; always true while an answer is due, since what it brings is already taken."""
@@ -84,7 +89,10 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # Any, see kombu_redis
         self._flush()
         holdings = self.channel.holdings
         # Celery acknowledges in a turn of its loop, which does not turn now.
-        tags = [tag for tag in self._delivered if not holdings.has_ended(tag) and not holdings.keeps(tag)]
+        unfinished = [tag for tag in self._delivered if not holdings.has_ended(tag)]
+        runs_on = {tag for tag in unfinished if holdings.keeps(tag)}
+        holdings.note_kept(runs_on)
+        tags = [tag for tag in unfinished if tag not in runs_on]
         self._delivered.clear()
         holdings.give_back(tags, Outcome.RETURNED, "its worker left")
         return []
