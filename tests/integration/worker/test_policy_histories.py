@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from celery import Celery
+from celery.exceptions import Reject
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -167,3 +169,126 @@ def test_a_burst_runs_when_it_is_due_and_not_before(calls: int, gap: float) -> N
     expected = min(last_call + QUIET, BOUND) if last_call < BOUND else BOUND
     assert runs[0][0] == pytest.approx(expected, abs=max(gap, 0.1) + 0.01)
     assert runs[-1][1] == calls - 1
+
+
+# --- with everything that may happen to a call
+
+KEYS = ("a", "b")
+SHORT_LIFE = 3.0
+REVOKE, EXPIRING, DELAYED = "the last call is revoked", "a call that expires", "a call with a countdown"
+RETRY, MOVE, REJECT, REQUEUE = "a retry", "a retry with the other key", "a rejection", "a rejection that comes back"
+IN_RUN = (DIE, CALL_IN_RUN, RETRY, MOVE, REJECT, REQUEUE)
+
+eventful = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from([CALL, CALL, EXPIRING, DELAYED]), st.sampled_from(KEYS)),
+        st.tuples(st.just(DELIVER), st.none()),
+        st.tuples(st.sampled_from(IN_RUN), st.sampled_from(KEYS)),
+        st.tuples(st.just(REVOKE), st.none()),
+        st.tuples(st.just("wait"), st.sampled_from([0.5, 1.9, 2.1, 6.0, 21.0, 35.0])),
+    ),
+    max_size=25,
+)
+
+
+class Eventful(History):
+    """A task whose policy has a key, and everything that may happen to its calls."""
+
+    def __init__(self, policy: Any) -> None:
+        super().__init__(policy)
+        self.began: list[tuple[str, int]] = []
+        """Key and number of each run, in the order of their starts."""
+        self.inside: list[str] = []
+        self.act: Callable[[Any, str], None] | None = None
+
+        @self.app.task(
+            base=celeriac.Task,
+            bind=True,
+            name="keyed",
+            policy=dataclasses.replace(policy, key="key"),
+            shared=False,
+            max_retries=None,
+        )
+        def keyed(running: Any, key: str, number: int) -> None:
+            assert running.request.id not in self.inside, "one id runs twice at once"
+            self.inside.append(running.request.id)
+            try:
+                self.began.append((key, number))
+                act, self.act = self.act, None
+                if act is not None:
+                    act(running, key)
+            finally:
+                self.inside.pop()
+
+        self.task = keyed
+
+    def make(self, key: str, **options: Any) -> None:
+        self.ids.append(self.task.apply_async((key, len(self.ids)), **options).id)
+
+    def step(self, calls: testing.Calls, what: str, key: Any) -> None:
+        if what == "wait":
+            calls.clock.advance(key)
+        elif what in {CALL, EXPIRING, DELAYED}:
+            self.make(key, **{CALL: {}, EXPIRING: {"expires": SHORT_LIFE}, DELAYED: {"countdown": 5}}[what])
+        elif what == REVOKE and self.ids:
+            calls.revoke(self.ids[-1])
+        elif what == DELIVER:
+            self.deliver_with(calls, None)
+        elif what in IN_RUN:
+            self.deliver_with(calls, lambda running, own: self.end_as(what, key, running, own))
+
+    def end_as(self, what: str, key: str, running: Any, own: str) -> None:
+        if what == DIE:
+            self.die()
+        if what == CALL_IN_RUN:
+            self.make(key)
+        if what == RETRY:
+            raise running.retry(countdown=1)
+        if what == MOVE:
+            other = KEYS[1 - KEYS.index(own)]
+            raise running.retry(args=(other, running.request.args[1]), countdown=1)
+        if what in {REJECT, REQUEUE}:
+            raise Reject(requeue=what == REQUEUE)
+
+    def deliver_with(self, calls: testing.Calls, act: Callable[[Any, str], None] | None) -> None:
+        self.act = act
+        self.deliver(calls)
+        self.act = None
+
+
+def left(calls: testing.Calls) -> list[str]:
+    """The keys that hold something back still."""
+    names = [it for it in list(calls.client._values) if calls.client._read(it) is not None]
+    over = ("celeriac:throttle:", "celeriac:revoked:")
+    return [
+        it for it in names if it.startswith("celeriac:") and not it.startswith(over) and not it.endswith(":covered")
+    ]
+
+
+@pytest.mark.parametrize("policy", OPTIONS)
+@given(history=eventful)
+@unhurried
+def test_whatever_happened_the_next_call_runs_and_nothing_stays_claimed(
+    policy: str, history: list[tuple[str, Any]]
+) -> None:
+    it = Eventful(OPTIONS[policy])
+    with testing.policies(it.app) as calls:
+        for what, key in history:
+            it.step(calls, what, key)
+        if policy == "Throttle":
+            calls.advance(61)
+        last = []
+        for key in KEYS:
+            it.make(key)
+            last.append((key, len(it.ids) - 1, len(it.began)))
+        for _ in range(12):
+            calls.advance(35)
+        for key, number, began_before in last:
+            later = it.began[began_before:]
+            if policy.startswith("Unique"):  # or another call's run that began after this call
+                assert key in [name for name, _ in later] or it.ids[number] in {run.task_id for run in calls.ran}
+            else:
+                assert (key, number) in later
+        assert left(calls) == []
+        assert calls.queued() == []
+        assert keeping.keeper._claims == {} or DIE in [what for what, _ in history]

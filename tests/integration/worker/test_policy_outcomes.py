@@ -7,6 +7,7 @@ stand between any two steps. What needs a real worker is in the module beside th
 from __future__ import annotations
 
 import datetime as dt
+import enum
 import itertools
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ import pytest
 import redis
 from celery import Celery, chain, chord, group
 from celery.exceptions import Ignore, Reject, TaskRevokedError
+from celery.worker.request import Request
 from tests.integration.worker.policy_cells import POLICIES, covers
 from tests.integration.worker.processes import RedisServer
 from tests.waiting import eventually
@@ -550,12 +552,10 @@ def test_in_a_queue_longer_than_its_claim_one_of_two_runs(tasks: Tasks, first_to
         queue = f"{tasks.calls.prefix}celery"
         client.rpush(queue, client.lpop(queue))
     tasks.calls.run()
-    if first_to_start == "the first":
-        assert tasks.arguments("Unique") == [1]
-        assert second.state == "REVOKED"
-    else:
-        # It had the claim, and the first message is only known when it comes: in doubt it runs twice.
-        assert tasks.arguments("Unique") == [2, 1]
+    ran, skipped = (1, second) if first_to_start == "the first" else (2, first)
+    assert tasks.arguments("Unique") == [ran]
+    assert skipped.state == "REVOKED"
+    assert client.keys(f"{tasks.calls.prefix}celeriac:unique:*") == []
 
 
 def test_a_call_made_from_within_its_own_run_waits_for_it(tasks: Tasks) -> None:
@@ -613,3 +613,315 @@ def test_bursts_are_told_apart_by_key_and_bounded_by_max_wait(tasks: Tasks) -> N
         assert tasks.calls.clock.now - began < 10
     assert tasks.calls.clock.now - began >= 2 * QUIET - 0.005
     assert tasks.arguments("bob") == ["once"]
+
+
+# --- what travels
+
+
+class Size(str, enum.Enum):
+    """A text that is an enumeration, as applications have them."""
+
+    LARGE = "large"
+
+
+TRAVELLERS: dict[str, Any] = {
+    "a text": "x",
+    "a tuple": (1, 2),
+    "a text enumeration": Size.LARGE,
+    "a dictionary with numbers for keys": {2: "b", 1: "a"},
+    "bytes": b"x",
+    "a lone surrogate": "\ud800",
+    "a moment": dt.datetime(2024, 2, 29, 12, tzinfo=dt.timezone.utc),
+    "a long text": "x" * 5000,
+}
+
+
+@pytest.mark.parametrize("value", TRAVELLERS.values(), ids=TRAVELLERS)
+@every_policy
+def test_a_key_is_free_after_its_run_whatever_its_argument_was(tasks: Tasks, policy: str, value: Any) -> None:
+    first = tasks.of(policy).delay(value, 1)
+    settle(tasks)
+    assert first.get(timeout=1) == 1
+    if policy == "Throttle":
+        assert tasks.of(policy).delay(value, 2).id == first.id
+        return
+    second = tasks.of(policy).delay(value, 2)
+    settle(tasks)
+    assert second.id != first.id
+    assert tasks.arguments(policy) == [1, 2]
+    assert claims(tasks) == []
+
+
+def claims(tasks: Tasks) -> list[str]:
+    """The keys of policies that are left, but for those that only say what is over."""
+    client, prefix = tasks.calls.client, tasks.calls.prefix
+    over = (f"{prefix}celeriac:revoked:", f"{prefix}celeriac:throttle:")
+    found = [it.decode() for it in client.keys(f"*{prefix}celeriac:*")]
+    return [it for it in found if not it.startswith(over) and not it.endswith(":covered") and ":fence:" not in it]
+
+
+@pytest.mark.parametrize("policy", ["Unique", "Coalesce"])
+def test_a_key_that_cannot_be_computed_twice_is_computed_where_the_task_is_called(tasks: Tasks, policy: str) -> None:
+    made: list[str] = []
+
+    def key(user: str, value: Any = None) -> str:
+        made.append(user)
+        return f"{user}{len(made)}"
+
+    policies = {"Unique": Unique(key), "Coalesce": Coalesce(key)}
+
+    @tasks.app.task(base=celeriac.Task, bind=True, name="once", policy=policies[policy], shared=False, max_retries=1)
+    def once(self: Any, user: str, value: Any = None) -> None:
+        if self.request.retries == 0:
+            raise self.retry(countdown=0)
+
+    once.delay("ann")
+    settle(tasks)
+    assert made == ["ann"]
+    assert claims(tasks) == []
+
+
+# --- a retry with other arguments
+
+
+@pytest.mark.parametrize("policy", ["Unique", "Coalesce"])
+def test_a_retry_with_another_key_leaves_the_first_one_free(tasks: Tasks, policy: str) -> None:
+    def step(task: Any, run: int) -> None:
+        if run == 1:
+            raise task.retry(args=("bob", 2), countdown=QUIET)
+
+    tasks.step = step
+    first = tasks.of(policy).delay("ann", 1)
+    tasks.calls.run()
+    assert tasks.of(policy).delay("ann", 3).id != first.id
+    waiting = tasks.of(policy).delay("bob", 4)
+    assert (waiting.id == first.id) is (
+        policy == "Unique"
+    )  # with Coalesce the retry is running, and a call waits for it
+    settle(tasks)
+    assert sorted(tasks.arguments(policy)) == ([1, 2, 3] if policy == "Unique" else [1, 2, 3, 4])
+    assert keeping.keeper.run_once() == (0, 0)
+    assert claims(tasks) == []
+
+
+@pytest.mark.parametrize("policy", ["Unique", "Coalesce"])
+def test_a_retry_with_arguments_that_have_no_key_runs_past_the_policy(
+    tasks: Tasks, policy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    @tasks.app.task(base=celeriac.Task, bind=True, name="odd", policy=type(OPTIONS[policy])("{user[id]}"), shared=False)
+    def odd(self: Any, user: Any) -> Any:
+        if "id" in user:
+            raise self.retry(args=({"name": "ann"},), countdown=0)
+        return user
+
+    result = odd.delay({"id": 1})
+    settle(tasks)
+    assert result.get(timeout=1) == {"name": "ann"}
+    assert "its next run goes past its policy" in caplog.text
+    assert keeping.keeper.run_once() == (0, 0)
+    assert claims(tasks) == []
+
+
+def test_a_call_with_an_eta_that_is_no_moment_is_published_for_its_worker_to_refuse(tasks: Tasks) -> None:
+    tasks.of("Unique").apply_async(("ann",), eta="tomorrow")
+    assert 299_000 < tasks.calls.client.pttl(keys.unique("Unique", "ann", prefix=tasks.calls.prefix)) <= 300_000
+
+
+# --- revoked or expired, then called again
+
+
+@pytest.mark.parametrize("policy", ["Unique", "Debounce", "Coalesce"])
+@pytest.mark.parametrize("meets", ["nothing", "a run"])
+def test_a_call_after_a_waiting_one_was_revoked_runs_under_its_own_id(tasks: Tasks, policy: str, meets: str) -> None:
+    made: list[Any] = []
+
+    def call_and_revoke(task: Any = None, run: int = 1) -> None:
+        if run == 1:
+            made.append(tasks.of(policy).delay("ann", 1))
+            tasks.calls.revoke(made[0].id)
+            made.append(tasks.of(policy).delay("ann", 2))
+
+    if meets == "a run":
+        tasks.step = call_and_revoke
+        tasks.of(policy).delay("bob" if policy == "Unique" else "ann", 0)
+        tasks.calls.run() if policy != "Debounce" else settle(tasks)
+    else:
+        call_and_revoke()
+    first, second = made
+    assert first.id != second.id
+    settle(tasks)
+    assert second.get(timeout=1) == 2
+    assert first.state == "REVOKED"
+    assert 1 not in tasks.arguments(policy)
+    assert claims(tasks) == []
+
+
+def test_a_revoked_call_does_not_run_where_its_worker_was_not_told(tasks: Tasks) -> None:
+    first = tasks.of("Unique").delay("ann", 1)
+    tasks.calls.revoke(first.id)
+    second = tasks.of("Unique").delay("ann", 2)
+    tasks.calls._revoked.clear()  # a worker that started after it was revoked
+    settle(tasks)
+    assert tasks.arguments("Unique") == [2]
+    assert first.state == "REVOKED"
+    assert second.get(timeout=1) == 2
+
+
+@pytest.mark.parametrize("policy", ["Unique", "Coalesce"])
+def test_a_call_after_a_waiting_one_has_expired_is_published(tasks: Tasks, policy: str) -> None:
+    first = tasks.of(policy).apply_async(("ann", 1), expires=0.05)
+    tasks.calls.clock.advance(0.2)
+    second = tasks.of(policy).delay("ann", 2)
+    assert second.id != first.id
+    settle(tasks)
+    assert first.state == "REVOKED"
+    assert second.get(timeout=1) == 2
+    assert tasks.arguments(policy) == [2]
+
+
+@pytest.mark.parametrize("meets", ["nothing", "a run"])
+def test_a_message_that_expires_does_not_take_the_newer_call_along_that_it_stands_for(tasks: Tasks, meets: str) -> None:
+    task = tasks.of("Coalesce")
+
+    def call(_: Any = None, run: int = 1) -> None:
+        if run == 1:
+            task.apply_async(("ann", 1), expires=0.1)
+            task.delay("ann", 2)
+            tasks.calls.clock.advance(0.2)
+
+    if meets == "a run":
+        tasks.step = call
+        task.delay("ann", 0)
+    else:
+        call()
+    settle(tasks)
+    assert tasks.arguments("Coalesce")[-1] == 2
+    assert claims(tasks) == []
+
+
+# --- a call that overtakes
+
+
+def meanwhile(tasks: Tasks, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do something once, between the question which id a record has and the script that writes into it."""
+    client, original = tasks.calls.client, tasks.calls.client.hget
+
+    def hget(*args: Any) -> Any:
+        found = original(*args)
+        monkeypatch.setattr(client, "hget", original)
+        act()
+        return found
+
+    monkeypatch.setattr(client, "hget", hget)
+
+
+def test_a_call_that_asks_who_waits_just_as_that_one_starts_gets_an_id_of_its_own(
+    tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, made = tasks.of("Coalesce"), []
+
+    def step(running: Any, run: int) -> None:
+        if run == 1:
+            meanwhile(tasks, lambda: None, monkeypatch)
+            made.append(task.delay("ann", 2))
+
+    tasks.step = step
+    first = task.delay("ann", 1)
+    meanwhile(tasks, tasks.calls.run, monkeypatch)  # it starts, and ends
+    second = task.delay("ann", 3)
+    assert len({first.id, second.id, made[0].id}) == 3 or second.id == made[0].id
+    settle(tasks)
+    assert tasks.arguments("Coalesce")[-1] == 3
+    assert second.get(timeout=1) == 3
+
+
+def test_one_id_never_runs_twice_at_once(tasks: Tasks) -> None:
+    """Also not where the application gives two calls the same id."""
+    task, inside, most = tasks.of("Coalesce"), [], []
+
+    def step(running: Any, run: int) -> None:
+        inside.append(running.request.id)
+        most.append(len(inside))
+        if run == 1:
+            task.apply_async(("ann", 2), task_id="mine")
+            tasks.calls.run()  # another worker, meanwhile
+        inside.pop()
+
+    tasks.step = step
+    task.apply_async(("ann", 1), task_id="mine")
+    settle(tasks)
+    assert max(most) == 1
+    assert tasks.arguments("Coalesce") == [1, 2]
+
+
+def test_a_call_that_asks_for_the_burst_just_as_it_fires_begins_another_one(
+    tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = tasks.of("Debounce")
+    first = task.delay("ann", 1)
+    meanwhile(tasks, lambda: settle(tasks), monkeypatch)
+    second = task.delay("ann", 2)
+    assert second.id != first.id
+    settle(tasks)
+    assert tasks.arguments("Debounce") == [1, 2]
+    assert second.get(timeout=1) == 2
+
+
+# --- forms of an ETA
+
+MOMENT = dt.datetime.now(tz=dt.timezone.utc) + dt.timedelta(hours=1)
+ETAS: dict[str, dict[str, Any]] = {
+    "seconds": {"countdown": 3600},
+    "a fraction": {"countdown": 3600.5},
+    "past": {"countdown": -5},
+    "none": {"countdown": None, "eta": None},
+    "zero": {"countdown": 0},
+    "aware": {"eta": MOMENT},
+    "aware elsewhere": {"eta": MOMENT.astimezone(dt.timezone(dt.timedelta(hours=5, minutes=30)))},
+    "naive": {"eta": MOMENT.replace(tzinfo=None)},
+    "text": {"eta": MOMENT.isoformat()},
+    "text in UTC": {"eta": MOMENT.isoformat().replace("+00:00", "Z")},
+    "naive text": {"eta": MOMENT.replace(tzinfo=None).isoformat()},
+    "a date as text": {"eta": (MOMENT + dt.timedelta(days=1)).date().isoformat()},
+    "a number": {"eta": 3600},
+    "a span": {"eta": dt.timedelta(hours=1)},
+    "a span as countdown": {"countdown": dt.timedelta(hours=1)},
+    "text as countdown": {"countdown": "60"},
+    "expires sooner": {"countdown": 3600, "expires": 60},
+    "expires at a moment": {"expires": MOMENT},
+    "expires at a text": {"expires": MOMENT.isoformat()},
+    "expires later": {"expires": 86_400},
+}
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York"])
+@pytest.mark.parametrize("options", ETAS.values(), ids=ETAS)
+def test_a_claim_stands_as_much_longer_as_its_message_waits_in_every_form_that_celery_takes(
+    tasks: Tasks, options: dict[str, Any], zone: str
+) -> None:
+    tasks.app.conf.timezone = zone
+
+    @tasks.app.task(name="plain", shared=False)
+    def plain(user: str) -> None:
+        """Never runs."""
+
+    try:
+        plain.apply_async(("ann",), **options)
+    except (TypeError, AttributeError, ValueError) as refused:
+        with pytest.raises(type(refused)):
+            tasks.of("Unique").apply_async(("ann",), **options)
+        assert claims(tasks) == []
+        return
+    request = Request(celery_message(tasks), app=tasks.app, task=plain)
+    now = dt.datetime.now(tz=dt.timezone.utc)
+    waits = max(0.0, (request.eta - now).total_seconds()) if request.eta else 0.0
+    ends = (request.expires - now).total_seconds() if request.expires else float("inf")
+    tasks.of("Unique").apply_async(("ann",), **options)
+    left = tasks.calls.client.pttl(keys.unique("Unique", "ann", prefix=tasks.calls.prefix)) / 1000
+    assert left == pytest.approx(min(300 + waits, ends), abs=5)
+
+
+def celery_message(tasks: Tasks) -> Any:
+    """The message that was published, as a worker of Celery's gets it."""
+    raw = tasks.calls.client.rpop(f"{tasks.calls.prefix}celery")
+    return testing.calls._message(raw)

@@ -30,7 +30,8 @@ spans = st.sampled_from([LONG, OVER])
 ids = st.sampled_from(["a", "b", "c"])
 numbers = st.integers(1, 4)
 CLAIM, COVERED, BURST, WAITING, RUNNING, QUEUE = "claim", "covered", "burst", "waiting", "running", "queue"
-TIMES = {"first", "due", "look"}
+QUEUED, REVOKED = "queued", "revoked:"
+TIMES = {"first", "due", "look", "ends"}
 
 
 def rough(value: Any, now: int) -> Any:
@@ -61,7 +62,7 @@ class ScriptsAndModel(RuleBasedStateMachine):
         expected = script.run(self.model, keys, args)
         assert rough(answer, now) == rough(expected, now), script
         now = self.after_what_is_over()
-        for key in (CLAIM, COVERED, BURST, WAITING, RUNNING, QUEUE):
+        for key in (CLAIM, COVERED, QUEUED, BURST, WAITING, RUNNING, QUEUE):
             assert self.real(key, now) == self.modelled(key, now), (script, key)
 
     def after_what_is_over(self) -> int:
@@ -102,7 +103,22 @@ class ScriptsAndModel(RuleBasedStateMachine):
 
     @rule(owner=ids, span=spans, phase=st.sampled_from(["q:", "r:"]))
     def claim(self, owner: str, span: int, phase: str) -> None:
-        self.ask(policy_scripts.CLAIM, [CLAIM, QUEUE], [phase + owner, span, f"message of {owner}"])
+        noted = owner if phase == "q:" else ""
+        arguments = [phase + owner, span, noted, REVOKED, f"message of {owner}"]
+        self.ask(policy_scripts.CLAIM, [CLAIM, QUEUED, QUEUE], arguments)
+
+    @rule(span=st.sampled_from([0, LONG, OVER]), looks=st.booleans())
+    def look(self, span: int, looks: bool) -> None:
+        self.ask(policy_scripts.LOOK, [CLAIM], [span, REVOKED if looks else ""])
+
+    @rule(owner=ids)
+    def revoke(self, owner: str) -> None:
+        for it in (self.client, self.model):
+            it.set(REVOKED + owner, "", ex=LONG)
+
+    @rule(owner=ids)
+    def unique_abandon(self, owner: str) -> None:
+        self.ask(policy_scripts.UNIQUE_ABANDON, [CLAIM, COVERED, QUEUED], [owner])
 
     @rule(owner=ids, phase=st.sampled_from(["q:", "r:"]))
     def forget(self, owner: str, phase: str) -> None:
@@ -122,14 +138,21 @@ class ScriptsAndModel(RuleBasedStateMachine):
 
     @rule(owner=ids, span=st.sampled_from([LONG, OVER, 0]))
     def start(self, owner: str, span: int) -> None:
-        self.ask(policy_scripts.UNIQUE_START, [CLAIM, COVERED], [owner, span])
+        self.ask(policy_scripts.UNIQUE_START, [CLAIM, COVERED, QUEUED], [owner, span, REVOKED])
 
     # --- Debounce
 
-    @rule(burst=ids, quiet=spans, longest=st.sampled_from([0, LONG, OVER]), number=numbers, has_waker=st.booleans())
-    def debounce(self, burst: str, quiet: int, longest: int, number: int, has_waker: bool) -> None:
+    @rule(
+        burst=ids,
+        own=ids,
+        quiet=spans,
+        longest=st.sampled_from([0, LONG, OVER]),
+        number=numbers,
+        has_waker=st.booleans(),
+    )
+    def debounce(self, *, burst: str, own: str, quiet: int, longest: int, number: int, has_waker: bool) -> None:
         waker = f"waker {number}" if has_waker else ""
-        arguments = [burst, quiet, longest, QUEUE, f"call {number}", f"token {number}", waker, OVER]
+        arguments = [burst, quiet, longest, QUEUE, f"call {number}", f"token {number}", waker, OVER, own, REVOKED]
         self.ask(policy_scripts.DEBOUNCE, [BURST, QUEUE], arguments)
 
     @rule(number=numbers)
@@ -138,23 +161,35 @@ class ScriptsAndModel(RuleBasedStateMachine):
 
     # --- Coalesce
 
-    @rule(owner=ids, number=numbers, patience=spans, has_guard=st.booleans())
-    def coalesce(self, owner: str, number: int, patience: int, has_guard: bool) -> None:
+    @rule(
+        owner=ids,
+        own=ids,
+        number=numbers,
+        patience=spans,
+        has_guard=st.booleans(),
+        life=st.sampled_from([0, LONG, OVER]),
+    )
+    def coalesce(self, *, owner: str, own: str, number: int, patience: int, has_guard: bool, life: int) -> None:
         guard = f"guard {number}" if has_guard else ""
         arguments = [owner, f"coalesce:{number}", f"call {number}", patience, f"guard:{number}", guard, LONG]
+        arguments += [own, life, REVOKED]
         self.ask(policy_scripts.COALESCE, [WAITING, RUNNING, QUEUE], arguments)
 
     @rule(owner=ids, kind=st.sampled_from(["coalesce", "guard"]), number=numbers, span=spans)
     def coalesce_start(self, owner: str, kind: str, number: int, span: int) -> None:
-        self.ask(policy_scripts.COALESCE_START, [WAITING, RUNNING], [owner, f"{kind}:{number}", span])
+        self.ask(
+            policy_scripts.COALESCE_START, [WAITING, RUNNING], [f"{kind}:{number} {owner}", f"{kind}:{number}", span]
+        )
 
-    @rule(owner=ids)
-    def coalesce_end(self, owner: str) -> None:
-        self.ask(policy_scripts.COALESCE_END, [WAITING, RUNNING], [owner])
+    @rule(owner=ids, number=numbers)
+    def coalesce_end(self, owner: str, number: int) -> None:
+        self.ask(policy_scripts.COALESCE_END, [WAITING, RUNNING], [f"coalesce:{number} {owner}"])
 
-    @rule(owner=ids)
-    def abandon(self, owner: str) -> None:
-        self.ask(policy_scripts.ABANDON, [WAITING], [owner])
+    @rule(owner=ids, kind=st.sampled_from(["coalesce", "guard"]), number=numbers, is_expired=st.booleans())
+    def coalesce_abandon(self, owner: str, kind: str, number: int, is_expired: bool) -> None:
+        mark = f"{kind}:{number}"
+        arguments = [f"{mark} {owner}", mark, owner, "1" if is_expired else ""]
+        self.ask(policy_scripts.COALESCE_ABANDON, [WAITING, RUNNING], arguments)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from tests.integration.worker.processes import APPS, RedisServer, WorkerProcess
 from tests.waiting import eventually
 
 import celeriac
+from celeriac.store import keys
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -132,3 +133,43 @@ def test_a_burst_runs_once_with_the_last_arguments(policed: ModuleType, start_wo
     assert len({it.id for it in results}) == 1
     assert results[0].get(timeout=30) == 19
     eventually(lambda: noted(worker, "debounced-ended"), lambda it: it == ["ann 19"])
+
+
+def test_a_call_after_a_waiting_one_was_revoked_runs(
+    policed: ModuleType, start_worker: StartWorker, redis_server: RedisServer
+) -> None:
+    """All slots are busy, so the revoked messages wait in the queue, or in the worker for their ETA."""
+    worker = start_worker(
+        "policed:app", worker={"pool": "threads", "concurrency": 1}, environment={"HOLD_SECONDS": "8"}
+    )
+    policed.coalesced.delay("ann", 0)
+    worker.until(lambda: noted(worker, "coalesced-began"))
+    revoked = [
+        policed.unique.delay("ann", 1),
+        policed.unique.apply_async(("bob", 1), countdown=600),
+        policed.debounced_slowly.delay("ann", 1),
+        policed.coalesced.delay("ann", 1),
+    ]
+    for result in revoked:
+        result.revoke()
+    marks = [keys.revoked_prefix() + it.id for it in revoked]
+    eventually(lambda: redis_server.client.exists(*marks), lambda it: it == len(marks), what="the worker was told")
+    again = [
+        policed.unique.delay("ann", 2),
+        policed.unique.delay("bob", 2),
+        policed.debounced_slowly.delay("ann", 2),
+        policed.coalesced.delay("ann", 2),
+    ]
+    assert not {it.id for it in again} & {it.id for it in revoked}
+    assert [it.get(timeout=100) for it in again] == [2, 2, 2, 2]
+    assert noted(worker, "unique-began") == ["ann 2", "bob 2"]
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_retry_with_another_key_frees_the_first_one(
+    policed: ModuleType, start_worker: StartWorker, pool: str
+) -> None:
+    start_worker("policed:app", worker={"pool": pool, "concurrency": 2})
+    assert policed.turning.delay("ann").get(timeout=60) == "bob"
+    second = policed.turning.delay("ann")
+    assert second.get(timeout=60) == "bob"

@@ -114,8 +114,9 @@ class Task(celery.Task):  # type: ignore[type-arg]  # generic only in the stubs
         if given:
             from celery import signals
 
-            from celeriac.policies import dispatch
+            from celeriac.policies import dispatch, revoking
 
+            signals.worker_ready.connect(revoking.listen, weak=False, dispatch_uid="celeriac-revoking")
             signals.task_postrun.connect(dispatch.leave, weak=False, dispatch_uid="celeriac-leave")
             signals.task_revoked.connect(dispatch.revoked, weak=False, dispatch_uid="celeriac-revoked")
         cls._policies = policies
@@ -136,7 +137,8 @@ class Task(celery.Task):  # type: ignore[type-arg]  # generic only in the stubs
         from celeriac.policies import dispatch
 
         if carries_more(options):
-            dispatch.hold(self, policy, args, kwargs, task_id=task_id, **options)
+            options = dispatch.hold(self, policy, args, kwargs, task_id=task_id, **options)
+            options.pop("task_id")
             return super().apply_async(args, kwargs, task_id, producer, **options)
         publish_now = super().apply_async
         return dispatch.publish(self, policy, publish_now, args, kwargs, task_id=task_id, producer=producer, **options)

@@ -89,3 +89,10 @@ def debounced_slowly(key: str, value: int) -> int:
 @task(policy=celeriac.Coalesce(key="key"))
 def coalesced(key: str, value: int) -> int:
     return run_and_note("coalesced", key, value)
+
+
+@task(bind=True, policy=celeriac.Unique(key="key"))
+def turning(self: celeriac.Task, key: str) -> str:
+    if key == "ann":
+        raise self.retry(args=("bob",), countdown=0.1)
+    return key

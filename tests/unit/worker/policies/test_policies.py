@@ -51,7 +51,11 @@ def test_templates_reach_into_arguments() -> None:
 
 @pytest.mark.parametrize(
     ("key", "message"),
-    [("{user.name}", "cannot be filled"), ("{nobody}", "cannot be filled"), (lambda *_, **__: None, "returned None")],
+    [
+        ("{user.name}", "cannot be made of this call"),
+        ("{nobody}", "cannot be made of this call"),
+        (lambda *_, **__: None, "returned None"),
+    ],
     ids=["an attribute that is not there", "an argument that is not there", "a callable without an answer"],
 )
 def test_a_key_that_cannot_be_made_is_an_error(key: values.Key, message: str) -> None:

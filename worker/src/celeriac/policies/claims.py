@@ -8,78 +8,93 @@ of the same key are dropped for at most `CLAIM_SECONDS` after that.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from celeriac.locks import scripts as lock_scripts
-from celeriac.policies import scripts as policy_scripts
-from celeriac.policies.publishing import FAILURES, Call, made, milliseconds
-from celeriac.store import connections
-from celeriac.store.replies import text
+from celeriac.policies import scripts
+from celeriac.policies.publishing import FAILURES, Call, Message, made, milliseconds
+from celeriac.store import connections, replies
 
 CLAIM_SECONDS: Final = 10.0
 """How long a claim without its message lasts, where the two are two steps."""
 
 
-def publish(call: Call, policy: Any, name: str, value: str, seconds: float, **changes: Any) -> Any:
-    """Publish a call if its claim is free; the result handle of the call that has it.
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A claim that a call asks for."""
 
-    Args:
-        call: the call.
-        policy: its policy.
-        name: the claim's key.
-        value: what the claim holds: anything that ends with the id of the call.
-        seconds: how long the claim stands.
-        changes: options of the message that are the policy's.
+    name: str
+    """Its key."""
+    phase: str = ""
+    """What stands before the call's id in its value."""
+    seconds: float
+    """How long it stands."""
+    prolongs: bool = False
+    """Whether a call that does not get it makes it last `seconds` from now on."""
+    queued: str = ""
+    """The key of a set in which the call's id is noted when it is published; empty: none."""
+    revoked: str = ""
+    """What keys of revoked calls begin with; empty: do not look whether the call that has it is revoked."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the message that are the policy's."""
+
+
+def publish(call: Call, policy: Any, claim: Claim) -> Any:
+    """Publish a call if its claim is free; the result handle of the call that has it.
 
     Raises:
         kombu.exceptions.OperationalError: the broker cannot be reached, as without a policy.
     """
-    lead = len(value) - len(call.task_id)
+    value = claim.phase + call.task_id
     store = connections.store(call.task.app)
+    prolonged = milliseconds(claim.seconds) if claim.prolongs else 0
     try:
         # Most calls are decided by this question; the others by the script.
-        first = store.client.get(name)
+        first = scripts.LOOK.run(store.client, [claim.name], [prolonged, claim.revoked])
     except FAILURES as error:
         return call.publish_undecided(error)
     if first is not None:
-        return call.dropped(policy, text(first)[lead:])
+        return call.dropped(policy, replies.text(first)[len(claim.phase) :])
     publish_this = _in_one_step if store.is_broker else _in_two_steps
-    winner, result = publish_this(call, store, name, value, seconds, changes)
-    return result if winner is None or winner == value else call.dropped(policy, winner[lead:])
+    winner, result = publish_this(call, store, claim, value)
+    return result if winner is None or winner == value else call.dropped(policy, winner[len(claim.phase) :])
 
 
-def _in_one_step(
-    call: Call, store: Any, name: str, value: str, seconds: float, changes: dict[str, Any]
-) -> tuple[str | None, Any]:
+def _in_one_step(call: Call, store: Any, claim: Claim, value: str) -> tuple[str | None, Any]:
     producer = call.options.get("producer")
     with call.task.app.producer_or_acquire(producer) as producer:
-        result, messages = made(call, store.prefix, producer, **changes)
+        result, messages = made(call, store.prefix, producer, **claim.changes)
         if not messages:
             return None, result
-        names, texts = [it.list for it in messages], [it.text for it in messages]
         try:
-            winner = policy_scripts.CLAIM.run(store.client, [name, *names], [value, milliseconds(seconds), *texts])
+            return _claim(call, store, claim, value, claim.seconds, messages), result
         except FAILURES as error:
             return None, call.publish_undecided(error)
-        return text(winner), result
 
 
-def _in_two_steps(
-    call: Call, store: Any, name: str, value: str, seconds: float, changes: dict[str, Any]
-) -> tuple[str | None, Any]:
-    claimed = milliseconds(min(seconds, CLAIM_SECONDS))
+def _in_two_steps(call: Call, store: Any, claim: Claim, value: str) -> tuple[str | None, Any]:
     try:
-        winner = text(policy_scripts.CLAIM.run(store.client, [name], [value, claimed]))
+        winner = _claim(call, store, claim, value, min(claim.seconds, CLAIM_SECONDS), [])
     except FAILURES as error:
         return None, call.publish_undecided(error)
     if winner != value:
         return winner, None
     try:
-        result = call.publish(**changes)
+        result = call.publish(**claim.changes)
     except BaseException:
         with contextlib.suppress(*FAILURES):
-            policy_scripts.FORGET.run(store.client, [name], [value])
+            scripts.FORGET.run(store.client, [claim.name], [value])
         raise
     with contextlib.suppress(*FAILURES):
-        lock_scripts.EXTEND.run(store.client, [name], [value, milliseconds(seconds), "set"])
+        lock_scripts.EXTEND.run(store.client, [claim.name], [value, milliseconds(claim.seconds), "set"])
     return winner, result
+
+
+def _claim(call: Call, store: Any, claim: Claim, value: str, seconds: float, messages: list[Message]) -> str:
+    """Ask for the claim; the value that stands."""
+    names = [claim.name, claim.queued or claim.name, *(it.list for it in messages)]
+    arguments = [value, milliseconds(seconds), call.task_id if claim.queued else "", claim.revoked]
+    arguments += [it.text for it in messages]
+    return replies.text(scripts.CLAIM.run(store.client, names, arguments))

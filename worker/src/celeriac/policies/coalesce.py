@@ -51,7 +51,8 @@ def publish(call: Call, policy: Coalesce) -> Any:
 def _record(call: Call, policy: Coalesce, prefix: str) -> newest.Record:
     mark, guard_mark = MARK + uuid(), GUARD + uuid()
     name = keys.coalesce(call.task.name, call.key, prefix=prefix)
-    patience = policy.claim_seconds + call.delay_seconds()
+    patience = call.claim_seconds(policy.claim_seconds)
+    life = call.life_seconds()
 
     def make_guard(_: Message, waiter: str, producer: Any) -> str:
         headers = call.headers(guard_mark)
@@ -61,9 +62,10 @@ def _record(call: Call, policy: Coalesce, prefix: str) -> newest.Record:
 
     def write(message: Message, waiter: str, guard: str) -> Any:
         arguments = [waiter, mark, message.text, milliseconds(patience), guard_mark, guard]
-        arguments.append(milliseconds(policy.claim_seconds + RUN_SECONDS))
-        client = connections.store(call.task.app).client
-        return scripts.COALESCE.run(client, [name, keys.running(name), message.list], arguments)
+        store = connections.store(call.task.app)
+        arguments += [milliseconds(policy.claim_seconds + RUN_SECONDS), call.task_id]
+        arguments += [0 if life is None else milliseconds(life), store.revoked_prefix]
+        return scripts.COALESCE.run(store.client, [name, keys.running(name), message.list], arguments)
 
     return newest.Record(
         name=name,
@@ -76,9 +78,11 @@ def _record(call: Call, policy: Coalesce, prefix: str) -> newest.Record:
 
 
 def hold(call: Call, policy: Coalesce) -> None:
-    """A run that is published again under its own id still counts as running."""
+    """A run that is published again under its own id still counts as running; a call that has not begun does not."""
+    if not getattr(call.task.request, "celeriac_begun", False):
+        return
     running = keys.running(_waiting(call.task, call.key))
-    _keep_running(call.task, running, call.task_id, policy.claim_seconds + call.delay_seconds())
+    _keep_running(call.task, running, _run_of(call.task.request), call.claim_seconds(policy.claim_seconds))
 
 
 def start(task: Any, policy: Coalesce, key: str, mark: str) -> None:  # noqa: ARG001 - as every policy's
@@ -100,37 +104,46 @@ def start(task: Any, policy: Coalesce, key: str, mark: str) -> None:  # noqa: AR
     if answer != 0:
         settling.drop("another message runs in its place")
     store = connections.store(task.app)
-    keeper.keep(store.client, keys.running(_waiting(task, key)), task.request.id)
+    keeper.keep(store.client, keys.running(_waiting(task, key)), _run_of(task.request))
 
 
 def _asked(task: Any, key: str, mark: str) -> Any:
     store, waiting = connections.store(task.app), _waiting(task, key)
-    arguments = [task.request.id, mark, milliseconds(RUN_SECONDS)]
+    arguments = [_run_of(task.request), mark, milliseconds(RUN_SECONDS)]
     return scripts.COALESCE_START.run(store.client, [waiting, keys.running(waiting)], arguments)
 
 
 def end(task: Any, policy: Coalesce, key: str, *, is_over: bool) -> None:
     """End a run and publish what waits for it; not if its own message comes back."""
     waiting = _waiting(task, key)
-    running, task_id = keys.running(waiting), task.request.id
-    keeper.drop(running, task_id)
+    running, run = keys.running(waiting), _run_of(task.request)
+    keeper.drop(running, run)
     if is_over:
-        scripts.COALESCE_END.run(connections.store(task.app).client, [waiting, running], [task_id])
+        scripts.COALESCE_END.run(connections.store(task.app).client, [waiting, running], [run])
     else:
-        _keep_running(task, running, task_id, policy.claim_seconds)
+        _keep_running(task, running, run, policy.claim_seconds)
 
 
-def abandon(task: Any, key: str, task_id: str) -> None:
+def abandon(task: Any, key: str, request: Any, *, is_expired: bool) -> None:
     """Forget the waiting call whose message was revoked, or end the run that was."""
-    store, waiting = connections.store(task.app), _waiting(task, key)
-    scripts.ABANDON.run(store.client, [waiting], [task_id])
-    scripts.COALESCE_END.run(store.client, [waiting, keys.running(waiting)], [task_id])
+    waiting, run = _waiting(task, key), _run_of(request)
+    keeper.drop(keys.running(waiting), run)
+    arguments = [run, _mark_of(request), request.id, "1" if is_expired else ""]
+    scripts.COALESCE_ABANDON.run(connections.store(task.app).client, [waiting, keys.running(waiting)], arguments)
 
 
-def _keep_running(task: Any, running: str, task_id: str, seconds: float) -> None:
-    keeper.drop(running, task_id)
-    client = connections.store(task.app).client
-    scripts.HOLD.run(client, [running], [task_id, milliseconds(seconds), task_id])
+def _keep_running(task: Any, running: str, run: str, seconds: float) -> None:
+    keeper.drop(running, run)
+    scripts.HOLD.run(connections.store(task.app).client, [running], [run, milliseconds(seconds), run])
+
+
+def _run_of(request: Any) -> str:
+    """What the claim of a run holds: the mark of its message, and its id."""
+    return f"{_mark_of(request)} {request.id}"
+
+
+def _mark_of(request: Any) -> str:
+    return str((request.headers or {}).get(CALL_HEADER) or "")
 
 
 def _waiting(task: Any, key: str) -> str:

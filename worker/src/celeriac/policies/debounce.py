@@ -65,8 +65,9 @@ def _record(call: Call, policy: Debounce, prefix: str) -> newest.Record:
 
     def write(message: Message, burst: str, waker: str) -> Any:
         arguments = [burst, milliseconds(policy.seconds), longest, message.list, message.text]
-        arguments += [token, waker, milliseconds(LATE_SECONDS)]
-        return scripts.DEBOUNCE.run(connections.store(app).client, [name, message.list], arguments)
+        store = connections.store(app)
+        arguments += [token, waker, milliseconds(LATE_SECONDS), call.task_id, store.revoked_prefix]
+        return scripts.DEBOUNCE.run(store.client, [name, message.list], arguments)
 
     return newest.Record(
         name=name, changes={}, helper="waker", starts_with_helper=True, make_helper=make_waker, write=write
@@ -85,7 +86,7 @@ def end(task: Any, policy: Debounce, key: str, *, is_over: bool) -> None:
     """A run has no claim that could end."""
 
 
-def abandon(task: Any, key: str, task_id: str) -> None:
+def abandon(task: Any, key: str, request: Any, *, is_expired: bool) -> None:
     """The burst of a message that a worker drops is over already."""
 
 

@@ -17,13 +17,22 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from celery import states
-from celery.exceptions import Reject
+from celery.exceptions import Reject, TaskPredicate
 from kombu.utils.uuid import uuid
 
 from celeriac import counts
 from celeriac.policies import coalesce, debounce, exclusive, throttle, unique
 from celeriac.policies.publishing import FAILURES, Call, Publish, logger, say_undecided
-from celeriac.policies.values import CALL_HEADER, CallPolicy, Coalesce, Debounce, Exclusive, Throttle, Unique
+from celeriac.policies.values import (
+    CALL_HEADER,
+    KEY_HEADER,
+    CallPolicy,
+    Coalesce,
+    Debounce,
+    Exclusive,
+    Throttle,
+    Unique,
+)
 
 
 class Steps(Protocol):
@@ -41,7 +50,7 @@ class Steps(Protocol):
     def end(self, task: Any, policy: Any, key: str, *, is_over: bool) -> None:
         """End the run; not `is_over` when its message comes back."""
 
-    def abandon(self, task: Any, key: str, task_id: str) -> None:
+    def abandon(self, task: Any, key: str, request: Any, *, is_expired: bool) -> None:
         """Free what the message of a call has claimed, because a worker has dropped it."""
 
 
@@ -61,24 +70,42 @@ def publish(task: Any, policy: CallPolicy, publish_now: Publish, args: Any, kwar
         PolicyError: the key does not fit the call, or the application has no Redis (of the kind that is needed).
         kombu.exceptions.OperationalError: the broker cannot be reached, as without a policy.
     """
-    call = _call(task, policy, publish_now, args, kwargs, options)
+    key = policy.key_of(task.run, args or (), kwargs or {})
+    call = _call(task, key, publish_now, args, kwargs, options)
     result = _steps(policy).publish(call, policy)
     if getattr(result, "id", None) == call.task_id:
         counts.POLICY_OUTCOMES.add(type(policy).__name__, "published")
     return result
 
 
-def hold(task: Any, policy: CallPolicy, args: Any, kwargs: Any, **options: Any) -> None:
-    """A running call is published again under its own id (a retry, or put back): it stays the one that it is."""
+def hold(task: Any, policy: CallPolicy, args: Any, kwargs: Any, **options: Any) -> dict[str, Any]:
+    """Keep the claim of a running call that is published again under its own id (a retry, or put back).
+
+    A call that comes back with other arguments may have another key: its run then ends the claim of the first key as
+    any other run does, and the call waits under the second.
+
+    Returns:
+        The options to publish it with. Where the new arguments have no key it goes past its policy: Celery would
+        discard a retry that cannot be published.
+    """
     request = task.request
-    if request.id is None or request.id != options.get("task_id") or not mark_of(options.get("headers")):
-        return
-    request.celeriac_held = True
+    headers = options.get("headers") or {}
+    if request.id is None or request.id != options.get("task_id") or not mark_of(headers):
+        return options
+    own = _key_of(task, policy, request)
     try:
-        call = _call(task, policy, None, args, kwargs, options)
+        key = own if _has_arguments_of(request, args, kwargs) else policy.key_of(task.run, args or (), kwargs or {})
+    except Exception as error:
+        logger.warning("task %s[%s] has no key, its next run goes past its policy: %s", task.name, request.id, error)
+        return {**options, "headers": {it: headers[it] for it in headers if it not in {CALL_HEADER, KEY_HEADER}}}
+    call = _call(task, key, None, args, kwargs, dict(options))
+    if key == own:
+        request.celeriac_held = True
+    try:
         _steps(policy).hold(call, policy)
     except FAILURES as error:
         logger.warning("the claim of task %s[%s] cannot be kept for its next run: %s", task.name, request.id, error)
+    return {**options, "headers": call.headers(mark_of(headers))}
 
 
 def enter(task: Any, calling: CallPolicy | None, running: Exclusive | None, args: Any, kwargs: Any) -> None:
@@ -89,17 +116,23 @@ def enter(task: Any, calling: CallPolicy | None, running: Exclusive | None, args
         PolicyError: the key does not fit the call.
     """
     deciding: Any = calling
+    request = task.request
     try:
-        mark = mark_of(task.request.headers)
+        mark = mark_of(request.headers)
         if calling is not None and mark:
-            key = calling.key_of(task.run, args, kwargs)
+            # Noted before the script runs: if its answer is lost, the claim that it may have made ends with the run.
+            request.celeriac_entered = key = _key_of(task, calling, request)
             _steps(calling).start(task, calling, key, mark)
-            task.request.celeriac_entered = key
+            request.celeriac_begun = True
         if running is not None:
             deciding = running
             exclusive.start(task, running, running.key_of(task.run, args, kwargs))
     except FAILURES as error:
         say_undecided(task, deciding, "runs", error)
+    except TaskPredicate:
+        if deciding is calling:
+            request.celeriac_entered = None
+        raise
 
 
 def leave(sender: Any = None, state: str | None = None, retval: Any = None, **_: Any) -> None:
@@ -118,14 +151,13 @@ def leave(sender: Any = None, state: str | None = None, retval: Any = None, **_:
         logger.warning("cannot end the claim of task %s, it will expire: %s", sender.name, error)
 
 
-def revoked(sender: Any = None, request: Any = None, **_: Any) -> None:
+def revoked(sender: Any = None, request: Any = None, expired: bool = False, **_: Any) -> None:
     """A worker has dropped a message as revoked or expired, or ended its run; a receiver of `task_revoked`."""
     policy = sender._resolve().calling if hasattr(sender, "_resolve") else None
     if policy is None or not mark_of(request.headers):
         return
     try:
-        key = policy.key_of(sender.run, request.args or (), request.kwargs or {})
-        _steps(policy).abandon(sender, key, request.id)
+        _steps(policy).abandon(sender, _key_of(sender, policy, request), request, is_expired=bool(expired))
     except FAILURES as error:
         logger.warning("cannot free the claim of revoked task %s[%s]: %s", sender.name, request.id, error)
 
@@ -140,8 +172,25 @@ def mark_of(headers: Mapping[str, Any] | None) -> str:
     return str((headers or {}).get(CALL_HEADER) or "")
 
 
-def _call(task: Any, policy: CallPolicy, publish_now: Any, args: Any, kwargs: Any, options: dict[str, Any]) -> Call:
-    args, kwargs = args or (), kwargs or {}
+def _call(task: Any, key: str, publish_now: Any, args: Any, kwargs: Any, options: dict[str, Any]) -> Call:
     task_id = options.pop("task_id", None) or uuid()
-    key = policy.key_of(task.run, args, kwargs)
-    return Call(task=task, publish_now=publish_now, args=args, kwargs=kwargs, key=key, task_id=task_id, options=options)
+    return Call(
+        task=task,
+        publish_now=publish_now,
+        args=args or (),
+        kwargs=kwargs or {},
+        key=key,
+        task_id=task_id,
+        options=options,
+    )
+
+
+def _key_of(task: Any, policy: CallPolicy, request: Any) -> str:
+    """The key of a call that has travelled: as it was when the task was called."""
+    key = (request.headers or {}).get(KEY_HEADER)
+    return policy.key_of(task.run, request.args or (), request.kwargs or {}) if key is None else str(key)
+
+
+def _has_arguments_of(request: Any, args: Any, kwargs: Any) -> bool:
+    """Whether a call that is published again has the arguments of its run."""
+    return (list(args or ()), dict(kwargs or {})) == (list(request.args or ()), dict(request.kwargs or {}))

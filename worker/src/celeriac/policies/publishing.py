@@ -9,17 +9,19 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import logging
+import numbers
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from celery.utils.dispatch import Signal
+from celery.utils.time import maybe_iso8601, maybe_make_aware
 from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
 from celeriac import counts
-from celeriac.policies.values import CALL_HEADER
+from celeriac.policies.values import CALL_HEADER, KEY_HEADER
 
 logger = logging.getLogger(__name__)
 
@@ -68,18 +70,44 @@ class Call:
 
     def headers(self, value: str) -> dict[str, Any]:
         """The call's own headers and the policy's."""
-        return {**(self.options.get("headers") or {}), CALL_HEADER: value}
+        return {**(self.options.get("headers") or {}), CALL_HEADER: value, KEY_HEADER: self.key}
 
     def delay_seconds(self) -> float:
-        """How long its message waits for its countdown or ETA."""
-        countdown, eta = self.options.get("countdown"), self.options.get("eta")
+        """How long its message waits for its countdown or ETA; 0 where Celery will refuse what was given."""
+        countdown = self.options.get("countdown")
         if countdown:
-            return max(0.0, float(countdown))
-        if isinstance(eta, dt.datetime):
-            eta = eta.replace(tzinfo=eta.tzinfo or self.task.app.timezone)
-            left: dt.timedelta = eta - self.task.app.now()
-            return max(0.0, left.total_seconds())
-        return 0.0
+            return max(0.0, float(countdown)) if isinstance(countdown, numbers.Real) else 0.0
+        return max(0.0, seconds_until(self.options.get("eta"), self.task.app) or 0.0)
+
+    def life_seconds(self) -> float | None:
+        """How long it is until its message expires; `None`: never."""
+        expires = self.options.get("expires", self.task.expires)
+        if isinstance(expires, numbers.Real):
+            return max(0.0, float(expires))
+        left = seconds_until(expires, self.task.app)
+        return None if left is None else max(0.0, left)
+
+    def claim_seconds(self, seconds: float) -> float:
+        """How long a claim of `seconds` stands: as much longer as its message waits, but not after that expired."""
+        lasting, life = seconds + self.delay_seconds(), self.life_seconds()
+        return lasting if life is None else min(lasting, life)
+
+
+def seconds_until(moment: object, app: Any) -> float | None:
+    """How long it is until a moment as Celery writes it, read as its workers do; `None` where they cannot.
+
+    Args:
+        moment: a datetime (a naive one is in UTC) or its text in ISO 8601.
+        app: the application.
+    """
+    if not isinstance(moment, (str, dt.datetime)):
+        return None
+    try:
+        read: Any = maybe_iso8601(moment)
+        left: dt.timedelta = maybe_make_aware(read, app.timezone) - app.now()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return left.total_seconds()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def publish(call: Call, policy: Throttle) -> Any:
     except FAILURES as error:
         return call.publish_undecided(error)
     name = keys.throttle(call.task.name, call.key, prefix=prefix)
-    return claims.publish(call, policy, name, call.task_id, policy.seconds)
+    return claims.publish(call, policy, claims.Claim(name=name, seconds=policy.seconds))
 
 
 def hold(call: Call, policy: Throttle) -> None:
@@ -35,5 +35,5 @@ def end(task: Any, policy: Throttle, key: str, *, is_over: bool) -> None:
     """A run has no claim that could end."""
 
 
-def abandon(task: Any, key: str, task_id: str) -> None:
+def abandon(task: Any, key: str, request: Any, *, is_expired: bool) -> None:
     """The window stands, also when the message of its call is dropped."""

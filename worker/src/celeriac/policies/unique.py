@@ -26,22 +26,31 @@ from celeriac.store import connections, keys
 
 MARK: Final = "unique"
 """The header's value of a message that has, or had, the claim."""
+IS_REVOKED: Final = -2
+"""What the script answers to the start of a revoked call that lost its claim to a later one."""
 
 
 def publish(call: Call, policy: Unique) -> Any:
     """Publish a call if no other has the claim; the result handle of the call that has it."""
     try:
         name = _claim(call.task, call.key)
+        revoked = connections.store(call.task.app).revoked_prefix
     except FAILURES as error:
         return call.publish_undecided(error)
-    seconds = policy.claim_seconds + call.delay_seconds()
-    return claims.publish(call, policy, name, f"q:{call.task_id}", seconds, headers=call.headers(MARK))
+    claim = claims.Claim(
+        name=name,
+        phase="q:",
+        seconds=call.claim_seconds(policy.claim_seconds),
+        queued=keys.queued(name),
+        revoked=revoked,
+        changes={"headers": call.headers(MARK)},
+    )
+    return claims.publish(call, policy, claim)
 
 
 def hold(call: Call, policy: Unique) -> None:
     """Keep the claim for a call that is published again under its own id."""
-    name = _claim(call.task, call.key)
-    _keep_waiting(call.task, name, call.task_id, policy.claim_seconds + call.delay_seconds())
+    _keep_waiting(call.task, _claim(call.task, call.key), call.task_id, call.claim_seconds(policy.claim_seconds))
 
 
 def start(task: Any, policy: Unique, key: str, mark: str) -> None:
@@ -56,10 +65,12 @@ def start(task: Any, policy: Unique, key: str, mark: str) -> None:
     task_id = task.request.id
     is_until_done = policy.until == "done"
     lasting = milliseconds(RUN_SECONDS) if is_until_done else 0
-    answer = scripts.UNIQUE_START.run(store.client, [name, keys.covered(name)], [task_id, lasting])
+    arguments = [task_id, lasting, store.revoked_prefix]
+    answer = scripts.UNIQUE_START.run(store.client, [name, keys.covered(name), keys.queued(name)], arguments)
     if answer < 0:
         counts.POLICY_OUTCOMES.add("Unique", "skipped")
-        settling.skip(task, f"another call of {task.name} with key {key!r} has run in its place")
+        why = "it is revoked" if answer == IS_REVOKED else "another call has run in its place"
+        settling.skip(task, f"{why}: {task.name} with key {key!r}")
     if answer > 0:
         counts.POLICY_OUTCOMES.add("Unique", "put_back")
         settling.put_back(task, f"another run with key {key!r} is under way")
@@ -79,10 +90,12 @@ def end(task: Any, policy: Unique, key: str, *, is_over: bool) -> None:
         _keep_waiting(task, name, task.request.id, policy.claim_seconds)
 
 
-def abandon(task: Any, key: str, task_id: str) -> None:
+def abandon(task: Any, key: str, request: Any, *, is_expired: bool) -> None:  # noqa: ARG001 - as every policy's
     """Free the claim of a message that a worker has dropped."""
-    for phase in ("q:", "r:"):
-        scripts.FORGET.run(connections.store(task.app).client, [_claim(task, key)], [phase + task_id])
+    name = _claim(task, key)
+    keeper.drop(name, f"r:{request.id}")
+    client = connections.store(task.app).client
+    scripts.UNIQUE_ABANDON.run(client, [name, keys.covered(name), keys.queued(name)], [request.id])
 
 
 def _keep_waiting(task: Any, name: str, task_id: str, seconds: float) -> None:

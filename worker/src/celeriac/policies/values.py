@@ -10,11 +10,13 @@ server's time; this module holds what can be said without it.
 * a callable that gets the call's arguments and returns a string: `key=lambda user, **_: user["id"]`,
 * `None`: all calls of the task are the same.
 
-Two values are the same key when their texts are: 42 and "42" are.
+Two values are the same key when their texts are, in the form that no serialiser changes: 42 and "42" are the same, a
+tuple and a list of the same values, and dictionaries whatever the order of their keys.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import inspect
 import string
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +24,13 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final, Literal
 
 from celeriac.exceptions import PolicyError
+from celeriac.policies.key import Template, bounded, text_of
 
 Key = str | Callable[..., object] | None
+
+SHORTEST_SECONDS: Final = 0.001
+LONGEST_SECONDS: Final = 100 * 365 * 86_400
+"""Redis counts in milliseconds, and refuses times that it cannot add to its clock."""
 
 
 @dataclass(frozen=True)
@@ -64,24 +71,27 @@ class Policy:
 
         Raises:
             TypeError: the arguments do not fit the task.
-            PolicyError: the template cannot be filled, or the callable returned nothing.
+            PolicyError: the template cannot be filled, the callable returned nothing, or the value has no text.
         """
         if self.key is None:
             return ""
+        try:
+            return bounded(self._text(run, args, kwargs))
+        except (LookupError, AttributeError, ValueError, RecursionError) as error:
+            raise PolicyError(
+                f"{type(self).__name__}(key={self.key!r}) cannot be made of this call: {error!r}"
+            ) from error
+
+    def _text(self, run: Callable[..., object], args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         if callable(self.key):
             value = self.key(*args, **kwargs)
             if value is None:
                 raise PolicyError(f"the key of {type(self).__name__} returned None; return a text for each call")
-            return str(value)
+            return text_of(value)
         bound = inspect.signature(run).bind(*args, **kwargs)
         bound.apply_defaults()
-        arguments = _flat(bound)
-        try:
-            if "{" not in self.key:
-                return str(arguments[self.key])
-            return self.key.format(**arguments)
-        except (LookupError, AttributeError) as error:
-            raise PolicyError(f"{type(self).__name__}(key={self.key!r}) cannot be filled: {error!r}") from error
+        arguments, key = _flat(bound), str(self.key)
+        return Template().vformat(key, (), arguments) if "{" in key else text_of(arguments[key])
 
     def _names(self) -> list[str]:
         key = str(self.key)
@@ -178,7 +188,10 @@ class Debounce(CallPolicy):
     def __post_init__(self) -> None:
         super().__post_init__()
         _positive("seconds", self.seconds, self)
-        if self.max_wait is not None and not self.max_wait >= self.seconds:
+        if self.max_wait is None:
+            return
+        _positive("max_wait", self.max_wait, self)
+        if self.max_wait < self.seconds:
             raise ValueError(f"max_wait of Debounce is {self.max_wait!r}: it must be at least seconds={self.seconds!r}")
 
 
@@ -240,8 +253,14 @@ class Exclusive(Policy):
         super().__post_init__()
         if self.on_conflict not in {"requeue", "wait", "skip"}:
             raise ValueError(f"on_conflict is {self.on_conflict!r}: it is 'requeue', 'wait' or 'skip'")
+        if not isinstance(self.backoff_seconds, (tuple, list)) or len(self.backoff_seconds) != 2:
+            raise TypeError(
+                f"backoff_seconds of Exclusive is {self.backoff_seconds!r}: it must be the shortest and the longest "
+                "delay in seconds, such as (1, 30)"
+            )
         first, last = self.backoff_seconds
         _positive("backoff_seconds", first, self)
+        _positive("backoff_seconds", last, self)
         if last < first:
             raise ValueError(f"backoff_seconds is {self.backoff_seconds}: the longest delay stands second")
         _positive("lock_seconds", self.lock_seconds, self)
@@ -265,6 +284,9 @@ def carries_more(options: Mapping[str, Any]) -> bool:
 CONFLICTS_HEADER: Final = "celeriac_conflicts"
 """A message's header: how often its run met another one of its key."""
 
+KEY_HEADER: Final = "celeriac_key"
+"""A message's header: the key of the call, computed once where it was called."""
+
 CALL_HEADER: Final = "celeriac_call"
 """A message's header: what it is to the policy that published it, and its token: `guard:7f3a`.
 
@@ -286,6 +308,11 @@ def _flat(bound: inspect.BoundArguments) -> dict[str, Any]:
     return arguments
 
 
-def _positive(name: str, value: float, policy: Policy) -> None:
-    if not value >= 0.001:
-        raise ValueError(f"{name} of {type(policy).__name__} is {value!r}: it must be at least 0.001 seconds")
+def _positive(name: str, value: object, policy: Policy) -> None:
+    what = f"{name} of {type(policy).__name__} is {value!r}"
+    if isinstance(value, dt.timedelta):
+        raise TypeError(f"{what}: write the number of seconds, {value.total_seconds():g}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{what}: it must be a number of seconds, such as 30 or 0.5")
+    if not SHORTEST_SECONDS <= value <= LONGEST_SECONDS:
+        raise ValueError(f"{what}: it must be at least {SHORTEST_SECONDS} seconds, and at most 100 years")

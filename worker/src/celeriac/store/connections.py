@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from celeriac import brokers
 from celeriac.exceptions import PolicyError
+from celeriac.store import keys
 
 SETTING: Final = "celeriac_redis_url"
 VARIABLE: Final = "CELERIAC_REDIS_URL"
@@ -34,6 +35,11 @@ class Store:
     """What every key begins with: the transport's `global_keyprefix`, where the store is the broker."""
     is_broker: bool
     """Whether messages are in the same Redis, so that a decision and its message can be written in one step."""
+
+    @property
+    def revoked_prefix(self) -> str:
+        """What keys of revoked calls begin with; empty on a Cluster, where a script may not look at them."""
+        return keys.revoked_prefix(prefix=self.prefix) if hasattr(self.client, "connection_pool") else ""
 
 
 _stores: weakref.WeakKeyDictionary[Any, Store] = weakref.WeakKeyDictionary()

@@ -21,6 +21,8 @@ carry none: the operator, which reads them, learns the prefix there.
 | `celeriac:over:<delivery id>` | string | a delivery was given back: locks that its task took are free | a day |
 | `celeriac:throttle:{task/key}` | string | id of the call that has the window | the window |
 | `celeriac:unique:{task/key}` | string | `q:` (waits) or `r:` (runs), id of the call | its claim, renewed in a run |
+| `celeriac:unique:{task/key}:queued` | set | ids of messages that were published and have not begun | a day |
+| `celeriac:revoked:<id of a call>` | string | a worker was told that the call is revoked | three hours |
 | `celeriac:unique:{task/key}:covered` | set | ids of messages whose work another one has taken on | a day |
 | `celeriac:debounce:{task/key}` | hash | the burst: id, due time, newest message | when it fires; a week after a call |
 | `celeriac:coalesce:{task/key}` | hash | what waits: id, newest message | when it starts; a week after a call |
@@ -38,6 +40,8 @@ BURST_SECONDS: Final = 7 * 86_400
 COVERED_SECONDS: Final = 86_400
 WAITERS_SECONDS: Final = 3_600
 OVER_SECONDS: Final = 86_400
+REVOKED_SECONDS: Final = 10_800
+"""As long as Celery's workers remember that a call is revoked."""
 WORKERS_SECONDS: Final = 3_600
 RENEWED_SECONDS: Final = 3_600
 LINE_SECONDS: Final = 300
@@ -117,6 +121,16 @@ def throttle(task: str, key: str, *, prefix: str = "") -> str:
 def unique(task: str, key: str, *, prefix: str = "") -> str:
     """Who has the claim of a unique task and key."""
     return f"{prefix}celeriac:unique:{{{_safe(f'{task}/{key}')}}}"
+
+
+def queued(unique: str) -> str:
+    """Messages of a unique task and key that were published and have not begun."""
+    return f"{unique}:queued"
+
+
+def revoked_prefix(*, prefix: str = "") -> str:
+    """The beginning of a key that says of one call that it is revoked; the call's id follows."""
+    return f"{prefix}celeriac:revoked:"
 
 
 def covered(unique: str) -> str:

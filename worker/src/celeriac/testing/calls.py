@@ -15,12 +15,13 @@ from celery import signals, states
 from celery.app.task import Context
 from celery.app.trace import build_tracer
 from celery.backends.cache import CacheBackend
+from celery.utils.time import maybe_iso8601, maybe_make_aware
 from kombu import Connection, Producer
 from kombu.transport import memory, virtual
 from kombu.utils.json import dumps
 from kombu.utils.uuid import uuid
 
-from celeriac.policies import exclusive
+from celeriac.policies import exclusive, revoking
 from celeriac.policies import values as policy_values
 from celeriac.policies.publishing import call_dropped
 from celeriac.policies.settling import Errand
@@ -125,6 +126,7 @@ class Calls:
     def revoke(self, task_id: str) -> None:
         """From now on, treat messages with this id as a worker treats revoked ones."""
         self._revoked.add(task_id)
+        revoking.write(self.app, [task_id])
 
     # --- steps
 
@@ -341,4 +343,6 @@ def _is_errand(message: Any) -> bool:
 
 
 def _seconds(moment: str | None) -> float | None:
-    return None if moment is None else dt.datetime.fromisoformat(moment).timestamp()
+    """Seconds since the epoch, read as Celery's workers read it: a moment without a time zone is in UTC."""
+    read: Any = maybe_iso8601(moment)
+    return None if read is None else maybe_make_aware(read).timestamp()

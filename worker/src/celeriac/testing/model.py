@@ -20,6 +20,9 @@ Arguments = list[str]
 class ModelRedis:
     """A client of a Redis that does not exist."""
 
+    connection_pool = None
+    """As clients of one server have one, and those of a Cluster do not."""
+
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._values: dict[str, Any] = {}
@@ -65,6 +68,10 @@ class ModelRedis:
         if self._read(name) is None:
             return -2
         return self._ends[name] - self.milliseconds if name in self._ends else -1
+
+    def set(self, name: str, value: str, *, ex: int) -> None:
+        """As Redis'."""
+        self._set(name, value, ex * 1000)
 
     def delete(self, *names: str) -> None:
         """As Redis'."""
@@ -120,12 +127,25 @@ class ModelRedis:
         self._set(keys[0], args[0], args[1])
         return 1
 
+    def is_revoked(self, prefix: str, task_id: str) -> bool:
+        return bool(prefix) and self.get(prefix + task_id) is not None
+
+    def look(self, keys: list[str], args: Arguments) -> str | None:
+        value = self.get(keys[0])
+        if value is None or (value[:2] == "q:" and self.is_revoked(args[1], value[2:])):
+            return None
+        if args[0] != "0":
+            self._ends[keys[0]] = self.milliseconds + int(args[0])
+        return str(value)
+
     def claim(self, keys: list[str], args: Arguments) -> str:
         value = self.get(keys[0])
-        if value is not None:
+        if value is not None and not (value[:2] == "q:" and self.is_revoked(args[3], value[2:])):
             return str(value)
         self._set(keys[0], args[0], args[1])
-        for name, message in zip(keys[1:], args[2:], strict=True):
+        if args[2]:
+            self._set(keys[1], {*self.smembers(keys[1]), args[2]}, COVERED_SECONDS * 1000)
+        for name, message in zip(keys[2:], args[4:], strict=True):
             self.lpush(name, message)
         return args[0]
 
@@ -137,28 +157,56 @@ class ModelRedis:
         return 1
 
     def unique_start(self, keys: list[str], args: Arguments) -> int:
-        claim, covered = keys
-        if args[0] in self.smembers(covered):
-            self._values[covered].discard(args[0])
-            if not self._values[covered]:
-                self.delete(covered)
+        claim, covered, queued = keys
+        if self._discard(covered, args[0]):
             return -1
         phase, _, owner = (self.get(claim) or "").partition(":")
-        if owner not in {"", args[0]}:
+        others: set[str] = set()
+        if owner != args[0]:
+            if self.is_revoked(args[2], args[0]):
+                self._discard(queued, args[0])
+                return -2
             if phase == "r":
                 return max(self.pttl(claim), 1)
-            self._set(covered, {*self.smembers(covered), owner}, COVERED_SECONDS * 1000)
+            others |= {owner} - {""}
+        self._discard(queued, args[0])
+        others |= self.smembers(covered) | self.smembers(queued)
+        self.delete(queued)
+        if others:
+            self._set(covered, others, COVERED_SECONDS * 1000)
         if args[1] == "0":
             self.delete(claim)
         else:
             self._set(claim, f"r:{args[0]}", args[1])
         return 0
 
+    def unique_abandon(self, keys: list[str], args: Arguments) -> int:
+        self._discard(keys[1], args[0])
+        self._discard(keys[2], args[0])
+        if self.get(keys[0]) not in {f"q:{args[0]}", f"r:{args[0]}"}:
+            return 0
+        self.delete(keys[0])
+        return 1
+
+    def _discard(self, name: str, member: str) -> bool:
+        """As SREM."""
+        if member not in self.smembers(name):
+            return False
+        self._values[name].discard(member)
+        if not self._values[name]:
+            self.delete(name)
+        return True
+
     def debounce(self, keys: list[str], args: Arguments) -> int | str:
         burst, now = self.hgetall(keys[0]), self.milliseconds
-        own, quiet, longest, queue, message, token, waker, late = args
-        if burst.get("id", own) != own:
-            return f"burst {burst['id']}"
+        own, quiet, longest, queue, message, token, waker, late, new, revoked = args
+        if burst and self.is_revoked(revoked, burst["id"]):
+            self.lpush(burst["list"], burst["message"])
+            self.delete(keys[0])
+            burst = {}
+        expected = burst.get("id", new)
+        if expected != own:
+            return f"burst {expected}"
         first = int(burst.get("first", now))
         due = now + int(quiet)
         if longest != "0":
@@ -186,9 +234,14 @@ class ModelRedis:
 
     def coalesce(self, keys: list[str], args: Arguments) -> int | str:
         waiting, now = self.hgetall(keys[0]), self.milliseconds
-        own, mark, message, patience, guard_mark, guard, guard_patience = args
-        if waiting.get("id", own) != own:
-            return f"call {waiting['id']}"
+        own, mark, message, patience, guard_mark, guard, guard_patience, new, life, revoked = args
+        ends = int(waiting.get("ends", 0))
+        if waiting and (self.is_revoked(revoked, waiting["id"]) or 0 < ends <= now):
+            self.delete(keys[0])
+            waiting = {}
+        expected = waiting.get("id", new)
+        if expected != own:
+            return f"call {expected}"
         if int(waiting.get("look", 0)) < now:
             ticket, pushed, milliseconds = mark, message, patience
             if self.get(keys[1]) is not None:
@@ -198,6 +251,7 @@ class ModelRedis:
             self.lpush(keys[2], pushed)
             waiting |= {"ticket": ticket, "look": str(now + int(milliseconds))}
         waiting |= {"id": own, "mark": mark, "list": keys[2], "message": message, "patience": patience}
+        waiting["ends"] = "0" if life == "0" else str(now + int(life))
         self._set(keys[0], waiting, int(patience) + BURST_SECONDS * 1000)
         return 1
 
@@ -234,9 +288,21 @@ class ModelRedis:
         self._hset(keys[0], ticket=waiting["mark"], look=look)
         return 1
 
-    def abandon(self, keys: list[str], args: Arguments) -> int:
-        if self.hget(keys[0], "id") != args[0]:
-            return 0
+    def coalesce_abandon(self, keys: list[str], args: Arguments) -> int:
+        run, mark, task_id, is_expired = args
+        ended, waiting = 0, self.hgetall(keys[0])
+        if self.get(keys[1]) == run:
+            ended = self.coalesce_end(keys, [run]) or 1
+            waiting = self.hgetall(keys[0])
+        if waiting.get("id") != task_id:
+            return ended
+        if is_expired and waiting["mark"] != mark:
+            if waiting["ticket"] != mark:
+                return ended
+            self.rpush(waiting["list"], waiting["message"])
+            look = str(self.milliseconds + int(waiting["patience"]))
+            self._hset(keys[0], ticket=waiting["mark"], look=look)
+            return 1
         self.delete(keys[0])
         return 1
 
@@ -246,12 +312,14 @@ _MODELS: Final[dict[str, Callable[[ModelRedis, list[str], Arguments], Any]]] = {
     policy_scripts.FORGET.sha: ModelRedis.forget,
     policy_scripts.RENEW.sha: ModelRedis.renew,
     policy_scripts.HOLD.sha: ModelRedis.hold,
+    policy_scripts.LOOK.sha: ModelRedis.look,
     policy_scripts.CLAIM.sha: ModelRedis.claim,
     policy_scripts.UNIQUE_START.sha: ModelRedis.unique_start,
+    policy_scripts.UNIQUE_ABANDON.sha: ModelRedis.unique_abandon,
     policy_scripts.DEBOUNCE.sha: ModelRedis.debounce,
     policy_scripts.FIRE.sha: ModelRedis.fire,
     policy_scripts.COALESCE.sha: ModelRedis.coalesce,
     policy_scripts.COALESCE_START.sha: ModelRedis.coalesce_start,
     policy_scripts.COALESCE_END.sha: ModelRedis.coalesce_end,
-    policy_scripts.ABANDON.sha: ModelRedis.abandon,
+    policy_scripts.COALESCE_ABANDON.sha: ModelRedis.coalesce_abandon,
 }
