@@ -229,15 +229,16 @@ def test_a_task_that_kills_its_process_ends_in_the_dead_letters(
     assert len(notes(worker, "died")) == 3
     assert nothing_is_left(client)
     letters = dead.DeadLetters(client)
-    [entry] = letters.read()
+    [letter] = letters.read()
+    entry = letter.dead
     assert (entry.queue, entry.task, entry.id) == ("celery", "deadly.die", "poison")
-    details = entry.details()
+    details = letter.details()
     assert details["deliveries"] == 3
     assert [event["why"] for event in details["history"]] == ["its task or its process gave it back"] * 3
     assert "delivered 3 times" in entry.why
     assert entry.where.endswith("/pod-1")
     assert {event["where"] for event in details["history"]} == {entry.where}
-    assert letters.requeue(entry)
+    assert letters.requeue(letter)
     worker.until(lambda: len(notes(worker, "died")) == 6, timeout=30)
 
 

@@ -127,7 +127,7 @@ def test_each_way_to_fail_is_told_once_and_what_is_no_failure_is_not(
     worker.until_logged("Discarding revoked task")
     for name in ("retries", "soft", "hard", "dies"):
         sent[name].get(timeout=15, propagate=False)
-    worker.until_logged(r"failing\.nowhere.* is dead")
+    worker.until_logged(r"dead-lettered the message of task failing\.nowhere")
     worker.until_logged("failing.retried_once.* succeeded")
     producer.send_task("failing.fine").get(timeout=15)
     worker.terminate()

@@ -236,11 +236,11 @@ def test_a_task_that_no_worker_knows_is_reported_once_when_its_message_is_given_
         "failing:app", worker={"pool": "prefork"}, sentry=sentry.settings(), delivery={"maxDeliveries": 2}
     ).until_ready()
     result = producer.send_task("failing.nowhere")
-    worker.until_logged("is dead", timeout=50)  # after 5 s and another 10 s
+    worker.until_logged("dead-lettered the message", timeout=50)  # after 5 s and another 10 s
     assert worker.logs().count("no task named failing.nowhere on this worker") == 2
     (event,) = events_in_the_end(worker, producer, sentry)
-    assert value(event)[0] == "DeadLetter"
-    assert "failing.nowhere is in the dead-letter queue of celery: delivered 2 times" in value(event)[1]
+    assert value(event)[0] == "DeadLetterError"
+    assert f"failing.nowhere[{result.id}] was given up: delivered 2 times" in value(event)[1]
     assert (event["tags"]["task"], event["tags"]["task_id"]) == ("failing.nowhere", result.id)
     assert event["tags"]["queue"] == "celery"
 

@@ -58,7 +58,7 @@ def run(document: str, environ: Mapping[str, str]) -> int:
 def work(start: Start) -> int:
     """Add the parts to the application and run Celery's worker command; its exit code."""
     from celeriac import logs, loop, published
-    from celeriac.delivery import install
+    from celeriac.delivery import incoming, install, refusing
     from celeriac.doctor import examination
     from celeriac.failures.reporter import dead_letters
     from celeriac.health.backlog import BacklogWatch
@@ -75,7 +75,9 @@ def work(start: Start) -> int:
     reporter = start_reporting(start, who)
     deliveries = install.install(app, config, pod=environment.pod_name)
     if deliveries is not None:
-        deliveries.holdings.on_dead_letter = dead_letters(reporter)
+        deliveries.on_dead_letter(dead_letters(reporter))
+    refusals = deliveries.refusals if deliveries is not None else refusing.NoRefusals()
+    incoming.install(app, refusals)
     vitals = Vitals(stalled_seconds=config.liveness.stalled_seconds, drain_timeout_seconds=config.drain.timeout_seconds)
     once_built(lambda worker: setattr(vitals, "worker", worker))
     health = build_health_server(start, who, vitals, deliveries)
@@ -87,6 +89,7 @@ def work(start: Start) -> int:
         lambda: logs.install_task_loggers(app),
         lambda: bodies.install(app),
         lambda: install_requests(start, reporter, deliveries, drain),
+        lambda: incoming.check_requests(app, refusals),
         lambda: examination.warn(start),
         keep_out_of_garbage_collection,
     )
@@ -99,7 +102,7 @@ def work(start: Start) -> int:
         return run_celery(app, settings.celery_arguments(config, environment))
     finally:
         if deliveries is not None:
-            deliveries.renewal.leave()
+            deliveries.leave()
         reporter.flush()
         health.stop()
         loop.stop_all()  # but not the drain's clock: it bounds the time until the process has ended

@@ -2,7 +2,8 @@
 
     CeleriacError
     ├── PolicyError            a policy and its task do not fit; the application's code must change
-    └── TaskExitError          a task raised what would have ended its worker, such as `SystemExit`; mend the task
+    ├── TaskExitError          a task raised what would have ended its worker, such as `SystemExit`; mend the task
+    └── DeadLetterError        a message was given up; the result of its task
     redis.exceptions.LockError
     └── redis.exceptions.LockNotOwnedError
         └── LockLostError      a lock ended while its owner still worked
@@ -20,6 +21,13 @@ class CeleriacError(Exception):
 
 class PolicyError(CeleriacError, TypeError):
     """A policy does not fit its task: the text names the task, the parameter and what would be right."""
+
+
+class DeadLetterError(CeleriacError):
+    """A task's message is in the dead-letter queue: the text says why, and how the task is run again.
+
+    The result of the task is this failure. A caller that does not have this library gets an exception of the same name.
+    """
 
 
 class TaskExitError(CeleriacError):

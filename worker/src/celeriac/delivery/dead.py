@@ -1,28 +1,34 @@
 """`python -m celeriac dead`: which messages were given up, and what becomes of them?
 
 A message lands in its queue's dead-letter queue (`celeriac:dead:{queue}`, a Redis stream) when it was delivered
-`maxDeliveries` times without coming to an end, or cannot be read. It stays there until a person decides.
+`maxDeliveries` times without coming to an end, or when it cannot be delivered at all. It stays there until a person
+decides. Everything that comes from a message is printed escaped and cut; `--json` escapes it as JSON does.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from celeriac import brokers
-from celeriac.delivery import messages, outcomes, scripts
+from celeriac.delivery import dead_entry, messages, scripts
+from celeriac.delivery.dead_entry import DeadEntry
+from celeriac.printable import printable
 from celeriac.store import keys, replies
 
 DESCRIPTION = """\
-Messages that were delivered too often, or cannot be read, wait in a dead-letter queue for a person to decide."""
+Messages that were delivered too often, or that cannot be delivered, wait in a dead-letter queue for a person to decide.
+"""
 
 EPILOG = """\
-An entry's id is shown by `list`; `all` stands for every entry of the queues chosen.
+An entry's id is shown by `list`; `all` stands for every entry of the queues chosen. `requeue` counts deliveries from
+zero again and makes the task's result pending again.
 
 examples:
   celeriac dead list
@@ -31,107 +37,117 @@ examples:
   celeriac dead drop --queue emails all
 """
 
+SHOWN_LENGTH: Final = 1000
+"""Characters of one value that `show` prints."""
+LIST_LENGTH: Final = 120
+"""Characters of one value that `list` prints."""
+
 
 @dataclass(frozen=True)
-class Entry:
-    """One dead message."""
+class Letter:
+    """One entry of a dead-letter queue."""
 
     entry: str
     """Its id in the dead-letter queue."""
-    queue: str
-    task: str
-    id: str
-    """The task's id."""
-    why: str
-    where: str
-    """The worker that gave it up."""
-    at: float
-    """Seconds since the epoch."""
-    message: bytes
-
-    def payload(self) -> dict[str, Any] | None:
-        """The message, if it can be read."""
-        return messages.read(self.message)
+    dead: DeadEntry
 
     def summary(self) -> dict[str, Any]:
         """What `list --json` prints."""
-        payload = self.payload()
         return {
             "entry": self.entry,
-            "queue": self.queue,
-            "task": self.task,
-            "id": self.id,
-            "at": datetime.fromtimestamp(self.at, timezone.utc).isoformat(timespec="seconds"),
-            "why": self.why,
-            "where": self.where,
-            "deliveries": outcomes.deliveries(payload) if payload else 0,
+            "queue": self.dead.queue,
+            "task": self.dead.task,
+            "id": self.dead.id,
+            "at": _moment(self.dead.at),
+            "why": self.dead.why,
+            "where": self.dead.where,
+            "deliveries": self.dead.deliveries,
         }
 
     def details(self) -> dict[str, Any]:
         """What `show --json` prints."""
-        payload = self.payload() or {}
-        record = (payload.get("properties") or {}).get("celeriac") or {}
+        payload = self.dead.payload() or {}
+        record = (payload.get("properties") or {}).get("celeriac")
+        history = record.get("history") if isinstance(record, dict) else None
         headers = payload.get("headers") or {}
         return {
             **self.summary(),
-            "args": headers.get("argsrepr"),
-            "kwargs": headers.get("kwargsrepr"),
-            "history": record.get("history", []),
-            "message": self.message.decode(errors="replace"),
+            "args": _text_of(headers.get("argsrepr")),
+            "kwargs": _text_of(headers.get("kwargsrepr")),
+            "history": [_event(it) for it in history] if isinstance(history, list) else [],
+            "message": self.dead.message.decode(errors="backslashreplace"),
         }
 
 
 class DeadLetters:
     """The dead-letter queues of one Redis database."""
 
-    def __init__(self, client: Any, prefix: str = "") -> None:
-        """Use a redis-py client; `prefix` is the transport's `global_keyprefix`."""
+    def __init__(self, client: Any, prefix: str = "", *, forget: Callable[[str], object] = lambda _: None) -> None:
+        """Look at a database.
+
+        Args:
+            client: a redis-py client.
+            prefix: the transport's `global_keyprefix`.
+            forget: given the id of a task that is to run again; makes its result pending.
+        """
         self._client = client
         self._prefix = prefix
+        self._forget = forget
 
     def queues(self) -> list[str]:
         """Queues that have dead messages, sorted."""
         start = keys.dead("", prefix=self._prefix).removesuffix("{}")
-        names = {_text(name) for name in self._client.scan_iter(keys.dead_pattern(prefix=self._prefix), count=1000)}
+        pattern = keys.dead_pattern(prefix=self._prefix)
+        names = {
+            replies.text(name, errors="replace") for name in self._client.scan_iter(pattern, count=1000, _type="STREAM")
+        }
         found = (name.removeprefix(start) for name in names)
         return sorted(name[1:-1] if name.startswith("{") and name.endswith("}") else name for name in found)
 
-    def read(self, queues: Iterable[str] | None = None) -> Iterator[Entry]:
+    def read(self, queues: Iterable[str] | None = None) -> Iterator[Letter]:
         """Entries of these queues (default: of all), the oldest of each first."""
         for queue in self.queues() if queues is None else queues:
             for entry, fields in self._client.xrange(self._key(queue)):
-                values = {_text(name): value for name, value in fields.items()}
-                yield Entry(
-                    entry=_text(entry),
-                    queue=_text(values.get("queue", queue)),
-                    task=_text(values.get("task", "")),
-                    id=_text(values.get("id", "")),
-                    why=_text(values.get("why", "")),
-                    where=_text(values.get("where", "")),
-                    at=float(_text(values.get("at", "0"))),
-                    message=replies.content(values.get("message", b"")),
-                )
+                yield Letter(replies.text(entry), DeadEntry.read(fields, queue=queue))
 
-    def requeue(self, entry: Entry) -> bool:
+    def requeue(self, letter: Letter) -> bool:
         """Put a message back into its queue, with its deliveries counted from zero; whether it was still there.
+
+        Its result is pending again. A chord that has failed because of it stays failed.
 
         Raises:
             ValueError: the message cannot be read, so no worker could run it.
         """
-        payload = entry.payload()
+        payload = letter.dead.payload()
         if payload is None:
-            raise ValueError(f"entry {entry.entry} is no message that a worker could read; it can only be dropped")
+            raise ValueError(f"entry {letter.entry} is not a message that a worker can read; it can only be dropped")
+        key = self._key(letter.dead.queue)
+        if not self._client.xrange(key, letter.entry, letter.entry):
+            return False
+        task_id = messages.task_of(payload)[1]
+        if task_id:
+            # Before a worker can have it: what that worker stores must not be forgotten.
+            self._forget(task_id)
         properties = {name: value for name, value in payload["properties"].items() if name != "celeriac"}
         text = messages.write({**payload, "properties": properties})
-        names = [self._key(entry.queue), self._prefix + entry.queue]
-        return bool(scripts.REVIVE.run(self._client, names, [entry.entry, text]))
+        return bool(scripts.REVIVE.run(self._client, [key, self._prefix + letter.dead.queue], [letter.entry, text]))
 
-    def drop(self, entry: Entry) -> bool:
+    def drop(self, letter: Letter) -> bool:
         """Delete an entry for good; whether it was still there."""
-        return bool(self._client.xdel(self._key(entry.queue), entry.entry))
+        return bool(self._client.xdel(self._key(letter.dead.queue), letter.entry))
 
     def _key(self, queue: str) -> str:
         return keys.dead(queue, prefix=self._prefix)
+
+
+def make_pending(app: Any) -> Callable[[str], object]:
+    """What forgets the failure of a task that is to run again, in an application's result backend."""
+
+    def forget(task_id: str) -> None:
+        with contextlib.suppress(NotImplementedError):  # a backend that cannot: the next outcome replaces the failure
+            app.backend.forget(task_id)
+
+    return forget
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -168,7 +184,7 @@ def main(
         print("celeriac: only a Redis broker has a dead-letter queue of Celeriac's", file=sys.stderr)
         return 2
     store = connections.store(app)
-    letters = DeadLetters(store.client, store.prefix)
+    letters = DeadLetters(store.client, store.prefix, forget=make_pending(app))
     found = list(letters.read(queues))
     if action == "list" and not entries:
         chosen, missing = found, []
@@ -177,11 +193,11 @@ def main(
         missing = sorted(set(entries) - {"all"} - {it.entry for it in found})
     code = _act(letters, action, chosen, as_json, out)
     for name in missing:
-        print(f"celeriac: no dead message {name}; `celeriac dead list` shows them", file=sys.stderr)
+        print(f"celeriac: no dead message {printable(name)}; `celeriac dead list` shows them", file=sys.stderr)
     return 1 if missing else code
 
 
-def _act(letters: DeadLetters, action: str, chosen: list[Entry], as_json: bool, out: TextIO) -> int:
+def _act(letters: DeadLetters, action: str, chosen: list[Letter], as_json: bool, out: TextIO) -> int:
     if action == "list":
         _print_list(chosen, as_json, out)
         return 0
@@ -189,28 +205,29 @@ def _act(letters: DeadLetters, action: str, chosen: list[Entry], as_json: bool, 
         _print_details(chosen, as_json, out)
         return 0
     done, code = [], 0
-    for entry in chosen:
+    for letter in chosen:
         try:
-            changed = letters.requeue(entry) if action == "requeue" else letters.drop(entry)
+            changed = letters.requeue(letter) if action == "requeue" else letters.drop(letter)
         except ValueError as error:
             print(f"celeriac: {error}", file=sys.stderr)
             code = 1
             continue
         if changed:
-            done.append(entry)
+            done.append(letter)
     word = "requeued" if action == "requeue" else "dropped"
     if as_json:
-        json.dump({word: [entry.entry for entry in done]}, out)
+        json.dump({word: [letter.entry for letter in done]}, out)
         print(file=out)
     else:
-        for entry in done:
-            print(f"{word} {entry.entry}: {entry.task}[{entry.id}] in queue {entry.queue}", file=out)
+        for letter in done:
+            task, task_id, queue = (printable(it) for it in (letter.dead.task, letter.dead.id, letter.dead.queue))
+            print(f"{word} {letter.entry}: {task}[{task_id}] in queue {queue}", file=out)
         print(f"{word} {len(done)} message(s)", file=out)
     return code
 
 
-def _print_list(chosen: list[Entry], as_json: bool, out: TextIO) -> None:
-    rows = [entry.summary() for entry in chosen]
+def _print_list(chosen: list[Letter], as_json: bool, out: TextIO) -> None:
+    rows = [letter.summary() for letter in chosen]
     if as_json:
         json.dump(rows, out, indent=2)
         print(file=out)
@@ -219,26 +236,41 @@ def _print_list(chosen: list[Entry], as_json: bool, out: TextIO) -> None:
         print("no dead messages", file=out)
         return
     columns = ("entry", "at", "queue", "task", "deliveries", "why")
-    widths = [max(len(name), *(len(str(row[name])) for row in rows)) for name in columns[:-1]]
-    for cells in [[name.upper() for name in columns], *([str(row[name]) for name in columns] for row in rows)]:
+    table = [[name.upper() for name in columns]]
+    table += [[printable(row[name], limit=LIST_LENGTH) for name in columns] for row in rows]
+    widths = [max(len(cells[at]) for cells in table) for at in range(len(columns) - 1)]
+    for cells in table:
         padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=False)]
         print("  ".join([*padded, cells[-1]]), file=out)
 
 
-def _print_details(chosen: list[Entry], as_json: bool, out: TextIO) -> None:
-    details = [entry.details() for entry in chosen]
+def _print_details(chosen: list[Letter], as_json: bool, out: TextIO) -> None:
+    details = [letter.details() for letter in chosen]
     if as_json:
         json.dump(details, out, indent=2)
         print(file=out)
         return
     for it in details:
         for name in ("entry", "queue", "task", "id", "args", "kwargs", "at", "why", "where", "deliveries"):
-            print(f"{name:11}{it[name]}", file=out)
+            print(f"{name:11}{printable(it[name], limit=SHOWN_LENGTH)}", file=out)
         for event in it["history"]:
-            moment = datetime.fromtimestamp(event.get("at", 0), timezone.utc).isoformat(timespec="seconds")
-            print(f"  {moment}  {event.get('where', '?')}: {event.get('why', '?')}", file=out)
+            where, why = printable(event["where"]), printable(event["why"])
+            print(f"  {_moment(event['at'])}  {where}: {why}", file=out)
         print(file=out)
 
 
-def _text(value: bytes | str) -> str:
-    return replies.text(value, errors="replace")  # shown to a person
+def _event(written: Any) -> dict[str, Any]:
+    """One event of a message's history. Anybody may have written it, so anything that makes no sense is its reason."""
+    if not isinstance(written, dict):
+        return {"at": 0.0, "where": "?", "why": printable(written)}
+    where, why = (_text_of(written.get(name, "?")) for name in ("where", "why"))
+    return {"at": dead_entry.seconds(written.get("at")), "where": where, "why": why}
+
+
+def _text_of(value: Any) -> str | None:
+    """A text from a message as it is; anything else, which may be nested deeply, as one line."""
+    return value if value is None or isinstance(value, str) else printable(value, limit=SHOWN_LENGTH)
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")

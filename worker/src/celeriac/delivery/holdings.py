@@ -29,9 +29,12 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celeriac import counts
 from celeriac.delivery import messages, outcomes, scripts, taking
+from celeriac.delivery.dead_entry import DeadEntry
 from celeriac.delivery.held import Delayed, Holding, Unanswered
 from celeriac.delivery.outcomes import Outcome
+from celeriac.exceptions import DeadLetterError
 from celeriac.store import keys
+from celeriac.store.replies import text
 
 if TYPE_CHECKING:
     from celeriac.delivery.autoscaling_report import Figures
@@ -73,8 +76,8 @@ class Holdings:
         self.prefix = prefix
         self.where = where
         self.max_deliveries = max_deliveries
-        self.on_dead_letter: Callable[[str, dict[str, Any] | None, str], None] | None = None
-        """Told queue, message and reason of each message that goes to the dead-letter queue."""
+        self.on_dead_letter: Callable[[DeadEntry, DeadLetterError], object] | None = None
+        """Is notified of each message that goes to the dead-letter queue."""
         self.on_watch: Callable[[], object] = lambda: None
         """Told that there are queues to look after."""
         self.keeps: Callable[[str], bool] = lambda _: False
@@ -253,15 +256,22 @@ class Holdings:
     def put_back_call(
         self, queue: str, delivery: str, value: bytes, outcome: Outcome, why: str
     ) -> tuple[list[str], list[Any]] | None:
-        """Keys and arguments of the script that puts a message back; an unreadable one is dead-lettered instead."""
-        name, message = messages.split(value)
-        payload = messages.read(message)
-        if payload is None:
-            self.dead_letter(delivery, queue, message, f"unreadable message ({why})")
-            return None
-        payload = outcomes.given_back(payload, outcome, now=time.time(), where=self.where, why=why)
-        side = "front" if outcome.goes_to_front else "back"
-        return [*self.pairs([queue]), name], [delivery, side, messages.write(payload)]
+        """Keys and arguments of the script that puts a message back; one that cannot be read is dead-lettered instead.
+
+        Whatever is in the value, no other message of the round is touched.
+        """
+        message, problem = value, "it cannot be read"
+        try:
+            name, message = messages.split(value)
+            payload = messages.read(message)
+            if payload is not None:
+                payload = outcomes.given_back(payload, outcome, now=time.time(), where=self.where, why=why)
+                side = "front" if outcome.goes_to_front else "back"
+                return [*self.pairs([queue]), name], [delivery, side, messages.write(payload)]
+        except (ValueError, RecursionError) as error:
+            problem = f"it cannot be read and written again: {error}"
+        self.dead_letter(delivery, queue, message, f"{problem} ({why})")
+        return None
 
     def give_back_later(self, delivery: str, seconds: float, outcome: Outcome, why: str) -> None:
         """Go on holding a message, and give it back after a delay (or at once when the worker leaves)."""
@@ -280,28 +290,30 @@ class Holdings:
             ids = [self.id_of(number) for number in range(first, first + most)]
             self._unanswered.append(Unanswered(ids, list(queues)))
 
+    def dead_letter_held(self, delivery: str, why: str) -> None:
+        """Move a held message to the dead-letter queue, its content read from Redis."""
+        queue = self.queue_of(delivery)
+        value = self.client.hget(keys.held(queue, prefix=self.prefix), delivery) if queue else None
+        if queue is None or value is None:
+            self.note_lost([delivery])
+            return
+        self.dead_letter(delivery, queue, messages.split(value)[1], why)
+
     def dead_letter(self, delivery: str, queue: str, message: bytes, why: str) -> bool:
         """Move a held message to the dead-letter queue; whether it was still held."""
         self.forget(delivery)
-        payload = messages.read(message)
-        headers = (payload or {}).get("headers") or {}
-        entry = {
-            "queue": queue,
-            "task": str(headers.get("task") or ""),
-            "id": str(headers.get("id") or ""),
-            "why": why,
-            "where": self.where,
-            "at": f"{time.time():.3f}",
-            "message": message,
-        }
-        fields: list[Any] = [part for pair in entry.items() for part in pair]
-        dead = keys.dead(queue, prefix=self.prefix)
-        if not scripts.DEAD_LETTER.run(self.client, [*self.pairs([queue]), dead], [delivery, *fields]):
+        entry = DeadEntry.of(message, queue=queue, why=why, where=self.where, now=time.time())
+        names = [*self.pairs([queue]), keys.dead(queue, prefix=self.prefix)]
+        entry_id = scripts.DEAD_LETTER.run(self.client, names, [delivery, *entry.written()])
+        if not entry_id:
             return False
         counts.DEAD_LETTERS.add(queue)
-        logger.error("message of task %s[%s] is dead: %s", entry["task"] or "?", entry["id"] or "?", why)
+        logger.error("dead-lettered the message of task %s[%s]: %s", entry.task or "?", entry.id or "?", entry.why)
         if self.on_dead_letter is not None:
-            self.on_dead_letter(queue, payload, why)
+            try:
+                self.on_dead_letter(entry, DeadLetterError(entry.sentence(text(entry_id))))
+            except Exception:  # of a reporter, which must not end the round or the fetch that this is part of
+                logger.exception("could not report a dead letter")
         return True
 
     def note_lost(self, deliveries: list[str]) -> None:

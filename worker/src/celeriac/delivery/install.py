@@ -16,7 +16,8 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from celeriac import brokers
-from celeriac.delivery.outcomes import Outcome
+from celeriac.delivery import refusing
+from celeriac.delivery.callers import Callers
 from celeriac.hooks.prefork import remember_sent
 from celeriac.hooks.requests import Listener
 from celeriac.store.connections import broker_client
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from celeriac.config.contract import Config
+    from celeriac.delivery.dead_entry import DeadEntry
     from celeriac.delivery.holdings import Holdings
     from celeriac.delivery.renewal import Renewal
+    from celeriac.exceptions import DeadLetterError
     from celeriac.metrics.tally import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -34,9 +37,8 @@ logger = logging.getLogger(__name__)
 DEFAULT_LEASE_SECONDS: Final = 60
 """A dead worker's messages come again after about a minute; a node that pauses for less than that costs nothing."""
 DEFAULT_MAX_DELIVERIES: Final = 5
-UNKNOWN_TASK_DELAY_SECONDS: Final = 5.0
-"""A message whose task this worker does not know goes back after this time, doubled with each delivery."""
-LONGEST_UNKNOWN_TASK_DELAY_SECONDS: Final = 60.0
+FLUSH_SECONDS: Final = 5.0
+"""How long a worker that leaves waits until the callers of dead-lettered tasks have been told."""
 
 
 class Deliveries(Listener):
@@ -47,6 +49,8 @@ class Deliveries(Listener):
         self.holdings = holdings
         self.renewal = renewal
         holdings.on_watch = renewal.start
+        self.refusals = refusing.Refusals(holdings)
+        self.callers = Callers(app)
         holdings.keeps = self._runs_on
         holdings.is_leaving = _is_leaving
 
@@ -58,30 +62,26 @@ class Deliveries(Listener):
         """
         self.holdings.mark_ended(request.message.delivery_tag)
 
-    def return_unknown(self, message: Any, name: str) -> bool:
-        """Keep a message whose task this worker does not know, and give it back after a delay.
-
-        A worker with the new code may be the next to get it (a rollout); after `maxDeliveries` it is dead, which
-        is the one time that it is reported. Returns whether the message is taken care of.
-        """
-        from celeriac.delivery import outcomes
-
-        delivery = message.delivery_tag
-        if delivery not in self.holdings:
-            return False
-        past = outcomes.deliveries({"properties": message.properties})
-        delay = min(LONGEST_UNKNOWN_TASK_DELAY_SECONDS, UNKNOWN_TASK_DELAY_SECONDS * 2**past)
-        message.channel.qos._quick_ack(delivery)  # out of the prefetch window, still held
-        logger.warning("no task named %s on this worker: its message goes back in %g s", name, delay)
-        self.holdings.give_back_later(delivery, delay, Outcome.UNKNOWN_TASK, f"no task named {name} on this worker")
-        return True
-
     def tell_figures(self, pool: str, *, worker: Callable[[], Any], counted: Callable[[], Snapshot]) -> None:
         """Tell the operator's autoscaler what this worker does; see `Figures` for the arguments."""
         from celeriac.delivery.autoscaling_report import Figures
 
         options = self.app.conf.broker_transport_options or {}
         self.holdings.figures = Figures(pool, options, worker=worker, counted=counted)
+
+    def on_dead_letter(self, *others: Callable[[DeadEntry, DeadLetterError], object]) -> None:
+        """Have the callers of a dead-lettered task told, and these others as well."""
+
+        def tell(entry: DeadEntry, error: DeadLetterError) -> None:
+            for it in (self.callers.tell, *others):
+                it(entry, error)
+
+        self.holdings.on_dead_letter = tell
+
+    def leave(self) -> None:
+        """Tell everybody what is still to be told, within seconds, and stop renewing leases."""
+        self.callers.flush(FLUSH_SECONDS)
+        self.renewal.leave()
 
     def close(self) -> None:
         """Stop renewing leases; for tests, since a worker's process ends anyway."""
@@ -122,7 +122,6 @@ def install(app: Any, config: Config, *, pod: str) -> Deliveries | None:
         return None
 
     import kombu.transport
-    from kombu.utils.imports import symbol_by_name
 
     from celeriac.delivery import transport
     from celeriac.delivery.holdings import Holdings
@@ -142,21 +141,7 @@ def install(app: Any, config: Config, *, pod: str) -> Deliveries | None:
         kombu.transport.TRANSPORT_ALIASES[alias] = path
         kombu.transport._transport_cache.pop(alias, None)  # type: ignore[attr-defined]  # not in the stubs
     app.conf.broker_transport_options = {**options, transport.OPTION: holdings.identity}
-    deliveries = Deliveries(app, holdings, Renewal(holdings))
-    app.conf.worker_consumer = _consumer_class(symbol_by_name(app.conf.worker_consumer), deliveries)
-    return deliveries
-
-
-def _consumer_class(base: Any, deliveries: Deliveries) -> Any:
-    """A consumer that keeps messages whose task it does not know, where Celery's throws them away."""
-
-    class Consumer(base):  # type: ignore[misc]  # a class chosen at run time
-        def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
-            name = (message.headers or {}).get("task")
-            if not deliveries.return_unknown(message, str(name)):
-                super().on_unknown_task(body, message, exc)
-
-    return Consumer
+    return Deliveries(app, holdings, Renewal(holdings))
 
 
 def _is_leaving() -> bool:

@@ -1,30 +1,97 @@
-"""(pure) What stands in a message as the transport stores it, and in the value under which a worker holds it?"""
+"""(pure) What is in a message as the transport stores it, and in the value under which a worker holds it?"""
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
 
 def split(value: bytes) -> tuple[str, bytes]:
-    """Read a held value: the list that the message came from, and the message."""
+    """Read a held value: the list that the message came from, and the message.
+
+    Raises:
+        ValueError: it is not such a value.
+    """
     length, _, rest = value.partition(b":")
     size = int(length)
     return rest[:size].decode(), rest[size:]
 
 
 def read(message: bytes) -> dict[str, Any] | None:
-    """Read a message as the transport stores it; `None` when it is none.
+    """Read a message as the transport stores it; `None` when it is not one.
 
     Plain JSON: kombu's own reader would turn tagged values into dates and the like, which need not survive a round.
     """
     try:
-        payload = json.loads(message)
-        return payload if isinstance(payload["properties"], dict) else None
-    except (ValueError, TypeError, KeyError):
+        payload = json.loads(message.decode())
+    except (ValueError, RecursionError):
         return None
+    return payload if why_unreadable(payload) is None else None
 
 
 def write(payload: dict[str, Any]) -> str:
-    """Write a message as the transport stores it."""
+    """Write a message as the transport stores it.
+
+    Raises:
+        RecursionError: it is nested too deeply.
+    """
     return json.dumps(payload)
+
+
+def why_unreadable(payload: Any) -> str | None:
+    """What keeps kombu from making a message of this payload; `None` when nothing does.
+
+    The body is not looked into.
+    """
+    if not isinstance(payload, dict):
+        return f"it is {_kind(payload)}, not a JSON object"
+    properties = payload.get("properties")
+    if not isinstance(properties, dict):
+        return f"its properties are {_kind(properties)}, not an object"
+    info = properties.get("delivery_info")
+    for name, value, kind in (
+        ("headers", payload.get("headers"), dict),
+        ("body", payload.get("body"), str),
+        ("delivery_info", info, dict),
+        ("consumer_tag", info.get("consumer_tag") if isinstance(info, dict) else None, str),
+        ("body_encoding", properties.get("body_encoding"), str),
+    ):
+        if value is not None and not isinstance(value, kind):
+            return f"its {name} is {_kind(value)}, not {_kind(kind())}"
+    if (properties.get("body_encoding") or "utf-8").lower() not in {"base64", "utf-8"}:
+        return "its body_encoding is neither base64 nor utf-8"
+    return None
+
+
+def task_of(payload: dict[str, Any] | None) -> tuple[str, str]:
+    """Name and id of the task that a message calls; empty where it names none that could be a task's.
+
+    Celery's second protocol has them in the headers, its first in the body.
+    """
+    for fields in ((payload or {}).get("headers"), payload and _first_protocol(payload)):
+        if isinstance(fields, dict) and "task" in fields:
+            name, task_id = fields["task"], fields.get("id")
+            return (name if isinstance(name, str) else "", task_id if isinstance(task_id, str) else "")
+    return "", ""
+
+
+def _first_protocol(payload: dict[str, Any]) -> Any:
+    """The body, where it is JSON."""
+    if not str(payload.get("content-type")).endswith("json"):
+        return None
+    body = payload.get("body")
+    try:
+        if (payload.get("properties") or {}).get("body_encoding") == "base64":
+            body = base64.b64decode(body or "")
+        return json.loads(body or "null")
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+def _kind(value: Any) -> str:
+    """The JSON name of a value's type."""
+    if value is None:
+        return "null"
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "an array", dict: "an object"}
+    return names.get(type(value), type(value).__name__)

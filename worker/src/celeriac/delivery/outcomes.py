@@ -30,13 +30,15 @@ class Outcome(enum.Enum):
     """Its worker stopped renewing the lease. Counted; goes to the front, since it has waited longest."""
     UNKNOWN_TASK = "unknown-task"
     """This worker has no task of that name, as in a rollout. Counted; given back after a delay."""
+    NOT_STARTED = "not-started"
+    """Celery raised where it was to begin the task. Counted; given back after a delay."""
     DEAD_LETTERED = "dead-lettered"
-    """Delivered `maxDeliveries` times without an end, or unreadable: it goes to the dead-letter queue."""
+    """Delivered `maxDeliveries` times without an end, or undeliverable: it goes to the dead-letter queue."""
 
     @property
     def is_counted(self) -> bool:
         """Whether the delivery counts against `maxDeliveries`."""
-        return self in {Outcome.REQUEUED, Outcome.EXPIRED, Outcome.UNKNOWN_TASK}
+        return self in {Outcome.REQUEUED, Outcome.EXPIRED, Outcome.UNKNOWN_TASK, Outcome.NOT_STARTED}
 
     @property
     def goes_to_front(self) -> bool:
@@ -51,9 +53,20 @@ def deliveries(payload: dict[str, Any]) -> int:
     return count if isinstance(count, int) and count > 0 else 0
 
 
-def must_dead_letter(payload: dict[str, Any], max_deliveries: int | None) -> bool:
-    """Whether a message just taken has used up its deliveries; `None` means without limit."""
-    return max_deliveries is not None and deliveries(payload) >= max_deliveries
+def why_given_up(payload: dict[str, Any], max_deliveries: int | None) -> str | None:
+    """The reason, when a message just taken has used up its deliveries; `None` when it has not.
+
+    Args:
+        payload: the message as the transport stores it.
+        max_deliveries: `None` means without limit.
+    """
+    count = deliveries(payload)
+    if max_deliveries is None or count < max_deliveries:
+        return None
+    history = payload["properties"]["celeriac"].get("history")
+    last = history[-1] if isinstance(history, list) and history else None
+    reason = last.get("why") if isinstance(last, dict) else None
+    return f"delivered {count} times without coming to an end" + (f"; the last time {reason}" if reason else "")
 
 
 def given_back(payload: dict[str, Any], outcome: Outcome, *, now: float, where: str, why: str) -> dict[str, Any]:

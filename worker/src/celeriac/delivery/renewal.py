@@ -18,13 +18,14 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from celeriac import counts
 from celeriac.delivery import scripts
-from celeriac.delivery.holdings import Holdings
+from celeriac.delivery.holdings import AWAY, Holdings
 from celeriac.delivery.outcomes import Outcome
 from celeriac.loop import Loop
+from celeriac.printable import printable
 from celeriac.store import keys
 from celeriac.store.replies import text
 
@@ -137,13 +138,23 @@ class Renewal:
         return [(queues[index], text(delivery), text(due), value) for index, delivery, due, value in fours]
 
     def _put_back(self, queue: str, delivery: str, due: str, value: bytes) -> bool:
-        """Put back a message of another worker whose lease has run out at `due`; whether it was still held."""
+        """Put back a message of another worker whose lease has run out at `due`; whether it was still held.
+
+        One that Redis refuses to move, for instance because its list's key has another type, stays where it is. The
+        other messages of the round are put back.
+        """
         why = f"its worker stopped renewing the lease of {self.holdings.lease_seconds:g} s"
-        call = self.holdings.put_back_call(queue, delivery, value, Outcome.EXPIRED, why)
-        if call is None:
+        try:
+            call = self.holdings.put_back_call(queue, delivery, value, Outcome.EXPIRED, why)
+            if call is None:
+                return False
+            names, args = call
+            return bool(scripts.GIVE_BACK_EXPIRED.run(self.holdings.client, names, [*args, due]))
+        except ResponseError as error:
+            if isinstance(error, AWAY):
+                raise
+            logger.warning("cannot put message %s of queue %s back: %s", delivery, printable(queue), error)
             return False
-        names, args = call
-        return bool(scripts.GIVE_BACK_EXPIRED.run(self.holdings.client, names, [*args, due]))
 
     def _says(self) -> list[Any]:
         """What the script writes down for the autoscaler."""

@@ -292,9 +292,11 @@ return {{lost, expired, refused, failed}}
 )
 
 _GIVE_BACK: Final = f"""
-if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
-redis.call('ZREM', KEYS[2], ARGV[1])
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+-- First of all writes: where the list's key has another type, nothing is taken away.
 redis.call(ARGV[2] == 'front' and 'RPUSH' or 'LPUSH', KEYS[3], ARGV[3])
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
 -- Not one of KEYS, and allowed to fail: a server whose ACL forbids this key must take the message back all the same.
 redis.pcall('SET', '{OVER_PREFIX}' .. ARGV[1], '', 'EX', {OVER_SECONDS})
 return 1
@@ -335,11 +337,12 @@ DEAD_LETTER: Final = Script(
 --
 -- KEYS  held, leases, dead
 -- ARGV  id; then field, value, ... of the entry
--- ->    1, or 0 when the id was not held any more
-if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+-- ->    the id of the entry, or 0 when the id was not held any more
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+local entry = redis.call('XADD', KEYS[3], '*', unpack(ARGV, 2))
+redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('XADD', KEYS[3], '*', unpack(ARGV, 2))
-return 1
+return entry
 """,
 )
 
@@ -351,8 +354,9 @@ REVIVE: Final = Script(
 -- KEYS  dead, list
 -- ARGV  id of the entry; the message
 -- ->    1, or 0 when the entry is gone
-if redis.call('XDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 0 then return 0 end
 redis.call('LPUSH', KEYS[2], ARGV[2])
+redis.call('XDEL', KEYS[1], ARGV[1])
 return 1
 """,
 )

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from celeriac.exceptions import DeadLetterError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
@@ -63,18 +65,24 @@ def queue_of(delivery_info: Any) -> str | None:
     return info.get("routing_key") or info.get("exchange") or None
 
 
-class DeadLetter(Exception):  # noqa: N818 - it is shown by this name
-    """A message has been put into the dead-letter queue."""
+class DeadLetter(Protocol):
+    """A message that was put into a dead-letter queue; a name or an id is empty where the message has none."""
+
+    @property
+    def queue(self) -> str: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def id(self) -> str: ...
 
 
-def dead_letters(reporter: Reporter) -> Callable[[str, dict[str, Any] | None, str], None]:
-    """What to call with queue, payload and reason when a message goes to the dead-letter queue."""
+def dead_letters(reporter: Reporter) -> Callable[[DeadLetter, DeadLetterError], None]:
+    """What to call with a dead letter, and the exception that says what to do about it."""
 
-    def report(queue: str, payload: dict[str, Any] | None, why: str) -> None:
-        headers = (payload or {}).get("headers") or {}
-        name, task_id = str(headers.get("task") or "-"), str(headers.get("id") or "-")
-        error = DeadLetter(f"{name} is in the dead-letter queue of {queue}: {why}")
-        reporter.report(Failure(error=error, kind="dead-letter", task_name=name, task_id=task_id, queue=queue))
+    def report(entry: DeadLetter, error: DeadLetterError) -> None:
+        name, task_id = entry.task or "-", entry.id or "-"
+        failure = Failure(error=error, kind="dead-letter", task_name=name, task_id=task_id, queue=entry.queue)
+        reporter.report(failure)
 
     return report
 

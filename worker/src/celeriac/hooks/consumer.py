@@ -234,15 +234,19 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         """
         request._eta_timer_entry = None
 
-    # --- messages that no task can take
+    # --- messages that are not calls of a task
 
     def on_decode_error(self, message: Any, exc: BaseException) -> None:
-        super().on_decode_error(message, exc)
-        reporter.report_message(self.parts.reporter, message, exc, "decode-error")
+        if not super().on_decode_error(message, exc):
+            self._report(message, exc, "decode-error")
 
     def on_invalid_task(self, body: Any, message: Any, exc: BaseException) -> None:
-        super().on_invalid_task(body, message, exc)
-        reporter.report_message(self.parts.reporter, message, exc, "invalid-message")
+        if not super().on_invalid_task(body, message, exc):
+            self._report(message, exc, "invalid-message")
+
+    def _report(self, message: Any, error: BaseException, kind: str) -> None:
+        """Report a message that Celery has thrown away; a dead letter is reported as such."""
+        reporter.report_message(self.parts.reporter, message, error, kind)
 
     # --- leaving
 

@@ -24,7 +24,7 @@ import kombu.transport.redis
 from kombu.utils.json import loads
 from redis.exceptions import NoScriptError, RedisError
 
-from celeriac.delivery import outcomes, scripts, taking
+from celeriac.delivery import messages, outcomes, scripts, taking
 from celeriac.delivery.outcomes import Outcome
 from celeriac.delivery.transport import aside, registered, tracking
 from celeriac.delivery.transport.pace import OVERDUE_SECONDS, Pace
@@ -37,6 +37,10 @@ kombu_redis: Any = kombu.transport.redis
 
 OLD_KEYS_EVERY_SECONDS: Final = 60.0
 """How often messages that a plain worker left behind in kombu's own keys are looked for."""
+
+
+class UndecodableBodyError(Exception):
+    """The body of a message is not what its `body_encoding` says."""
 
 
 class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redis
@@ -164,12 +168,7 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
         deliveries = self._hold(answer)
         if answer.place is not None and not set(self.aside.usable(self.active_queues, time.monotonic())) - set(asked):
             self._wait(connection, answer.place, found=bool(deliveries))
-        for at, (delivery, queue, message) in enumerate(deliveries):
-            if self.holdings.is_leaving():
-                rest = [it for it, _, _ in deliveries[at:]]
-                self.holdings.give_back(rest, Outcome.RETURNED, "its worker leaves")
-                break
-            self._hand_over(delivery, queue, message)
+        self._hand_all_over(deliveries)
         self._flush_reauth()
         if answer.failed:
             self._set_aside(answer.failed, asked)
@@ -201,22 +200,54 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
         if flush is not None:
             flush()
 
+    def _hand_all_over(self, deliveries: list[tuple[str, str, bytes]]) -> None:
+        rest = deque(deliveries)
+        try:
+            while rest and not self.holdings.is_leaving():
+                self._hand_over(*rest.popleft())
+        finally:
+            if rest:  # the worker leaves, or ends because of the message before these
+                self.holdings.give_back([it for it, _, _ in rest], Outcome.RETURNED, "its worker left")
+
     def _hand_over(self, delivery: str, queue: str, message: bytes) -> None:
         """Give one message to its consumer."""
-        try:
-            payload = loads(message.decode())
-            payload["properties"]["delivery_tag"] = delivery
-        except (ValueError, TypeError, KeyError) as error:
-            self.holdings.dead_letter(delivery, queue, message, f"unreadable message: {error!r}")
-            return
-        if outcomes.must_dead_letter(payload, self.holdings.max_deliveries):
-            count = outcomes.deliveries(payload)
-            self.holdings.dead_letter(delivery, queue, message, f"delivered {count} times without coming to an end")
+        payload = self._read(delivery, queue, message)
+        if payload is None:
             return
         self._queue_cycle.rotate(queue)
-        self.connection._deliver(payload, queue)
+        try:
+            self.connection._deliver(payload, queue)
+        except UndecodableBodyError as error:
+            self.holdings.dead_letter(delivery, queue, message, f"its body cannot be decoded: {error}")
+            return
         if queue in self._no_ack:
             self.end_delivery(delivery)
+
+    def _read(self, delivery: str, queue: str, message: bytes) -> dict[str, Any] | None:
+        """Read one message that was taken; `None` when it had to be dead-lettered."""
+        try:
+            payload = loads(message.decode())
+            why = messages.why_unreadable(payload)
+        except Exception as error:  # a typed value is read by a function that any application may have registered
+            payload, why = None, f"it cannot be read: {error!r}"
+        if why is None:
+            why = outcomes.why_given_up(payload, self.holdings.max_deliveries)
+        if why is not None:
+            self.holdings.dead_letter(delivery, queue, message, why)
+            return None
+        payload["properties"]["delivery_tag"] = delivery
+        return payload  # type: ignore[no-any-return]  # a dict, or there were a reason
+
+    def decode_body(self, body: Any, encoding: str | None = None) -> Any:
+        """Undo a message's `body_encoding`.
+
+        Raises:
+            UndecodableBodyError: that is not possible.
+        """
+        try:
+            return super().decode_body(body, encoding)
+        except ValueError as error:
+            raise UndecodableBodyError(str(error)) from None
 
     # --- waiting
 

@@ -1,0 +1,197 @@
+"""Which messages may reach Celery's own code, and what happens when that code raises?
+
+Celery's worker handles three kinds of exception where it takes a message, and ends with any other: then Kubernetes
+starts the next worker, which takes the same message. So each message is looked at before Celery has it, and whatever
+Celery raises all the same is tied to the one message that it was raised for:
+
+    it is not a call of a task     refused: dead-lettered at once on Redis, rejected on other brokers
+    making its request raises      the same
+    handing it to the pool raises  set aside: given back after a delay, which counts a delivery of this message
+    recording its end raises       logged; set aside where the message is not settled
+
+An error of the connection is none of these: Celery connects again.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from celery.exceptions import InvalidTaskError, TaskRevokedError
+from celery.worker import state
+from kombu.exceptions import ContentDisallowed, DecodeError
+from kombu.utils.imports import symbol_by_name
+
+from celeriac.delivery import protocol
+from celeriac.delivery.refusing import NoRefusals, Refusals
+from celeriac.printable import printable
+
+logger = logging.getLogger(__name__)
+
+Takers = Refusals | NoRefusals
+
+if TYPE_CHECKING:
+    _Consumer = Any  # a Celery consumer class: celery.worker.consumer.Consumer or what the application names
+    _Request = Any  # a Celery request class: celery.worker.request.Request or what a task names
+else:
+    _Consumer = _Request = object
+
+
+def install(app: Any, refusals: Takers) -> None:
+    """Look at each message before the consumer of an application has it; before the consumer is made."""
+    base = symbol_by_name(app.conf.worker_consumer)
+    app.conf.worker_consumer = type("Consumer", (IncomingHooks, base), {"refusals": refusals, "__module__": __name__})
+
+
+class IncomingHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, chosen at run time
+    """What Celery calls for messages, to be put before a Celery consumer class.
+
+    Each of the methods for messages that it cannot run returns true for one that was taken care of.
+    """
+
+    refusals: Takers
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Any:
+        return guarded(super().create_task_handler(*args, **options), self, self.refusals)
+
+    def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> Any:
+        name = (message.headers or {}).get("task") or (message.payload or {}).get("task")
+        return self.refusals.return_unknown(message, name) or super().on_unknown_task(body, message, exc)
+
+    def on_decode_error(self, message: Any, exc: BaseException) -> Any:
+        return self._refuse(message, exc) or super().on_decode_error(message, exc)
+
+    def on_invalid_task(self, body: Any, message: Any, exc: BaseException) -> Any:
+        return self._refuse(message, exc) or super().on_invalid_task(body, message, exc)
+
+    def on_unknown_message(self, body: Any, message: Any) -> Any:
+        return self.refusals.refuse(message, "it names no task") or super().on_unknown_message(body, message)
+
+    def _refuse(self, message: Any, error: BaseException) -> bool:
+        return self.refusals.refuse(message, str(error) or type(error).__name__)
+
+
+def guarded(handle: Callable[[Any], Any], consumer: Any, refusals: Takers) -> Callable[[Any], Any]:
+    """Celery's handler of messages, which gets none that it cannot handle and raises for none.
+
+    Args:
+        handle: the handler that Celery's consumer has made.
+        consumer: that consumer; its `on_decode_error` and `on_invalid_task` refuse a message.
+        refusals: takes care of messages for which Celery raises.
+    """
+
+    def on_task_received(message: Any) -> None:
+        error = why_refused(message, consumer.strategies)
+        if isinstance(error, DecodeError):
+            consumer.on_decode_error(message, error)
+        elif error is not None:
+            consumer.on_invalid_task(None, message, error)
+        else:
+            try:
+                handle(message)
+            except (MemoryError, *consumer.connection_errors, *consumer.channel_errors):
+                raise
+            except Exception as raised:
+                if not refusals.set_aside(message, raised):
+                    raise
+
+    return on_task_received
+
+
+def why_refused(message: Any, tasks: Any) -> Exception | None:
+    """What keeps a message from being a call of a task, as an exception of Celery's or kombu's; `None` if nothing.
+
+    The body of a task that is not among `tasks` is left alone: another worker may know how to read it.
+    """
+    fields = message.headers
+    if "task" not in fields:
+        return _read(message, _why_no_first_protocol)
+    why = protocol.why_no_call(fields)
+    if why is not None:
+        return InvalidTaskError(why)
+    return _read(message, protocol.why_no_body) if fields["task"] in tasks else None
+
+
+def _read(message: Any, why_no: Callable[[Any], str | None]) -> Exception | None:
+    """Decode the body, which the message then keeps for Celery, and look at it."""
+    try:
+        why = why_no(message.payload)
+    except (DecodeError, ContentDisallowed) as error:
+        return error
+    except Exception as error:  # of the serializer, whose reader may raise anything
+        return DecodeError(f"its body cannot be decoded: {printable(repr(error))}")
+    return None if why is None else InvalidTaskError(why)
+
+
+def _why_no_first_protocol(body: Any) -> str | None:
+    if not isinstance(body, dict) or "task" not in body:
+        return "it names no task"
+    return protocol.why_no_call(body) or protocol.why_no_arguments(body)
+
+
+def check_requests(app: Any, refusals: Takers) -> None:
+    """Keep the requests of every task of an application from raising where nobody expects it.
+
+    To be called once all tasks are known, and before the consumer is made.
+    """
+    classes: dict[Any, Any] = {}
+    for task in app.tasks.values():
+        base = symbol_by_name(task.Request)
+        if base not in classes:
+            classes[base] = type("Request", (CheckedRequest, base), {"refusals": refusals, "__module__": __name__})
+        task.Request = classes[base]
+
+
+class CheckedRequest(_Request):  # type: ignore[misc]  # a class of Celery's, chosen at run time
+    """Says whose fault an exception is, to be put before a Celery request class."""
+
+    refusals: Takers
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # Celery makes a subclass for each task, whose method does not call its base's.
+        faster = cls.__dict__.get("execute_using_pool")
+        if faster is not None:
+            cls.execute_using_pool = _checked(faster)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        try:
+            super().__init__(*args, **options)
+        except (InvalidTaskError, ContentDisallowed, DecodeError):
+            raise
+        except Exception as error:  # it does nothing but read the message
+            raise InvalidTaskError(f"Celery cannot read it: {printable(repr(error))}") from error
+
+    def reject(self, requeue: bool = False) -> None:
+        if not requeue and self.time_start is None and not self.acknowledged:
+            # Celery before 5.7 throws a message away like this whose ETA no clock can show.
+            is_refused = self.refusals.refuse(self.message, "Celery rejected it before its task began")
+            self.acknowledged: bool = is_refused
+        super().reject(requeue=requeue)
+
+
+def _checked(execute_using_pool: Callable[..., Any]) -> Callable[..., Any]:
+    """What hands a request to the pool: in the consumer's loop, a timer or where a slot has become free."""
+
+    @functools.wraps(execute_using_pool)
+    def execute(self: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return execute_using_pool(self, *args, **options)
+        except (MemoryError, TaskRevokedError, *self.connection_errors):
+            raise
+        except Exception as error:
+            state.task_ready(self)
+            if self.acknowledged:
+                # The task has run in this thread (solo), and its end was being recorded. In other pools the same
+                # exception reaches the pool's own handler, which logs it.
+                logger.exception(
+                    "the end of task %s[%s] could not be recorded", printable(self.name), printable(self.id)
+                )
+                return None
+            if not self.refusals.set_aside(self.message, error):
+                raise
+            raise TaskRevokedError(self.id) from None  # Celery frees the slot that this request had
+
+    return execute
