@@ -58,15 +58,14 @@ def test_every_relative_link_resolves(page: Path) -> None:
     assert [why for target in links(page.read_text()) if (why := broken(page, target))] == []
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if "docs" in page.parts], ids=name)
-def test_the_index_leads_to_every_page(page: Path) -> None:
+def test_the_index_leads_to_every_page() -> None:
     reached, waiting = set(), [CHECKOUT / "docs" / "README.md"]
     while waiting:
         current = waiting.pop()
         reached.add(current)
         targets = [(current.parent / target.partition("#")[0]).resolve() for target in links(current.read_text())]
         waiting += [there for there in targets if there in PAGES and there not in {*reached, *waiting}]
-    assert page in reached
+    assert [name(page) for page in PAGES if "docs" in page.parts and page not in reached] == []
 
 
 @pytest.mark.parametrize("package", ["operator", "worker"])

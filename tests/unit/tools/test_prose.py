@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -40,14 +41,15 @@ def files() -> list[Path]:
     ]
 
 
+@functools.cache
+def texts() -> dict[str, str]:
+    return {str(path.relative_to(CHECKOUT)): path.read_text(errors="ignore") for path in files()}
+
+
 @pytest.mark.parametrize("wording", PLAIN, ids=PLAIN.values())
 def test_a_wording_that_has_to_be_read_twice_is_used_nowhere(wording: str) -> None:
     pattern = re.compile(wording)
-    found = []
-    for path in files():
-        text = path.read_text(errors="ignore")
-        found += [f"{path.relative_to(CHECKOUT)}: {match[0]}" for match in pattern.finditer(text)]
-    assert found == []
+    assert [f"{name}: {match[0]}" for name, text in texts().items() for match in pattern.finditer(text)] == []
 
 
 @pytest.mark.parametrize("page", [path for path in files() if path.suffix == ".md"], ids=lambda path: path.name)
