@@ -42,6 +42,7 @@ def run(document: str, environ: Mapping[str, str]) -> int:
     Whatever makes a worker give up is one sentence on stderr and in the termination log.
     """
     end_quietly_until_celery_listens()
+    keep_sigterm_a_drain()
     environment = Environment(pod_name="-", termination_log=contract.termination_log(environ))
     try:
         environment = contract.parse_environment(environ, hostname=socket.gethostname())
@@ -119,6 +120,14 @@ def end_quietly_until_celery_listens() -> None:
     """
     with contextlib.suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, lambda *_: os._exit(int(Exit.OK)))
+
+
+def keep_sigterm_a_drain() -> None:
+    """Have SIGTERM drain, as Kubernetes means it, also in an image that sets `REMAP_SIGTERM=SIGQUIT`.
+
+    Celery and billiard read the variable when they are imported, and would end the running tasks.
+    """
+    os.environ.pop("REMAP_SIGTERM", None)
 
 
 def patch_green_pools(config: Config) -> None:

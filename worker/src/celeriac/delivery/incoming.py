@@ -26,6 +26,7 @@ from kombu.utils.imports import symbol_by_name
 
 from celeriac.delivery import protocol
 from celeriac.delivery.refusing import NoRefusals, Refusals
+from celeriac.hooks import drain
 from celeriac.printable import printable
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,22 @@ class IncomingHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
     """
 
     refusals: Takers
+
+    def on_connection_error_after_connected(self, exc: BaseException) -> None:
+        super().on_connection_error_after_connected(exc)
+        self._give_back_cancelled()
+
+    def stop(self) -> None:
+        self._give_back_cancelled()
+        super().stop()
+
+    def _give_back_cancelled(self) -> None:
+        """Give back what Celery has cancelled, once the processes that ran it have ended: two must not run it."""
+        cancelled = self.refusals.take_cancelled()
+        if not cancelled:
+            return
+        drain.end_children(self.controller, cancelled)
+        self.refusals.give_back_cancelled(cancelled)
 
     def create_task_handler(self, *args: Any, **options: Any) -> Any:
         return guarded(super().create_task_handler(*args, **options), self, self.refusals)
@@ -148,13 +165,18 @@ class CheckedRequest(_Request):  # type: ignore[misc]  # a class of Celery's, ch
     """Says whose fault an exception is, to be put before a Celery request class."""
 
     refusals: Takers
+    given_back = False
+    """Set by whoever gives the message back: what happens to the run from then on changes nothing."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        # Celery makes a subclass for each task, whose method does not call its base's.
+        # Celery makes a subclass for each task, whose methods do not call its base's.
         faster = cls.__dict__.get("execute_using_pool")
         if faster is not None:
             cls.execute_using_pool = _checked(faster)
+        faster = cls.__dict__.get("on_success")
+        if faster is not None:
+            cls.on_success = _unless_given_back(faster)
 
     def __init__(self, *args: Any, **options: Any) -> None:
         try:
@@ -163,6 +185,27 @@ class CheckedRequest(_Request):  # type: ignore[misc]  # a class of Celery's, ch
             raise
         except Exception as error:  # it does nothing but read the message
             raise InvalidTaskError(f"Celery cannot read it: {printable(repr(error))}") from error
+
+    def cancel(self, *args: Any, **options: Any) -> None:
+        """End the run: on a lost connection where the application wants that, and when the worker ends by SIGQUIT.
+
+        May be called in a signal handler.
+        """
+        keeps_message = not self.acknowledged
+        # A green pool ends the task within the call, and reports a success.
+        self.given_back = keeps_message
+        try:
+            super().cancel(*args, **options)
+        except NotImplementedError:
+            self.given_back = False
+            logger.warning("task %s[%s] runs on: this pool cannot cancel it", printable(self.name), printable(self.id))
+            return
+        if keeps_message:
+            self.refusals.note_cancelled(self)
+
+    def acknowledge(self) -> None:
+        if not self.given_back:
+            super().acknowledge()
 
     def reject(self, requeue: bool = False) -> None:
         if not requeue and self.time_start is None and not self.acknowledged:
@@ -195,3 +238,16 @@ def _checked(execute_using_pool: Callable[..., Any]) -> Callable[..., Any]:
             raise TaskRevokedError(self.id) from None  # Celery frees the slot that this request had
 
     return execute
+
+
+def _unless_given_back(on_success: Callable[..., Any]) -> Callable[..., Any]:
+    """Celery's callback for a run that has ended, which does nothing once the message was given back."""
+
+    @functools.wraps(on_success)
+    def callback(self: Any, *args: Any, **options: Any) -> Any:
+        if self.given_back:
+            state.task_ready(self)
+            return None
+        return on_success(self, *args, **options)
+
+    return callback

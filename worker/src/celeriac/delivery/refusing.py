@@ -9,14 +9,12 @@ is to begin the task. Both count a delivery.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from celeriac.delivery import outcomes
+from celeriac.delivery.holdings import AWAY, Holdings
 from celeriac.delivery.outcomes import Outcome
 from celeriac.printable import printable
-
-if TYPE_CHECKING:
-    from celeriac.delivery.holdings import Holdings
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +31,7 @@ class Refusals:
 
     def __init__(self, holdings: Holdings) -> None:
         self.holdings = holdings
+        self._cancelled: list[Any] = []
 
     def refuse(self, message: Any, why: str) -> bool:
         """Dead-letter a message that no worker can run."""
@@ -53,6 +52,23 @@ class Refusals:
         if message.delivery_tag in self.holdings:
             logger.error("Celery raised where it was to begin a task", exc_info=error)
         return self._return_later(message, Outcome.NOT_STARTED, why)
+
+    def note_cancelled(self, request: Any) -> None:
+        """Remember a request that Celery has cancelled; may be called in a signal handler."""
+        self._cancelled.append(request)
+
+    def take_cancelled(self) -> list[Any]:
+        """The requests that were cancelled since the last call."""
+        cancelled, self._cancelled = self._cancelled, []
+        return cancelled
+
+    def give_back_cancelled(self, requests: list[Any]) -> None:
+        """Give the messages of cancelled requests back, uncounted: it was not the tasks that failed."""
+        deliveries = [request.message.delivery_tag for request in requests]
+        try:
+            self.holdings.give_back(deliveries, Outcome.RETURNED, "its task was cancelled")
+        except AWAY as error:
+            logger.warning("%d cancelled message(s) come back when their leases end: %s", len(deliveries), error)
 
     def _return_later(self, message: Any, outcome: Outcome, why: str) -> bool:
         delivery = message.delivery_tag
@@ -80,6 +96,16 @@ class NoRefusals:
     def set_aside(self, message: Any, error: BaseException) -> bool:  # noqa: ARG002
         """Leave it to Celery."""
         return False
+
+    def note_cancelled(self, request: Any) -> None:
+        """Leave it to the broker, which delivers again what was not acknowledged."""
+
+    def take_cancelled(self) -> list[Any]:
+        """Nothing."""
+        return []
+
+    def give_back_cancelled(self, requests: list[Any]) -> None:
+        """Leave it to the broker."""
 
 
 def _leave_window(message: Any) -> None:

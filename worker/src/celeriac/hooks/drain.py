@@ -164,7 +164,7 @@ def cut_short(worker: Any, after_seconds: float) -> list[str]:
     running = vital_signs.snapshot(state.active_requests)
     for request in running:
         request.given_back = True  # whatever happens to its process now is no failure
-    _end_children(worker, running)
+    end_children(worker, running)
     cut = []
     for request in running:
         fate = _fate(request)
@@ -209,7 +209,7 @@ def _fate(request: Any) -> Fate | None:
     return Fate.HANDED_BACK if hand_back(request) else Fate.LEFT
 
 
-def _end_children(worker: Any, running: list[Any]) -> None:
+def end_children(worker: Any, running: list[Any]) -> None:
     """End the prefork children that run these requests, so that nobody runs them beside their next owner."""
     own = set(vital_signs.pool_processes(getattr(worker, "pool", None)) or ())
     pids = {request.worker_pid for request in running} & own
