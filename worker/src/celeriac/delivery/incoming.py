@@ -59,6 +59,11 @@ class IncomingHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         self._give_back_cancelled()
 
     def stop(self) -> None:
+        if state.should_terminate not in {None, False}:
+            # What Celery's handler of SIGQUIT has not come to: it sleeps, which raises in a green pool.
+            for request in list(state.active_requests):
+                if not (request.acknowledged or request.given_back):
+                    request.cancel(self.pool)
         self._give_back_cancelled()
         super().stop()
 
