@@ -12,7 +12,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Final, TextIO
 
@@ -108,7 +108,10 @@ class DeadLetters:
         """Entries of these queues (default: of all), the oldest of each first."""
         for queue in self.queues() if queues is None else queues:
             for entry, fields in self._client.xrange(self._key(queue)):
-                yield Letter(replies.text(entry), DeadEntry.read(fields, queue=queue))
+                dead = DeadEntry.read(fields, queue=queue)
+                if self._key(dead.queue) != self._key(queue):  # anybody may have written it
+                    dead = replace(dead, queue=queue)
+                yield Letter(replies.text(entry), dead)
 
     def requeue(self, letter: Letter) -> bool:
         """Put a message back into its queue, with its deliveries counted from zero; whether it was still there.
