@@ -71,7 +71,6 @@ class Holdings:
             where: names this worker (namespace/pod) in a message's history.
             max_deliveries: after so many deliveries without an end a message is dead-lettered; `None`: never.
         """
-        self.identity = uuid.uuid4().hex[:12]
         self.lease_seconds = lease_seconds
         self.prefix = prefix
         self.where = where
@@ -86,8 +85,12 @@ class Holdings:
         """Whether this worker starts no more tasks."""
         self.figures: Figures | None = None
         """What is told the autoscaler with each renewal; `None`: nothing."""
-        self.lost_count = 0
         self._connect = connect
+        self._begin()
+
+    def _begin(self) -> None:
+        self.identity = uuid.uuid4().hex[:12]
+        self.lost_count = 0
         self._client: Any = None
         self._number = 0
         self._held: dict[str, Holding] = {}
@@ -98,6 +101,12 @@ class Holdings:
         self._queues: set[str] = set()
         self._delayed: dict[str, Delayed] = {}
         self._lock = threading.Lock()
+
+    def begin_anew(self) -> None:
+        """Hold nothing, under another identity; for a process that was forked off. It tells no autoscaler or reporter."""
+        self._begin()
+        self.figures = None
+        self.on_dead_letter = None
 
     # --- what is held
 
@@ -125,7 +134,7 @@ class Holdings:
             return first
 
     def id_of(self, number: int) -> str:
-        """The id that the script gave to the delivery with this number."""
+        """The id of the delivery with this number."""
         return f"{self.identity}:{number}"
 
     def add(self, delivery: str, queue: str) -> None:
@@ -289,15 +298,6 @@ class Holdings:
         if most:
             ids = [self.id_of(number) for number in range(first, first + most)]
             self._unanswered.append(Unanswered(ids, list(queues)))
-
-    def dead_letter_held(self, delivery: str, why: str) -> None:
-        """Move a held message to the dead-letter queue, its content read from Redis."""
-        queue = self.queue_of(delivery)
-        value = self.client.hget(keys.held(queue, prefix=self.prefix), delivery) if queue else None
-        if queue is None or value is None:
-            self.note_lost([delivery])
-            return
-        self.dead_letter(delivery, queue, messages.split(value)[1], why)
 
     def dead_letter(self, delivery: str, queue: str, message: bytes, why: str) -> bool:
         """Move a held message to the dead-letter queue; whether it was still held."""

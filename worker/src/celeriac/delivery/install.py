@@ -13,6 +13,7 @@ reached Redis. A Redis that loses its last second (AOF `everysec`, or no AOF) lo
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 from celeriac import brokers
@@ -78,6 +79,11 @@ class Deliveries(Listener):
 
         self.holdings.on_dead_letter = tell
 
+    def begin_anew(self) -> None:
+        """Have a process that was forked off, as the children of a prefork pool, hold messages of its own."""
+        self.holdings.begin_anew()
+        self.renewal.begin_anew()
+
     def leave(self) -> None:
         """Tell everybody what is still to be told, within seconds, and stop renewing leases."""
         self.callers.flush(FLUSH_SECONDS)
@@ -141,7 +147,9 @@ def install(app: Any, config: Config, *, pod: str) -> Deliveries | None:
         kombu.transport.TRANSPORT_ALIASES[alias] = path
         kombu.transport._transport_cache.pop(alias, None)  # type: ignore[attr-defined]  # not in the stubs
     app.conf.broker_transport_options = {**options, transport.OPTION: holdings.identity}
-    return Deliveries(app, holdings, Renewal(holdings))
+    deliveries = Deliveries(app, holdings, Renewal(holdings))
+    os.register_at_fork(after_in_child=deliveries.begin_anew)
+    return deliveries
 
 
 def _is_leaving() -> bool:

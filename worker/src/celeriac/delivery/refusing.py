@@ -11,10 +11,11 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from celeriac.delivery import outcomes
+from celeriac.delivery import messages, outcomes
 from celeriac.delivery.holdings import AWAY, Holdings
 from celeriac.delivery.outcomes import Outcome
 from celeriac.printable import printable
+from celeriac.store import keys
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +36,16 @@ class Refusals:
 
     def refuse(self, message: Any, why: str) -> bool:
         """Dead-letter a message that no worker can run."""
-        if message.delivery_tag not in self.holdings:
+        delivery, holdings = message.delivery_tag, self.holdings
+        queue = holdings.queue_of(delivery)
+        if queue is None:
             return False
         _leave_window(message)
-        self.holdings.dead_letter_held(message.delivery_tag, why)
+        value = holdings.client.hget(keys.held(queue, prefix=holdings.prefix), delivery)
+        if value is None:
+            holdings.note_lost([delivery])
+        else:
+            holdings.dead_letter(delivery, queue, messages.split(value)[1], why)
         return True
 
     def return_unknown(self, message: Any, name: object) -> bool:

@@ -63,10 +63,17 @@ class Renewal:
 
     def __init__(self, holdings: Holdings) -> None:
         self.holdings = holdings
+        self._begin()
+
+    def _begin(self) -> None:
         self._is_failing = False
         # The first round is for the autoscaler, which is notified at once that there is a worker.
         self._loop = Loop(self._round, name="leases", seconds=self._pause_seconds, begins_at_once=True)
         self._has_said_refused = False
+
+    def begin_anew(self) -> None:
+        """Renew nothing yet; called in a process that was forked off, which has none of its parent's threads."""
+        self._begin()
 
     @property
     def interval_seconds(self) -> float:

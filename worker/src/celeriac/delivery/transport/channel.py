@@ -21,14 +21,13 @@ from queue import Empty
 from typing import Any, Final
 
 import kombu.transport.redis
-from kombu.utils.json import loads
 from redis.exceptions import NoScriptError, RedisError
 
-from celeriac.delivery import messages, outcomes, scripts, taking
+from celeriac.delivery import scripts, taking
 from celeriac.delivery.outcomes import Outcome
 from celeriac.delivery.transport import aside, registered, tracking
 from celeriac.delivery.transport.pace import OVERDUE_SECONDS, Pace
-from celeriac.delivery.transport.pulling import Pulling
+from celeriac.delivery.transport.pulling import Pulling, UndecodableBodyError
 from celeriac.delivery.transport.qos import MOST_AT_ONCE, QoS
 from celeriac.store.refused import RefusedError, refusing
 
@@ -37,10 +36,6 @@ kombu_redis: Any = kombu.transport.redis
 
 OLD_KEYS_EVERY_SECONDS: Final = 60.0
 """How often messages that a plain worker left behind in kombu's own keys are looked for."""
-
-
-class UndecodableBodyError(Exception):
-    """The body of a message is not what its `body_encoding` says."""
 
 
 class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redis
@@ -223,32 +218,6 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
         if queue in self._no_ack:
             self.end_delivery(delivery)
 
-    def _read(self, delivery: str, queue: str, message: bytes) -> dict[str, Any] | None:
-        """Read one message that was taken; `None` when it had to be dead-lettered."""
-        try:
-            payload = loads(message.decode())
-            why = messages.why_unreadable(payload)
-        except Exception as error:  # a typed value is read by a function that any application may have registered
-            payload, why = None, f"it cannot be read: {error!r}"
-        if why is None:
-            why = outcomes.why_given_up(payload, self.holdings.max_deliveries)
-        if why is not None:
-            self.holdings.dead_letter(delivery, queue, message, why)
-            return None
-        payload["properties"]["delivery_tag"] = delivery
-        return payload  # type: ignore[no-any-return]  # a dict, or there were a reason
-
-    def decode_body(self, body: Any, encoding: str | None = None) -> Any:
-        """Undo a message's `body_encoding`.
-
-        Raises:
-            UndecodableBodyError: that is not possible.
-        """
-        try:
-            return super().decode_body(body, encoding)
-        except ValueError as error:
-            raise UndecodableBodyError(str(error)) from None
-
     # --- waiting
 
     def _wait(self, connection: Any, place: int, *, found: bool) -> None:
@@ -293,7 +262,7 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
         # Looked at after it was added: this may be another thread than the one that stops consuming meanwhile, and one
         # of the two finds the other's word.
         connection = self.connection
-        if connection is None or self._takes_no_more or self.closed or not self.active_queues:
+        if self._takes_no_more or self.closed or not self.active_queues or connection is None or self.qos.is_by_hand:
             self.holdings.settle(self._take_ended())
         else:
             connection.cycle.wake()
@@ -321,6 +290,11 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
         self.holdings.settle(self._take_ended())
 
     # --- beginning and ending to consume
+
+    def basic_qos(self, *args: Any, **kwargs: Any) -> None:
+        """Say how many messages this channel may hold."""
+        super().basic_qos(*args, **kwargs)
+        self.qos.is_set = True
 
     def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **kwargs: Any) -> Any:
         """Consume from a queue."""

@@ -1,4 +1,4 @@
-"""How is a queue looked at without consuming from it: one message at a time (`basic_get`), or its length?"""
+"""How is one message taken and read, and how long is a queue? What a channel does with consumers and without."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kombu.utils.json import loads
 from redis.exceptions import ResponseError
 
-from celeriac.delivery import scripts, taking
+from celeriac.delivery import messages, outcomes, scripts, taking
 from celeriac.delivery.holdings import AWAY, Holdings
 from celeriac.delivery.transport import aside
 from celeriac.store.error_replies import text_of
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     _Channel = Any  # kombu's channel
 else:
     _Channel = object
+
+
+class UndecodableBodyError(Exception):
+    """The body of a message is not what its `body_encoding` says."""
 
 
 class Pulling(_Channel):  # type: ignore[misc]  # kombu's channel, which it is put before
@@ -52,7 +56,21 @@ class Pulling(_Channel):  # type: ignore[misc]  # kombu's channel, which it is p
             return 0
 
     def _get(self, queue: str) -> Any:
-        """Take one message now (`basic_get`)."""
+        """Take one message now (`basic_get`); one that cannot be read is dead-lettered, and the next one taken."""
+        payload = None
+        while payload is None:
+            delivery, message = self._take_one(queue)
+            payload = self._read(delivery, queue, message)
+            if payload is None:
+                continue
+            try:
+                self.decode_body(payload.get("body") or "", payload["properties"].get("body_encoding"))
+            except UndecodableBodyError as error:
+                self.holdings.dead_letter(delivery, queue, message, f"its body cannot be decoded: {error}")
+                payload = None
+        return payload
+
+    def _take_one(self, queue: str) -> tuple[str, bytes]:
         first = self.holdings.numbers(1)
         names, args = self._take([queue], 1, first).build()
         try:
@@ -67,12 +85,38 @@ class Pulling(_Channel):  # type: ignore[misc]  # kombu's channel, which it is p
             raise Empty
         delivery = self.holdings.id_of(first)
         self.holdings.add(delivery, queue)
-        payload = loads(answer.taken[0][2].decode())
+        return delivery, answer.taken[0][2]
+
+    def _read(self, delivery: str, queue: str, message: bytes) -> dict[str, Any] | None:
+        """Read one message that was taken; `None` when it had to be dead-lettered."""
+        try:
+            payload = loads(message.decode())
+            why = messages.why_unreadable(payload)
+        except Exception as error:  # a typed value is read by a function that any application may have registered
+            payload, why = None, f"it cannot be read: {error!r}"
+        if why is None:
+            why = outcomes.why_given_up(payload, self.holdings.max_deliveries)
+        if why is not None:
+            self.holdings.dead_letter(delivery, queue, message, why)
+            return None
         payload["properties"]["delivery_tag"] = delivery
-        return payload
+        return payload  # type: ignore[no-any-return]  # a dict, or there were a reason
+
+    def decode_body(self, body: Any, encoding: str | None = None) -> Any:
+        """Undo a message's `body_encoding`.
+
+        Raises:
+            UndecodableBodyError: that is not possible.
+        """
+        try:
+            return super().decode_body(body, encoding)
+        except ValueError as error:
+            raise UndecodableBodyError(str(error)) from None
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
         """Take one message now, or `None`."""
+        if not no_ack:
+            self.holdings.watch([queue])
         message = super().basic_get(queue, no_ack=no_ack, **kwargs)
         if message is not None and no_ack:
             self.end_delivery(message.delivery_tag)

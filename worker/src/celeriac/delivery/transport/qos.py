@@ -25,6 +25,8 @@ class Holder(Protocol):
     """What a channel offers to its `QoS`."""
 
     holdings: Holdings
+    connection: Any
+    """kombu's transport; `None` once the channel is closed."""
     is_asked: bool
     """A take was sent and its answer is due."""
 
@@ -76,7 +78,7 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # Any, see kombu_redis
             return 0
         window = MOST_AT_ONCE if self.free_slots is None else self.free_slots()
         if not self.prefetch_count:
-            return window
+            return 1 if self.is_by_hand else window
         held = len(self._delivered) - len(self._dirty) + self.channel.holdings.kept_count
         return max(0, min(window, int(self.prefetch_count) - held))
 

@@ -16,7 +16,10 @@ _holdings: dict[str, Holdings] = {}
 
 
 def register(holdings: Holdings) -> None:
-    """Let transports with this identity in their options hold messages here."""
+    """Let transports with this identity in their options hold messages here.
+
+    In a process that is forked off later the option still says the parent's identity, and means the child's holdings.
+    """
     _holdings[holdings.identity] = holdings
 
 
