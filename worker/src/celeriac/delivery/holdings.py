@@ -103,7 +103,7 @@ class Holdings:
         self._lock = threading.Lock()
 
     def begin_anew(self) -> None:
-        """Hold nothing, under another identity; for a process that was forked off. It tells no autoscaler or reporter."""
+        """Hold nothing, under another identity: for a process that was forked off. It reports nothing to anybody."""
         self._begin()
         self.figures = None
         self.on_dead_letter = None

@@ -43,6 +43,17 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # Any, see kombu_redis
     channel: Holder
     free_slots: Callable[[], int] | None = None
     """How many more tasks can begin at once; `None` where more may be fetched than that."""
+    is_set = False
+    """Somebody has said how many messages the channel may hold."""
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Is this the channel of code that takes messages by itself, as a `SimpleQueue` in a task?
+
+        It gets one message for each `drain_events`, as from kombu, and what it acknowledges is settled at once: it may
+        never ask again. Celery's consumer says how many messages it may hold, or has an event loop.
+        """
+        return not self.is_set and self.channel.connection is not None and self.channel.connection.cycle.loop is None
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Count a message against the prefetch window."""
