@@ -126,7 +126,12 @@ def install_chart(
     """
     operator, worker = (split(images[name]) for name in ("celeriac-operator", "celeriac-worker"))
     tags = [f"image.tag={operator[1]}", f"workers.image.tag={worker[1]}"]
-    values = [f"image.repository={operator[0]}", f"workers.image.repository={worker[0]}", *settings]
+    values = [
+        f"image.repository={operator[0]}",
+        f"workers.image.repository={worker[0]}",
+        "stalledAfterSeconds=10",  # a mistake in the demo or a test shows soon, not after 90 s
+        *settings,
+    ]
     programs.run(
         [
             *("helm", "upgrade", release, str(ROOT / "charts/celeriac"), "--install", "--wait", "--timeout=240s"),

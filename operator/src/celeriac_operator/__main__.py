@@ -67,6 +67,7 @@ environment variables:
   CELERIAC_LOG_FORMAT                Text or JSON (Text)
   CELERIAC_SENTRY_DSN_FILE           file with the Sentry DSN for pools with a sentry section that sets no DSN (none)
   CELERIAC_RECONCILE_WORKERS         pools that are reconciled at the same time (8)
+  CELERIAC_STALLED_AFTER_SECONDS     seconds for which a pool must be failing before it is Stalled (90)
   CELERIAC_RESYNC_SECONDS            seconds between two comparisons of the caches with the cluster (300)
   KUBECONFIG                         outside a cluster: the kubeconfig file to use
 """

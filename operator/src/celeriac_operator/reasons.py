@@ -24,10 +24,15 @@ class Type(Meaningful):
     """Condition types, in their order in the status."""
 
     READY = ("Ready", "Every desired worker of the newest template is ready and consuming.")
-    RECONCILING = ("Reconciling", "The operator or Kubernetes is changing the pool towards its spec. Absent otherwise.")
+    RECONCILING = (
+        "Reconciling",
+        "The operator or Kubernetes is changing the pool towards its spec. A pool that fails is Reconciling, with the "
+        "cause as its reason, until it is Stalled. Absent otherwise.",
+    )
     STALLED = (
         "Stalled",
-        "The pool will not become ready until a person acts. The reason names the cause; the message quotes the "
+        "The pool will not become ready until a person acts: it has been failing for the grace period of the operator "
+        "(90 s by default), or the cause cannot go away by itself. The reason names the cause; the message quotes the "
         "container, the kubelet, the scheduler or the API server. Absent otherwise.",
     )
     BROKER_REACHABLE = (
@@ -65,12 +70,15 @@ class Progress(Meaningful):
         "Workers run but do not consume. Usually they cannot reach the broker; they keep retrying and are not "
         "restarted for it. See `kubectl logs` of a worker.",
     )
-    NO_WORKERS = ("NoWorkers", "`replicas` is 0, so no messages are consumed.")
+    NO_WORKERS = ("NoWorkers", "`replicas` is 0: the pool is ready, and no messages are consumed.")
     SCALED_TO_ZERO = (
         "ScaledToZero",
         "The autoscaler needs no worker: no message waits and none is in flight. The first message starts a worker.",
     )
-    SUSPENDED = ("Suspended", "`suspend` is true: workers drain and stop, and none is started.")
+    SUSPENDED = (
+        "Suspended",
+        "`suspend` is true: workers drain and stop, and none is started. Once they have stopped, the pool is ready.",
+    )
 
 
 class Cause(Meaningful):

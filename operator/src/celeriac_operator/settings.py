@@ -69,6 +69,10 @@ class Settings:
     """Pools that are reconciled at the same time. A pass mostly waits for the API server; more passes would only load
     it."""
 
+    stalled_after_seconds: int = 90
+    """Seconds for which a pool must have been failing before it is Stalled, unless the cause cannot go away by itself.
+    Until then it is Reconciling: a Secret may be created later, a registry may be away, a node may be added."""
+
     resync_seconds: int = 300
     """Seconds between two comparisons of the caches with the cluster; every pool is reconciled again after each. A lost
     watch event is made up for within this time."""
@@ -101,6 +105,9 @@ def read(environment: Mapping[str, str]) -> Settings:
         log_format=_choice(environment, "CELERIAC_LOG_FORMAT", get_args(LogFormat), default.log_format),
         sentry_dsn_file=environment.get("CELERIAC_SENTRY_DSN_FILE", ""),
         reconcile_workers=_integer(environment, "CELERIAC_RECONCILE_WORKERS", default.reconcile_workers, 1, 256),
+        stalled_after_seconds=_integer(
+            environment, "CELERIAC_STALLED_AFTER_SECONDS", default.stalled_after_seconds, 0, 86400
+        ),
         resync_seconds=_integer(environment, "CELERIAC_RESYNC_SECONDS", default.resync_seconds, 1, 86400),
     )
 

@@ -301,6 +301,7 @@ def running_operator(
                 "CELERIAC_HEALTH_PORT": str(health),
                 "CELERIAC_METRICS_PORT": str(metrics),
                 "CELERIAC_LOG_LEVEL": "DEBUG",
+                "CELERIAC_STALLED_AFTER_SECONDS": "0",  # a test of the grace period sets it
                 **environment,
             },
             stdout=output,

@@ -124,7 +124,7 @@ def test_suspending_drains_and_resuming_starts_again(place: Place) -> None:
     place.await_reason("Ready", "True Ready")
     place.pool(replicas=2, suspend=True)
     place.await_deployment(has_replicas(0))
-    place.await_reason("Ready", "False Suspended")
+    place.await_reason("Ready", "True Suspended")
     place.pool(replicas=2, suspend=False)
     place.await_deployment(has_replicas(2))
 

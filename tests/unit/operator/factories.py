@@ -222,6 +222,10 @@ def seen(
     )
 
 
-def a_case(what: Observed, *, plan: Plan | None = None, refusal: Refusal | None = None, later: float = 0) -> Case:
-    """What the rules look at, `later` seconds after now."""
-    return Case(seen=what, plan=plan or Plan(), refusal=refusal, now=NOW + timedelta(seconds=later))
+def a_case(
+    what: Observed, *, plan: Plan | None = None, refusal: Refusal | None = None, later: float = 0, grace: float = 0
+) -> Case:
+    """What the rules evaluate, `later` seconds after now, with a grace period of `grace` seconds."""
+    return Case(
+        seen=what, plan=plan or Plan(), refusal=refusal, now=NOW + timedelta(seconds=later), grace_seconds=grace
+    )

@@ -33,6 +33,7 @@ def test_settings_are_read() -> None:
             "CELERIAC_LOG_FORMAT": "JSON",
             "CELERIAC_SENTRY_DSN_FILE": "/sentry/dsn",
             "CELERIAC_RECONCILE_WORKERS": "2",
+            "CELERIAC_STALLED_AFTER_SECONDS": "30",
             "CELERIAC_RESYNC_SECONDS": "60",
         }
     )
@@ -47,6 +48,7 @@ def test_settings_are_read() -> None:
         log_format="JSON",
         sentry_dsn_file="/sentry/dsn",
         reconcile_workers=2,
+        stalled_after_seconds=30,
         resync_seconds=60,
     )
 

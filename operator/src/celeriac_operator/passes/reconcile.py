@@ -90,7 +90,13 @@ class Reconciler:
         await self._learn_secrets(pool)
         todo = plan.build(self._observe(pool), self._settings)
         todo, refusal, events = await self._apply(key, pool, todo)
-        case = Case(seen=self._observe(pool), plan=todo, refusal=refusal, now=self._clock())
+        case = Case(
+            seen=self._observe(pool),
+            plan=todo,
+            refusal=refusal,
+            now=self._clock(),
+            grace_seconds=self._settings.stalled_after_seconds,
+        )
         report = compute.compute(case)
         wait = await self._report(key, manifest, pool.status, report.status)
         events += status_events.cut_short(self._caches.take_last_words(key), self._clock())

@@ -110,6 +110,8 @@ class Status(Model):
     """When autoscaling last changed replicas."""
     scaling: Scaling | None = None
     """The autoscaler's changes of replicas, and the reasons. Written when it changes replicas."""
+    failing_since: datetime | None = None
+    """Since when the pool has been failing to become ready. Absent if it is not failing."""
     conditions: Annotated[tuple[Condition, ...], bound(max_length=16, schema=map_by("type"))] = ()
     """Conditions of the pool: Ready, Reconciling, Stalled, BrokerReachable,
     TimeLimitsEnforced, SentryConfigured, NotificationsConfigured, ScalingActive."""

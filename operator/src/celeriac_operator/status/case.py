@@ -36,3 +36,5 @@ class Case:
     refusal: Refusal | None
     """The API server's refusal; None: it accepted the plan."""
     now: datetime
+    grace_seconds: float = 0.0
+    """Seconds for which a pool must have been failing before it is Stalled."""

@@ -64,13 +64,15 @@ class _Verdict:
     ready: bool = False
     reconciling: bool = False
     stalled: bool = False
+    failing_since: datetime | None = None
 
 
 def compute(case: Case) -> Report:
     """Compute the status of a pool."""
     pool, counts = case.seen.pool, _count(case.seen)
+    verdict = _judge(case, counts)
     statements = [
-        *_overall(_judge(case, counts)),
+        *_overall(verdict),
         *(statement for question in QUESTIONS if (statement := question(case))),
     ]
     status = Status(
@@ -81,10 +83,11 @@ def compute(case: Case) -> Report:
         ready=f"{counts.ready}/{counts.desired}",
         selector=labels.as_selector(labels.selector(pool)),
         library=plan.running_library(case.seen.deployment) or None,
+        failing_since=verdict.failing_since,
         **scaling.status_fields(case.seen),
         conditions=_conditions(statements, pool.status, pool.metadata.generation, case.now),
     )
-    return Report(status=status, recheck_seconds=_recheck(case))
+    return Report(status=status, recheck_seconds=_recheck(case, verdict))
 
 
 def unreadable(old: Status, generation: int, message: str, now: datetime) -> Status:
@@ -98,7 +101,8 @@ def _overall(verdict: _Verdict) -> list[Statement]:
     ready: ConditionStatus = "True" if verdict.ready else "False"
     statements = [Statement(Type.READY, ready, verdict.reason, verdict.message)]
     if verdict.reconciling:
-        statements.append(Statement(Type.RECONCILING, "True", Progress.PROGRESSING, verdict.message))
+        reason = Progress.PROGRESSING if isinstance(verdict.reason, Progress) else verdict.reason
+        statements.append(Statement(Type.RECONCILING, "True", reason, verdict.message))
     if verdict.stalled:
         statements.append(Statement(Type.STALLED, "True", verdict.reason, verdict.message))
     return statements
@@ -108,15 +112,22 @@ def _judge(case: Case, counts: Counts) -> _Verdict:
     refused = stalled.refused(case)
     if refused is not None:
         return _stalled(case, refused)
-    if case.seen.pool.spec.suspend:
-        return _resting(case, Progress.SUSPENDED, "suspended")
-    if counts.desired == 0 and _is_scaled(case):
-        return _Verdict(reason=Progress.SCALED_TO_ZERO, message="no message waits, and no worker is needed", ready=True)
     if counts.desired == 0:
-        return _resting(case, Progress.NO_WORKERS, "replicas is 0")
+        return _judge_zero(case)
     if case.plan.waiting_for:
         return _Verdict(reason=Progress.PROGRESSING, message=f"waiting for {case.plan.waiting_for}", reconciling=True)
     return _judge_workers(case, counts)
+
+
+def _judge_zero(case: Case) -> _Verdict:
+    spec = case.seen.pool.spec
+    if spec.suspend:
+        return _resting(case, Progress.SUSPENDED, "suspended")
+    if _is_scaled(case):
+        return _Verdict(reason=Progress.SCALED_TO_ZERO, message="no message waits, and no worker is needed", ready=True)
+    if spec.autoscaling is not None:
+        return _Verdict(reason=Progress.NO_WORKERS, message="replicas is 0, and the autoscaler is not active")
+    return _resting(case, Progress.NO_WORKERS, "replicas is 0")
 
 
 def _judge_workers(case: Case, counts: Counts) -> _Verdict:
@@ -152,7 +163,21 @@ def _stalled(case: Case, finding: Finding) -> _Verdict:
     newest = {pod.uid for pod in case.seen.newest_pods()}
     older = any(pod.ready and not pod.deleting and pod.uid not in newest for pod in case.seen.pods)
     suffix = "; workers of the previous template keep running" if older else ""
-    return _Verdict(reason=finding.cause, message=finding.message + suffix, stalled=True)
+    message = finding.message + suffix
+    if finding.cause in stalled.PERMANENT or case.grace_seconds <= 0:
+        return _Verdict(reason=finding.cause, message=message, stalled=True)
+    since = _failing_since(case)
+    is_over = (case.now - since).total_seconds() >= case.grace_seconds
+    return _Verdict(
+        reason=finding.cause, message=message, stalled=is_over, reconciling=not is_over, failing_since=since
+    )
+
+
+def _failing_since(case: Case) -> datetime:
+    """When the pool began to fail. A change of its spec begins the grace period again."""
+    status = case.seen.pool.status
+    is_known = status.failing_since is not None and status.observed_generation == case.seen.pool.metadata.generation
+    return status.failing_since if is_known and status.failing_since else case.now.replace(microsecond=0)
 
 
 def _is_scaled(case: Case) -> bool:
@@ -164,7 +189,8 @@ def _is_scaled(case: Case) -> bool:
 def _resting(case: Case, reason: Progress, why: str) -> _Verdict:
     draining = bool(case.seen.pods)
     message = f"{why}: workers are draining" if draining else f"{why}: no worker runs"
-    return _Verdict(reason=reason, message=message, reconciling=draining)
+    # At zero on purpose is ready, as a Deployment with 0 replicas is: GitOps tools wait for nothing more.
+    return _Verdict(reason=reason, message=message, reconciling=draining, ready=not draining)
 
 
 def _workers(count: int) -> str:
@@ -213,7 +239,7 @@ def _silent_seconds(case: Case, pod: Pod) -> float:
     return (case.now - since).total_seconds()
 
 
-def _recheck(case: Case) -> float | None:
+def _recheck(case: Case, verdict: _Verdict) -> float | None:
     pods = case.seen.newest_pods()
     silent = (NOT_CONSUMING_SECONDS - age for pod in pods if (age := _silent_seconds(case, pod)) >= 0)
     setting_up = (SET_UP_SECONDS - age for pod in pods if (age := _set_up_seconds(case, pod)) >= 0)
@@ -221,6 +247,8 @@ def _recheck(case: Case) -> float | None:
     other = stalled.recheck_seconds(case)
     if other is not None:
         waits.append(other)
+    if verdict.failing_since is not None and not verdict.stalled:
+        waits.append(case.grace_seconds - (case.now - verdict.failing_since).total_seconds())
     return min((wait for wait in waits if wait > 0), default=None)
 
 

@@ -35,6 +35,9 @@ _IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrIm
 _CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
+PERMANENT = (Cause.NAME_CONFLICT, Cause.INVALID_SPEC, Cause.INVALID_TEMPLATE, Cause.MISCONFIGURED)
+"""Causes that do not go away by themselves: the pool, the image or another object must be changed."""
+
 Rule = Callable[[Case], Finding | None]
 
 

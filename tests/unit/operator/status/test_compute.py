@@ -89,14 +89,14 @@ def shown(report: status.Report) -> dict[str, tuple[str, str, str]]:
             {"replicas": 0},
             counts(0, 0),
             [],
-            {"Ready": ("False", "NoWorkers", "replicas is 0: no worker runs")},
+            {"Ready": ("True", "NoWorkers", "replicas is 0: no worker runs")},
             id="scaled to zero",
         ),
         pytest.param(
             {"suspend": True},
             counts(0, 0),
             [],
-            {"Ready": ("False", "Suspended", "suspended: no worker runs")},
+            {"Ready": ("True", "Suspended", "suspended: no worker runs")},
             id="suspended",
         ),
         pytest.param(
