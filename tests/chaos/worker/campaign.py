@@ -34,6 +34,10 @@ WORKERS = (("prefork", 3), ("threads", 4), ("prefork", 2))
 TASKS = ("plain",) * 7 + ("exclusive", "waiting", "throttled")
 ROOT = Path(__file__).parents[3]
 APPS = Path(__file__).parent / "apps"
+LATER = 0.1
+"""How many of the plain tasks have an ETA."""
+MOST_DELIVERIES = 25
+"""More than the kills of a campaign cost any one message, and fewer than its outages would."""
 MOST_TROUBLE = 5
 """So many workers may end by themselves: then something is wrong with all of them, and going on shows nothing."""
 
@@ -154,14 +158,19 @@ class Campaign:
         asked = time.monotonic()
         task_id = f"{name}-{self._sent}"
         kwargs = {"number": self._sent, "key": key, "seconds": seconds}
-        published = self._publish(name, kwargs, task_id) == task_id
+        countdown = self.chance.uniform(0.5, 6) if name == "plain" and self.chance.random() < LATER else None
+        published = self._publish(name, kwargs, task_id, countdown) == task_id
         journal.note(self.journal, "sent", number=self._sent, task=name, key=key, asked=asked, published=published)
 
-    def _publish(self, name: str, kwargs: dict[str, Any], task_id: str) -> str:
+    def _publish(self, name: str, kwargs: dict[str, Any], task_id: str, countdown: float | None) -> str:
         """The id of the call that runs. A connection that Redis' restart has broken carried nothing: send again."""
         for _ in range(20):
             with contextlib.suppress(OperationalError):
-                return str(getattr(self.app, name).apply_async(kwargs=kwargs, task_id=task_id, retry=False).id)
+                return str(
+                    getattr(self.app, name)
+                    .apply_async(kwargs=kwargs, task_id=task_id, countdown=countdown, retry=False)
+                    .id
+                )
         raise RuntimeError("tasks cannot be sent, although Redis answers")
 
     def _work_seconds(self) -> float:
@@ -184,16 +193,40 @@ class Campaign:
 
     def _hit_redis(self, fault: Fault) -> bool:
         if self._away_since is not None:
+            self._at(time.monotonic() + 1, lambda: self._carry_out(fault))
             return False
         self._away_since = time.monotonic()
+        bring = self._disturb(fault)
+        self._at(time.monotonic() + fault.seconds, lambda: self._redis_is_back(bring))
+        return True
+
+    def _disturb(self, fault: Fault) -> Callable[[], object]:
+        """Begin a fault of Redis; how to end it."""
         if fault.kind is Kind.PAUSE_REDIS:
             self.redis.pause()
-            self._at(time.monotonic() + fault.seconds, lambda: self._redis_is_back(self.redis.resume))
-            return True
-        end = self.redis.kill if fault.kind is Kind.KILL_REDIS else self.redis.stop
-        end()
-        self._at(time.monotonic() + fault.seconds, lambda: self._redis_is_back(self.redis.start))
-        return True
+            return self.redis.resume
+        if fault.kind in {Kind.KILL_REDIS, Kind.OUTAGE, Kind.RESTART_REDIS}:
+            end = self.redis.stop if fault.kind is Kind.RESTART_REDIS else self.redis.kill
+            end()
+            return self.redis.start
+        control = self.redis.client  # its connection stays open, so that what it sets can be taken back
+        settings = {Kind.FILL_MEMORY: ("maxmemory", 1, 0), Kind.REFUSE_WRITES: ("min-replicas-to-write", 1, 0)}
+        if fault.kind in settings:
+            name, during, after = settings[fault.kind]
+            control.config_set(name, during)
+            return lambda: control.config_set(name, after)
+        if fault.kind is Kind.FLUSH_SCRIPTS:
+            control.script_flush()
+        elif fault.kind is Kind.PAUSE_CLIENTS:
+            control.client_pause(int(fault.seconds * 1000))
+            return control.client_unpause
+        elif fault.kind is Kind.REFUSE_CLIENTS:
+            control.config_set("maxclients", 1)
+            _kill_clients(control)
+            return lambda: control.config_set("maxclients", 10_000)
+        else:
+            _kill_clients(control)
+        return lambda: None
 
     def _redis_is_back(self, bring: Callable[[], object]) -> None:
         bring()
@@ -263,9 +296,9 @@ class Campaign:
             "chaos_app:app",
             port=free_port(),
             worker={"pool": pool, "concurrency": concurrency},
-            delivery={"leaseSeconds": LEASE_SECONDS, "maxDeliveries": 10_000},
+            delivery={"leaseSeconds": LEASE_SECONDS, "maxDeliveries": MOST_DELIVERIES},
             drain={"timeoutSeconds": DRAIN_SECONDS},
-            broker={"maxRetries": 10_000},
+            broker={"maxRetries": 10_000, "retryBackoffSeconds": {"initial": 0.2, "max": 1}},
         )
         environment = {
             "CELERIAC_BROKER_URL": self.redis.url,
@@ -342,3 +375,8 @@ class Campaign:
         for worker in self._all:
             worker.process.clean_up()
         self.redis.kill()
+
+
+def _kill_clients(control: Any) -> None:
+    for kind in ("normal", "pubsub"):
+        control.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")

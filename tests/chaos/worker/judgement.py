@@ -6,7 +6,8 @@ rules are strict on purpose; each repetition has to be explained by a fault that
 * **Lost**: a call that was published and has no `done`.
 * **Repeated**: by the time a task begins for the (n+1)th time, n deliveries of it must have been interrupted. A
   delivery is interrupted when its worker (or the child that ran it) ended before its end can have reached Redis, or
-  when its lease was really lost: its worker paused, or Redis away, for about a lease. `SETTLING_SECONDS` is how long
+  when its lease was really lost: its worker paused for about a lease. An outage of Redis explains nothing, however long
+  it was. `SETTLING_SECONDS` is how long
   the end of a task may be on its way, not counting the time in which Redis does not answer. A drain that cuts a task
   short hands its message back first and ends its worker so much later at most.
 * **Exclusive**: two runs of a key do not overlap, unless the earlier one had lost its lock in the same way; and a run
@@ -147,8 +148,8 @@ def interrupted_at(delivery: Delivery, evidence: Evidence) -> float | None:
     moments = [at for at in ends if _still_unsettled(delivery, at, evidence)]
     if delivery.done is None:
         moments = [max(at - SETTLING_SECONDS, delivery.taken) for at in moments]
-    pauses = [*evidence.paused.get(delivery.worker, ()), *evidence.away]
-    for since, until in pauses:
+    # An outage of Redis, however long, takes no lease from a worker that lives through it.
+    for since, until in evidence.paused.get(delivery.worker, ()):
         lost_lease = until - since >= evidence.limits.lease * 0.5 and until >= delivery.taken
         if lost_lease and _still_unsettled(delivery, since, evidence):
             moments.append(max(since, delivery.taken))

@@ -19,10 +19,32 @@ class Kind(enum.Enum):
     KILL_REDIS = "Redis killed and started"
     RESTART_REDIS = "Redis restarted"
     PAUSE_REDIS = "Redis paused"
+    OUTAGE = "Redis killed and away for longer than the lease"
+    FLUSH_SCRIPTS = "SCRIPT FLUSH"
+    KILL_CLIENTS = "CLIENT KILL of every connection"
+    PAUSE_CLIENTS = "CLIENT PAUSE"
+    FILL_MEMORY = "Redis at maxmemory"
+    REFUSE_WRITES = "Redis refuses writes: too few replicas"
+    REFUSE_CLIENTS = "every connection closed, and maxclients reached"
 
     @property
     def hits_redis(self) -> bool:
-        return self in {Kind.KILL_REDIS, Kind.RESTART_REDIS, Kind.PAUSE_REDIS}
+        return self not in _ON_WORKERS
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it lasts for longer than a lease."""
+        return self in {Kind.PAUSE_WORKER, Kind.OUTAGE}
+
+
+_ON_WORKERS = {
+    Kind.KILL_WORKER,
+    Kind.KILL_ALL,
+    Kind.END_WORKER,
+    Kind.KILL_CHILD,
+    Kind.END_CHILD,
+    Kind.PAUSE_WORKER,
+}
 
 
 WEIGHTS = {
@@ -35,6 +57,13 @@ WEIGHTS = {
     Kind.KILL_REDIS: 2,
     Kind.RESTART_REDIS: 1,
     Kind.PAUSE_REDIS: 2,
+    Kind.OUTAGE: 1,
+    Kind.FLUSH_SCRIPTS: 2,
+    Kind.KILL_CLIENTS: 2,
+    Kind.PAUSE_CLIENTS: 1,
+    Kind.FILL_MEMORY: 1,
+    Kind.REFUSE_WRITES: 1,
+    Kind.REFUSE_CLIENTS: 1,
 }
 
 
@@ -57,7 +86,7 @@ def build(seed: int, *, seconds: float, pause_seconds: float, gap_seconds: tuple
     Args:
         seed: of the random choices.
         seconds: no fault begins later than this.
-        pause_seconds: how long a worker is paused: longer than its lease.
+        pause_seconds: how long a worker is paused, or Redis is away, where that is to be longer than the lease.
         gap_seconds: the shortest and the longest time between two faults.
     """
     chance = random.Random(seed)  # noqa: S311 - a plan that can be repeated
@@ -68,6 +97,6 @@ def build(seed: int, *, seconds: float, pause_seconds: float, gap_seconds: tuple
     at = 0.0
     while (at := at + chance.uniform(*gap_seconds)) < seconds:
         kind = first.pop() if first else chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-        lasts = pause_seconds if kind is Kind.PAUSE_WORKER else chance.uniform(0.1, 2.5)
+        lasts = pause_seconds if kind.is_long else chance.uniform(0.1, 2.5)
         faults.append(Fault(at=at, kind=kind, seconds=lasts, choice=chance.random()))
     return faults

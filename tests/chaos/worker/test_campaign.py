@@ -19,7 +19,7 @@ SEED = int(os.environ.get("CHAOS_SEED", "20261124"))
 @pytest.mark.timeout(400)
 def test_nothing_is_lost_and_every_repetition_is_explained(tmp_path: Path) -> None:
     progress(f"seed {SEED}")
-    verdict = run_tasks(tmp_path, Settings(seed=SEED, tasks=150, seconds=20, gap_seconds=(0.5, 2)))
+    verdict = run_tasks(tmp_path, Settings(seed=SEED, tasks=200, seconds=32, gap_seconds=(0.5, 1.5)))
     assert verdict.violations == [], verdict.counts
     assert verdict.counts["published"] == verdict.counts["done"]
 

@@ -198,15 +198,22 @@ class Holdings:
         work is done and must not be done again.
         """
         pairs = list(deliveries)
+        if self._unsettled and not self.is_leaving():
+            # Redis did not answer at the last time, and each attempt may take seconds: the renewal will find out.
+            self._keep_unsettled(pairs)
+            return
         try:
             while pairs:
                 self._settle(pairs[:SETTLED_AT_ONCE])
                 del pairs[:SETTLED_AT_ONCE]
         except AWAY as error:
             logger.warning("cannot settle %d message(s) now: %s; trying again later", len(pairs), error)
-            with self._lock:
-                self._unsettled.update(pairs)
-                self._held.update((delivery, Holding(queue, ended=True)) for delivery, queue in pairs)
+            self._keep_unsettled(pairs)
+
+    def _keep_unsettled(self, pairs: list[tuple[str, str]]) -> None:
+        with self._lock:
+            self._unsettled.update(pairs)
+            self._held.update((delivery, Holding(queue, ended=True)) for delivery, queue in pairs)
 
     def _settle(self, pairs: list[tuple[str, str]]) -> None:
         names, args = taking.Take(settle=pairs, prefix=self.prefix).build()
@@ -246,8 +253,9 @@ class Holdings:
                     self._delayed.update((delivery, Delayed(now, outcome, why, again=True)) for delivery in ids)
             if self.is_leaving():
                 raise
-            left = sum(map(len, by_queue.values()))
-            logger.warning("cannot give %d message(s) back now: %s; trying again later", left, error)
+            if not again:
+                left = sum(map(len, by_queue.values()))
+                logger.warning("cannot give %d message(s) back now: %s; trying again later", left, error)
         return given_back
 
     def _give_back_part(self, queue: str, ids: list[str], outcome: Outcome, why: str, *, again: bool) -> int:

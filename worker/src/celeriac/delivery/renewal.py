@@ -89,10 +89,15 @@ class Renewal:
         self._loop.stop()
 
     def leave(self) -> None:
-        """Stop renewing, and be counted among the pool's workers no more. Without Redis that takes two leases."""
+        """Stop renewing, settle what is left, and be counted among the pool's workers no more.
+
+        Without Redis the last takes two leases.
+        """
         has_reported = self._loop.is_running
         self._loop.stop(wait_seconds=1)  # else its last report might be written after this one
         holdings = self.holdings
+        with contextlib.suppress(OSError, RedisError):
+            holdings.catch_up()  # nobody will do it later
         if holdings.figures is not None and has_reported and not self._is_failing:
             with contextlib.suppress(OSError, RedisError):
                 holdings.client.hdel(holdings.figures.workers_key, holdings.identity)

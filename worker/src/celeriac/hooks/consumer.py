@@ -171,7 +171,7 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
             # A consumer makes several connections when it starts; the first one waits.
             refused, self._has_waited = (None if self._has_waited else self._refused), True
             connected = broker.connect(
-                conn, self.parts.retry, on_failure=failed, while_waiting=maybe_shutdown, refused=refused
+                conn, self.parts.retry, on_failure=failed, while_waiting=self._while_disconnected, refused=refused
             )
         except GivingUpError as giving_up:
             self.parts.on_giving_up(giving_up)
@@ -180,6 +180,13 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         self.broker_connection_retry_attempt = 0
         self.parts.vitals.broker_connected()
         return connected
+
+    def _while_disconnected(self) -> None:
+        """Obey signals, and note what has ended meanwhile: it is settled as soon as Redis answers, which may be long
+        before the next attempt to connect is due."""
+        maybe_shutdown()
+        for deferred in list(self._deferred):
+            self._try("acknowledge", deferred)
 
     def _note_refusal(self, error: BaseException) -> None:
         """Count connections in a row that were of no use, so that pauses between them grow as between attempts."""
