@@ -15,6 +15,9 @@ PAGES = sorted([*CHECKOUT.glob("*.md"), *(page for folder in FOLDERS for page in
 FENCE = re.compile(r"^ {0,3}(```|~~~).*?^ {0,3}\1", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"`[^`\n]*`")
 LINK = re.compile(r"\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)|^\[[^\]]+\]:\s+(\S+)", re.MULTILINE)
+PATH = re.compile(r"`(?:\./)?((?:charts|crds|deploy|docs|examples|operator|tests|tools|worker)/[\w./-]*)`")
+MAKE = re.compile(r"(?:`|^\$ |^)make ([a-z][a-z0-9-]*[a-z0-9])", re.MULTILINE)
+TARGET = re.compile(r"^(?:#: )?([a-z][a-z0-9-]*):", re.MULTILINE)
 HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*\s*$", re.MULTILINE)
 
 
@@ -56,6 +59,27 @@ def broken(page: Path, target: str) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_relative_link_resolves(page: Path) -> None:
     assert [why for target in links(page.read_text()) if (why := broken(page, target))] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_path_of_the_repository_that_a_page_names_exists(page: Path) -> None:
+    assert [path for path in PATH.findall(page.read_text()) if not (CHECKOUT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_target_of_make_that_a_page_names_exists(page: Path) -> None:
+    targets = set(TARGET.findall((CHECKOUT / "Makefile").read_text()))
+    text = page.read_text()
+    code = "\n".join(match[0] for pattern in (FENCE, CODE) for match in pattern.finditer(text))
+    assert [target for target in MAKE.findall(code) if target not in targets] == []
+
+
+def test_every_benchmark_has_a_line_in_the_help_and_a_file() -> None:
+    makefile = (CHECKOUT / "Makefile").read_text()
+    for bench in re.findall(r"^#: bench-([a-z-]+):", makefile, re.MULTILINE):
+        assert (CHECKOUT / f"tests/bench/{bench.replace('-', '_')}.py").exists(), bench
+    for bench in re.findall(r'^        "([a-z-]+)",$', (CHECKOUT / "tests/bench/all.py").read_text(), re.MULTILINE):
+        assert f"#: bench-{bench}: " in makefile, bench
 
 
 def test_the_index_leads_to_every_page() -> None:
