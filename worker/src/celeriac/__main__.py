@@ -77,7 +77,7 @@ def _worker(flags: argparse.Namespace, for_celery: list[str]) -> int:
     from celeriac.exits import Exit
 
     try:
-        document = standalone.document(os.environ, _keys(flags, for_celery))
+        document = standalone.document(os.environ, _keys(flags, for_celery), os.cpu_count() or 1)
     except ContractError as error:
         print(f"celeriac: {error}", file=sys.stderr)
         return int(Exit.USAGE)
@@ -155,8 +155,12 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     )
     worker.add_argument("-A", "--app", help="the Celery application, as for `celery -A`")
     worker.add_argument("-Q", "--queues", metavar="A,B", help="queues to consume from (default: the application's)")
-    worker.add_argument("-c", "--concurrency", type=int, metavar="N", help="slots (default: processors)")
-    worker.add_argument("-P", "--pool", help="prefork, threads, gevent, eventlet or solo (default: the application's)")
+    worker.add_argument(
+        "-c", "--concurrency", type=int, metavar="N", help="slots (default: the application's, else processors)"
+    )
+    worker.add_argument(
+        "-P", "--pool", help="prefork, threads, gevent, eventlet, solo or custom (default: the application's)"
+    )
     worker.add_argument("-n", "--name", help="name of the pool (default: celery)")
     worker.add_argument("-l", "--loglevel", type=str.upper, help="DEBUG, INFO, WARNING, ERROR (default: INFO)")
     worker.add_argument(

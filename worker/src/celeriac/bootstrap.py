@@ -48,7 +48,9 @@ def run(document: str, environ: Mapping[str, str]) -> int:
         environment = contract.parse_environment(environ, hostname=socket.gethostname())
         config = contract.parse(document)
         patch_green_pools(config)
-        return work(application.prepare(config, environment))
+        start = application.prepare(config, environment)
+        require_custom_pool(config)
+        return work(start)
     except contract.ContractError as error:
         sentence = f"The worker's configuration cannot be used: {error}"
         return give_up(GivingUpError(sentence, Exit.CONFIGURATION), environment)
@@ -100,7 +102,7 @@ def work(start: Start) -> int:
     Reaper(lambda: pool_processes(getattr(vitals.worker, "pool", None))).start()
     BacklogWatch(app, vitals).start()
     try:
-        return run_celery(app, settings.celery_arguments(config, environment))
+        return run_celery(app, settings.celery_arguments(config, environment, start.own))
     finally:
         if deliveries is not None:
             deliveries.leave()
@@ -153,6 +155,20 @@ def patch_green_pools(config: Config) -> None:
         application.import_celery()  # says so
         raise
     maybe_patch_concurrency(["celery", "worker", "-P", config.worker.pool])
+
+
+def require_custom_pool(config: Config) -> None:
+    """Check that Celery finds the pool that the image brings; the application may have named it while it was imported.
+
+    Raises:
+        GivingUpError: nobody has named it.
+    """
+    if config.worker.pool == "custom" and not os.environ.get("CELERY_CUSTOM_WORKER_POOL"):
+        raise GivingUpError(
+            "worker.pool is custom, and no variable CELERY_CUSTOM_WORKER_POOL names the class of the pool "
+            "(package.module:Class): set it in template.env",
+            Exit.CONFIGURATION,
+        )
 
 
 def patch_standard_library(pool: str) -> None:
@@ -259,20 +275,20 @@ def install_requests(start: Start, reporter: Reporters, deliveries: Deliveries |
     )
 
 
-def prefetch_window(start: Start) -> Callable[[Any], int | None]:
-    """How many messages a consumer may hold; known when its pool is."""
+def prefetch_window(start: Start) -> Callable[..., int | None]:
+    """How many messages a consumer may hold: a function of it, and of its slots where they have changed."""
     from celeriac.health.vitals import is_inline
 
     laid = {setting.name: setting.value for setting in start.laid}
     acks_late = laid.get("task_acks_late", start.own.get("task_acks_late"))
     multiplier = start.own.get("worker_prefetch_multiplier")
 
-    def window(celerys_consumer: Any) -> int | None:
+    def window(celerys_consumer: Any, slots: int | None = None) -> int | None:
         if celerys_consumer.controller.autoscale:
             return None  # the number of slots changes, and Celery changes its window with it
         if is_inline(celerys_consumer.pool):
             return 1  # its loop stands while a task runs: nobody could give back what waits behind that task
-        slots = celerys_consumer.controller.concurrency  # a prefork pool has no processes yet
+        slots = slots or celerys_consumer.controller.concurrency  # a prefork pool has no processes yet
         return settings.prefetch_window(
             start.config,
             slots=slots,

@@ -54,6 +54,8 @@ class Worker(Section):
     """Celery's execution pool."""
     concurrency: Annotated[int, _POSITIVE]
     """Slots: tasks that run at the same time. The operator resolves the default."""
+    concurrency_is_default: bool | None = None
+    """True where the pool leaves concurrency out: the application's worker_concurrency comes before the default."""
     prefetch: Annotated[int, _NOT_NEGATIVE] | None = None
     """Messages held beyond the running ones; 0 disables prefetching."""
     max_tasks_per_child: Annotated[int, _POSITIVE] | None = None
@@ -250,6 +252,7 @@ def _worker(spec: Spec, cpu_limit: str | int | None) -> Worker:
     return Worker(
         pool=worker.pool,
         concurrency=slots(spec, cpu_limit),
+        concurrency_is_default=(worker.concurrency is None and worker.pool != "solo") or None,
         prefetch=worker.prefetch,
         max_tasks_per_child=worker.max_tasks_per_child,
         max_memory_per_child_kib=None if memory is None else int(quantity.parse(memory) / Decimal(1024)),

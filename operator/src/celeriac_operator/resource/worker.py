@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from celeriac_operator.resource.base import ATOMIC, INT_OR_STRING, Model, Rule, bound, rules
 
-Pool = Literal["prefork", "threads", "gevent", "eventlet", "solo"]
+Pool = Literal["prefork", "threads", "gevent", "eventlet", "solo", "custom"]
 
 WEEK_SECONDS = 7 * 24 * 3600
 
@@ -91,10 +91,11 @@ class Worker(Model):
     """Command that starts Python in the image, for example [/app/.venv/bin/python] or [uv, run, python]. It replaces
     the image's entry point; if that is needed, put it first, for example [/entrypoint.sh, python]."""
     pool: Pool | None = None
-    """Celery's execution pool. Default: the application's worker_pool, else prefork."""
+    """Celery's execution pool; custom is the class that the variable CELERY_CUSTOM_WORKER_POOL names. Default: the
+    application's worker_pool, else prefork."""
     concurrency: Annotated[int, bound(ge=1, le=10_000)] | None = None
-    """How many tasks one worker runs at a time (its slots). Default: 1 for solo, else the container's cpu limit rounded
-    up, else 1."""
+    """How many tasks one worker runs at a time (its slots). Default: 1 for solo, else the application's
+    worker_concurrency, else the container's cpu limit rounded up, else 1."""
     prefetch: Annotated[int, bound(ge=0, le=100_000)] | None = None
     """How many messages a worker holds in addition to those it runs; with 0 it takes a message only when a slot is
     free. Default: the application's worker_prefetch_multiplier."""

@@ -122,7 +122,21 @@ def test_the_drain_is_resolved(spec: dict[str, Any], seconds: int) -> None:
 def test_what_the_pool_leaves_open_stays_open(spec: dict[str, Any]) -> None:
     document = json.loads(contract.build(a_pool(**spec), cpu_limit=None).line())
     assert sorted(document) == ["app", "drain", "liveness", "pool", "version", "worker"]
-    assert document["worker"] == {"concurrency": 1}
+    assert document["worker"] == {"concurrency": 1, "concurrencyIsDefault": True}
+
+
+@pytest.mark.parametrize(
+    ("worker", "is_default"),
+    [
+        pytest.param({"concurrency": 4}, None, id="the pool says how many"),
+        pytest.param({"pool": "solo"}, None, id="a pool that always has one slot"),
+        pytest.param({"pool": "threads"}, True, id="nobody says: the application may"),
+    ],
+)
+def test_the_worker_is_told_whether_the_pool_has_said_how_many_slots(
+    worker: dict[str, Any], is_default: bool | None
+) -> None:
+    assert contract.build(a_pool(worker=worker), cpu_limit="2").worker.concurrency_is_default is is_default
 
 
 def test_no_url_and_no_dsn_is_in_the_document() -> None:

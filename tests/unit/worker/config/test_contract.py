@@ -67,7 +67,7 @@ def test_what_the_minimal_golden_document_leaves_open_stays_open() -> None:
     assert config == contract.Config(
         pool=contract.Pool(namespace="default", name="plain"),
         app="tasks",
-        worker=contract.Worker(pool="prefork", concurrency=1),
+        worker=contract.Worker(pool="prefork", concurrency=1, concurrency_is_default=True),
         liveness=contract.Liveness(port=8787, stalled_seconds=60),
         drain=contract.DrainLimit(timeout_seconds=300),
     )
@@ -86,7 +86,7 @@ def test_what_the_minimal_golden_document_leaves_open_stays_open() -> None:
         pytest.param(a_document(worker=3), "worker must be a JSON object, not 3", id="a number for a section"),
         pytest.param(
             a_document(worker__pool="thread"),
-            'worker.pool is "thread", it must be one of prefork, threads, gevent, eventlet, solo '
+            'worker.pool is "thread", it must be one of prefork, threads, gevent, eventlet, solo, custom '
             "(did you mean threads?)",
             id="a choice nearly right",
         ),

@@ -167,9 +167,26 @@ def test_an_application_that_disables_prefetching(prefetch: int | None, window: 
     assert window == settings.prefetch_window(config, slots=4, acks_late=True, app_multiplier=4, app_disables=True)
 
 
+@pytest.mark.parametrize(
+    ("is_default", "own", "slots", "source"),
+    [
+        pytest.param(False, {"worker_concurrency": 16}, 4, Source.POOL, id="the pool says how many"),
+        pytest.param(True, {"worker_concurrency": 16}, 16, None, id="the application says how many"),
+        pytest.param(True, {}, 4, Source.DEFAULT, id="nobody says: the cpu limit"),
+        pytest.param(True, {"worker_concurrency": 0}, 4, None, id="0, by which Celery means all processors"),
+    ],
+)
+def test_slots_by_the_nearest_word(is_default: bool, own: dict[str, Any], slots: int, source: Source | None) -> None:
+    config = a_config(worker=contract.Worker(concurrency=4, concurrency_is_default=is_default))
+    assert settings.slots(config, own) == slots
+    assert f"--concurrency={slots}" in settings.celery_arguments(config, NOBODY, own)
+    laid = {it.name: it.source for it in settings.compute(config, NOBODY, own)}
+    assert laid.get("worker_concurrency") == source
+
+
 def test_the_command_line_of_celerys_worker() -> None:
     environment = contract.Environment(pod_name="emails-7d9-x2")
-    assert settings.celery_arguments(a_config("full"), environment) == [
+    assert settings.celery_arguments(a_config("full"), environment, {}) == [
         "worker",
         "--hostname=emails@emails-7d9-x2",
         "--loglevel=INFO",
@@ -180,5 +197,5 @@ def test_the_command_line_of_celerys_worker() -> None:
 
 
 def test_celerys_banner_does_not_come_between_json_lines() -> None:
-    quiet = settings.celery_arguments(a_config(logging=contract.Logging(format="JSON")), NOBODY)
+    quiet = settings.celery_arguments(a_config(logging=contract.Logging(format="JSON")), NOBODY, {})
     assert quiet[:2] == ["--quiet", "worker"]

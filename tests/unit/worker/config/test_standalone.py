@@ -36,3 +36,10 @@ def test_flags_are_laid_over_a_document() -> None:
 def test_a_sentence_for(environ: dict[str, str], flags: dict[str, object], sentence: str) -> None:
     with pytest.raises(contract.ContractError, match=sentence):
         standalone.document(environ, flags)
+
+
+def test_by_hand_the_application_says_how_many_slots_unless_a_flag_does() -> None:
+    worker = contract.parse(standalone.document({}, {"app": "shop"}, processors=6)).worker
+    assert (worker.concurrency, worker.concurrency_is_default) == (6, True)
+    worker = contract.parse(standalone.document({}, {"app": "shop", "worker.concurrency": 3}, processors=6)).worker
+    assert (worker.concurrency, worker.concurrency_is_default) == (3, False)

@@ -121,6 +121,12 @@ def above(name: str, *arguments: str, catches_sigterm: bool = False) -> tuple[An
         pytest.param(facts(held_beyond_running=5), ["prefetch-hoards"], id="more messages held than slots"),
         pytest.param(facts(held_beyond_running=None), ["prefetch-hoards"], id="messages held without limit"),
         # what is left off
+        pytest.param(
+            facts(own_visibility_timeout_seconds=86400.0),
+            ["lease-below-visibility-timeout"],
+            id="a time-out of a day, which a lease replaces",
+        ),
+        pytest.param(facts(own_visibility_timeout_seconds=60.0), [], id="a time-out that the lease keeps"),
         pytest.param(facts(broker="filesystem", has_leases=False), ["leases-off"], id="a transport without leases"),
         pytest.param(facts(versions={"celery": (5, 3)}), ["older-versions"], id="a Celery that is too old"),
         pytest.param(facts(versions=rules.OLDEST), [], id="the oldest releases that are tested"),

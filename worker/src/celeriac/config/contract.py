@@ -23,7 +23,7 @@ from celeriac.config.reading import ContractError as ContractError  # noqa: PLC0
 VERSION: Final = 1
 """The document's version that this library reads."""
 
-POOLS: Final = ("prefork", "threads", "gevent", "eventlet", "solo")
+POOLS: Final = ("prefork", "threads", "gevent", "eventlet", "solo", "custom")
 DELIVERY_MODES: Final = ("AtLeastOnce", "AtMostOnce", "App")
 LOG_FORMATS: Final = ("Text", "JSON", "App")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -46,9 +46,12 @@ class Pool:
 class Worker:
     """How Celery's worker runs."""
 
-    pool: Literal["prefork", "threads", "gevent", "eventlet", "solo"] | None = None
+    pool: Literal["prefork", "threads", "gevent", "eventlet", "solo", "custom"] | None = None
+    """`custom`: the class that the variable CELERY_CUSTOM_WORKER_POOL names."""
     concurrency: int
     """Slots: tasks that run at the same time."""
+    concurrency_is_default: bool = False
+    """The pool does not say how many: the application's `worker_concurrency` comes first."""
     prefetch: int | None = None
     """Messages held beyond the running ones; 0 takes a message only when a slot is free."""
     max_tasks_per_child: int | None = None
@@ -275,6 +278,7 @@ def _worker(section: Section) -> Worker:
     worker = Worker(
         pool=section.choice("pool", POOLS),
         concurrency=section.integer("concurrency", minimum=1, required=True),
+        concurrency_is_default=bool(section.flag("concurrencyIsDefault")),
         prefetch=section.integer("prefetch", minimum=0),
         max_tasks_per_child=section.integer("maxTasksPerChild", minimum=1),
         max_memory_per_child_kib=section.integer("maxMemoryPerChildKib", minimum=1),

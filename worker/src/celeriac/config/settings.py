@@ -64,7 +64,8 @@ def compute(config: Config, environment: Environment, own: Own) -> list[Setting]
         "result_expires": config.result_backend.expires_seconds,
         "task_soft_time_limit": config.time_limits.soft_seconds,
         "task_time_limit": config.time_limits.hard_seconds,
-        "worker_concurrency": config.worker.concurrency,
+        "worker_pool": config.worker.pool,  # Celery prefers the application's to a command line that says prefork
+        "worker_concurrency": None if config.worker.concurrency_is_default else config.worker.concurrency,
         "worker_max_tasks_per_child": config.worker.max_tasks_per_child,
         "worker_max_memory_per_child": config.worker.max_memory_per_child_kib,
         "worker_disable_prefetch": None if config.worker.prefetch is None else config.worker.prefetch == 0,
@@ -75,6 +76,7 @@ def compute(config: Config, environment: Environment, own: Own) -> list[Setting]
         # Retrying is what a pool is for; how often and how long is decided by the consumer.
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
+        "worker_concurrency": slots(config, own) if config.worker.concurrency_is_default else None,
         "worker_hijack_root_logger": None if config.logging.format == "App" else False,
         **_delivery_defaults(config.delivery.mode, asked, own),
         **_result_retries(retries(config, own)),
@@ -163,6 +165,14 @@ def retries(config: Config, own: Own) -> Retry:
     )
 
 
+def slots(config: Config, own: Own) -> int:
+    """How many tasks run at the same time: the pool's number, else the application's, else the default."""
+    own_slots = own.get("worker_concurrency")
+    if config.worker.concurrency_is_default and isinstance(own_slots, int) and own_slots > 0:
+        return own_slots
+    return config.worker.concurrency
+
+
 def prefetch_window(
     config: Config, *, slots: int, acks_late: bool, app_multiplier: int | None, app_disables: bool = False
 ) -> int:
@@ -180,7 +190,7 @@ def prefetch_window(
     return slots + beyond if acks_late or beyond == 0 else beyond
 
 
-def celery_arguments(config: Config, environment: Environment) -> list[str]:
+def celery_arguments(config: Config, environment: Environment, own: Own) -> list[str]:
     """The command line of Celery's worker; what has a setting is laid over the configuration instead."""
     arguments = [
         # Celery's banner is art of several lines: it has no place where each line is a JSON object.
@@ -188,7 +198,7 @@ def celery_arguments(config: Config, environment: Environment) -> list[str]:
         "worker",
         f"--hostname={node_name(config, environment)}",
         f"--loglevel={config.logging.level or DEFAULT_LOG_LEVEL}",
-        f"--concurrency={config.worker.concurrency}",
+        f"--concurrency={slots(config, own)}",
     ]
     if config.worker.pool is not None:
         arguments.append(f"--pool={config.worker.pool}")

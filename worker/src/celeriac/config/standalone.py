@@ -13,10 +13,15 @@ from typing import Any
 from celeriac.config import contract
 
 
-def document(environ: Mapping[str, str], flags: Mapping[str, Any]) -> str:
+def document(environ: Mapping[str, str], flags: Mapping[str, Any], processors: int = 1) -> str:
     """The document from the environment with the command line's flags laid over it.
 
     Outside Kubernetes there may be no document: the flags then make one.
+
+    Args:
+        environ: the process's environment.
+        flags: dotted keys of the document, and their values.
+        processors: slots where neither the flags nor the application name a number.
 
     Raises:
         ContractError: neither says which application to run.
@@ -29,7 +34,7 @@ def document(environ: Mapping[str, str], flags: Mapping[str, Any]) -> str:
             f"there is neither a document in {contract.CONFIG_VARIABLE} nor --app: in a pool the operator sets the "
             "former, by hand give the latter"
         )
-    result = _standalone() if text is None else _as_object(text)
+    result = _standalone(processors) if text is None else _as_object(text)
     for dotted, value in flags.items():
         section = result
         *parents, last = dotted.split(".")
@@ -38,6 +43,8 @@ def document(environ: Mapping[str, str], flags: Mapping[str, Any]) -> str:
             if not isinstance(section, dict):
                 raise contract.ContractError(f"{parent} is {section!r}, it must be a JSON object")
         section[last] = value
+    if "worker.concurrency" in flags:
+        result["worker"].pop("concurrencyIsDefault", None)
     return json.dumps(result)
 
 
@@ -51,12 +58,12 @@ def _as_object(text: str) -> dict[str, Any]:
     return value
 
 
-def _standalone() -> dict[str, Any]:
+def _standalone(processors: int) -> dict[str, Any]:
     """What the operator resolves for a pool, for a worker that has none."""
     return {
         "version": contract.VERSION,
         "pool": {"namespace": "default", "name": "celery"},
-        "worker": {"concurrency": 1},
+        "worker": {"concurrency": processors, "concurrencyIsDefault": True},
         "liveness": {"port": 8787, "stalledSeconds": 60},
         "drain": {"timeoutSeconds": 300},
     }

@@ -38,11 +38,13 @@ def read_facts(start: Start, ancestors: tuple[Ancestor, ...] = ()) -> Facts:
     pool = _pool(config, own)
     return Facts(
         pool=pool,
-        slots=config.worker.concurrency,
+        slots=settings.slots(config, own),
         broker=broker.transport,
         has_leases=broker.has_leases,
         notices_lost_consumers=broker.notices_lost_consumers,
         visibility_timeout_seconds=None if timeout is None else float(timeout),
+        own_visibility_timeout_seconds=options.get("visibility_timeout"),
+        lease_seconds=config.delivery.lease_seconds or install.DEFAULT_LEASE_SECONDS,
         promises_at_least_once=config.delivery.mode == "AtLeastOnce",
         held_beyond_running=_held_beyond_running(config, own, acks_late=bool(app.conf.task_acks_late)),
         drain_seconds=config.drain.timeout_seconds,
@@ -58,7 +60,7 @@ def read_settings(start: Start) -> list[Effective]:
     multiplier = own.get("worker_prefetch_multiplier")
     window = settings.prefetch_window(
         config,
-        slots=config.worker.concurrency,
+        slots=settings.slots(config, own),
         acks_late=bool(app.conf.task_acks_late),
         app_multiplier=multiplier,
     )
@@ -122,7 +124,7 @@ def _declared(app: Any) -> list[Effective]:
 
 def _held_beyond_running(config: Config, own: Own, *, acks_late: bool) -> int | None:
     multiplier = own.get("worker_prefetch_multiplier")
-    slots = config.worker.concurrency
+    slots = settings.slots(config, own)
     window = settings.prefetch_window(config, slots=slots, acks_late=acks_late, app_multiplier=multiplier)
     if not window:
         return None  # Celery reads 0 as "without limit"

@@ -44,6 +44,9 @@ class Facts:
     """The broker itself delivers again what a lost connection has not acknowledged."""
     visibility_timeout_seconds: float | None = None
     """After which the broker delivers a message again; `None` where it does not."""
+    own_visibility_timeout_seconds: float | None = None
+    """What the application sets; a lease takes its place where there is one."""
+    lease_seconds: float = 60
     promises_at_least_once: bool = False
     """The pool says so, in as many words."""
     held_beyond_running: int | None = 1

@@ -64,6 +64,20 @@ def visibility_timeout_covers_limits(facts: Facts) -> Finding | None:
     return None
 
 
+def lease_replaces_visibility_timeout(facts: Facts) -> Finding | None:
+    """An application that chose a long time-out relied on it: its scheduler may not expect a message again so soon."""
+    timeout = facts.own_visibility_timeout_seconds
+    if not facts.has_leases or timeout is None or timeout <= facts.lease_seconds:
+        return None
+    return Finding(
+        code="lease-below-visibility-timeout",
+        severity="warning",
+        message=f"the application sets visibility_timeout to {timeout:g} s, which a lease of {facts.lease_seconds:g} s "
+        "replaces: while a worker lives its messages stay its own however long a task runs, but those of a lost worker "
+        "run again after the lease; if that is too soon (Airflow), raise delivery.leaseSeconds",
+    )
+
+
 def visibility_timeout_covers_etas(facts: Facts) -> Finding | None:
     """Without leases a message that waits in a worker for its time is delivered again, to run several times."""
     timeout = facts.visibility_timeout_seconds
@@ -256,6 +270,7 @@ RULES: Final[tuple[Rule, ...]] = (
     no_wrapper_multiplies_sigterm,
     parents_are_known,
     visibility_timeout_covers_limits,
+    lease_replaces_visibility_timeout,
     visibility_timeout_covers_etas,
     drain_covers_limits,
     soft_limits_are_enforced,

@@ -51,8 +51,9 @@ class ConsumerParts:
     vitals: Vitals
     retry: Retry
     reporter: Reporter
-    prefetch_window: Callable[[Any], int | None]
-    """The consumer -> how many unacknowledged messages it may hold; `None` leaves Celery's own figure."""
+    prefetch_window: Callable[..., int | None]
+    """The consumer, and its slots where they have changed -> how many unacknowledged messages it may hold; `None`
+    leaves Celery's own figure."""
     on_giving_up: Callable[[GivingUpError], object]
     """Told the sentence before the worker ends for want of a broker."""
     begin_drain: Callable[[], object]
@@ -103,6 +104,18 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         self._window = self.parts.prefetch_window(self)
         if self._window is not None:
             self.initial_prefetch_count = self._window
+
+    def _update_prefetch_count(self, index: int = 0) -> Any:
+        """Follow a pool that `pool_grow` or `pool_shrink` has changed; Celery would go back to its multiplier."""
+        window = self.parts.prefetch_window(self, self.pool.num_processes)
+        if window is None or not self.initial_prefetch_count:
+            return super()._update_prefetch_count(index)
+        change, self.initial_prefetch_count = window - self.initial_prefetch_count, window
+        if change > 0:
+            self.qos.increment_eventually(change)
+        elif change < 0:
+            self.qos.decrement_eventually(-change)
+        return window
 
     # --- signs of life
 
