@@ -281,20 +281,17 @@ def prefetch_window(start: Start) -> Callable[..., int | None]:
 
     laid = {setting.name: setting.value for setting in start.laid}
     acks_late = laid.get("task_acks_late", start.own.get("task_acks_late"))
-    multiplier = start.own.get("worker_prefetch_multiplier")
 
     def window(celerys_consumer: Any, slots: int | None = None) -> int | None:
         if celerys_consumer.controller.autoscale:
             return None  # the number of slots changes, and Celery changes its window with it
-        if is_inline(celerys_consumer.pool):
-            return 1  # its loop stands while a task runs: nobody could give back what waits behind that task
-        slots = slots or celerys_consumer.controller.concurrency  # a prefork pool has no processes yet
-        return settings.prefetch_window(
+        return settings.window(
             start.config,
-            slots=slots,
+            start.own,
+            slots=slots or celerys_consumer.controller.concurrency,  # a prefork pool has no processes yet
             acks_late=bool(acks_late),
-            app_multiplier=multiplier,
-            app_disables=bool(start.own.get("worker_disable_prefetch")),
+            is_inline=is_inline(celerys_consumer.pool),
+            largest_batch=application.largest_batch(start.app),
         )
 
     return window

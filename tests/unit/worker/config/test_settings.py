@@ -161,6 +161,21 @@ def test_how_many_messages_are_held(prefetch: int | None, acks_late: bool, multi
     assert settings.prefetch_window(config, slots=4, acks_late=acks_late, app_multiplier=multiplier) == window
 
 
+@pytest.mark.parametrize(
+    ("prefetch", "own", "is_inline", "window"),
+    [
+        pytest.param(None, {}, False, 40, id="nobody says: a batch for each slot"),
+        pytest.param(3, {}, False, 7, id="the pool says"),
+        pytest.param(None, {"worker_prefetch_multiplier": 2}, False, 8, id="the application says"),
+        pytest.param(None, {}, True, 10, id="one batch where a task runs in the thread that takes messages"),
+    ],
+)
+def test_a_window_for_batches(prefetch: int | None, own: dict[str, Any], is_inline: bool, window: int) -> None:
+    config = a_config(worker=contract.Worker(concurrency=4, prefetch=prefetch))
+    found = settings.window(config, own, slots=4, acks_late=True, is_inline=is_inline, largest_batch=10)
+    assert found == window
+
+
 @pytest.mark.parametrize(("prefetch", "window"), [(None, 4), (2, 6)], ids=["it holds", "the pool's value wins"])
 def test_an_application_that_disables_prefetching(prefetch: int | None, window: int) -> None:
     config = a_config(worker=contract.Worker(concurrency=4, prefetch=prefetch))

@@ -127,6 +127,10 @@ def above(name: str, *arguments: str, catches_sigterm: bool = False) -> tuple[An
             id="a time-out of a day, which a lease replaces",
         ),
         pytest.param(facts(own_visibility_timeout_seconds=60.0), [], id="a time-out that the lease keeps"),
+        pytest.param(
+            facts(tasks=(a_task(batch=10),), window=5), ["batch-never-fills"], id="a window that no batch fits into"
+        ),
+        pytest.param(facts(tasks=(a_task(batch=10),), window=40, held_beyond_running=36), [], id="one for each slot"),
         pytest.param(facts(broker="filesystem", has_leases=False), ["leases-off"], id="a transport without leases"),
         pytest.param(facts(versions={"celery": (5, 3)}), ["older-versions"], id="a Celery that is too old"),
         pytest.param(facts(versions=rules.OLDEST), [], id="the oldest releases that are tested"),

@@ -171,6 +171,17 @@ def declares(kind: type, attribute: str) -> bool:
     return False
 
 
+def batch_of(task: Any) -> int:
+    """How many messages one run of a task takes (celery-batches' `flush_every`); 0: one run, one message."""
+    size = getattr(task, "flush_every", 0)
+    return size if isinstance(size, int) and hasattr(task, "flush_interval") else 0
+
+
+def largest_batch(app: Any) -> int:
+    """How many messages the largest batch of an application takes; 0: it has none."""
+    return max((batch_of(task) for task in app.tasks.values()), default=0)
+
+
 def select_queues(app: Any, config: Config) -> None:
     """Consume from the pool's queues. Not by `-Q`, whose list is split at commas, which a name may contain.
 

@@ -173,8 +173,40 @@ def slots(config: Config, own: Own) -> int:
     return config.worker.concurrency
 
 
+def window(
+    config: Config, own: Own, *, slots: int, acks_late: bool, is_inline: bool = False, largest_batch: int = 0
+) -> int:
+    """How many delivered and unacknowledged messages a worker of this application may hold at most.
+
+    Args:
+        config: the pool's document.
+        own: what the application sets.
+        slots: tasks that run at the same time.
+        acks_late: whether a message is acknowledged when its task ends.
+        is_inline: tasks run in the thread that takes messages (solo). It holds one message: while a task runs nobody
+            could give back what waits behind it. Batches are the exception, which need their messages to begin.
+        largest_batch: messages that the largest batch of the application needs (celery-batches' `flush_every`).
+    """
+    if is_inline:
+        return max(1, largest_batch)
+    return prefetch_window(
+        config,
+        slots=slots,
+        acks_late=acks_late,
+        app_multiplier=own.get("worker_prefetch_multiplier"),
+        app_disables=bool(own.get("worker_disable_prefetch")),
+        largest_batch=largest_batch,
+    )
+
+
 def prefetch_window(
-    config: Config, *, slots: int, acks_late: bool, app_multiplier: int | None, app_disables: bool = False
+    config: Config,
+    *,
+    slots: int,
+    acks_late: bool,
+    app_multiplier: int | None,
+    app_disables: bool = False,
+    largest_batch: int = 0,
 ) -> int:
     """How many delivered and unacknowledged messages this worker may hold at most.
 
@@ -186,6 +218,8 @@ def prefetch_window(
         return slots
     if prefetch is None and app_multiplier is not None:
         return slots * app_multiplier
+    if prefetch is None and largest_batch:
+        return max(slots + DEFAULT_PREFETCH, slots * largest_batch)  # a batch for each slot: fewer would wait in vain
     beyond = DEFAULT_PREFETCH if prefetch is None else prefetch
     return slots + beyond if acks_late or beyond == 0 else beyond
 

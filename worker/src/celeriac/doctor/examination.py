@@ -46,7 +46,8 @@ def read_facts(start: Start, ancestors: tuple[Ancestor, ...] = ()) -> Facts:
         own_visibility_timeout_seconds=options.get("visibility_timeout"),
         lease_seconds=config.delivery.lease_seconds or install.DEFAULT_LEASE_SECONDS,
         promises_at_least_once=config.delivery.mode == "AtLeastOnce",
-        held_beyond_running=_held_beyond_running(config, own, acks_late=bool(app.conf.task_acks_late)),
+        window=_window(start) or None,
+        held_beyond_running=_held_beyond_running(start),
         drain_seconds=config.drain.timeout_seconds,
         tasks=tuple(_task(app, task) for task in _own_tasks(app)),
         ancestors=ancestors,
@@ -57,18 +58,11 @@ def read_facts(start: Start, ancestors: tuple[Ancestor, ...] = ()) -> Facts:
 def read_settings(start: Start) -> list[Effective]:
     """Every setting that holds, those of single tasks last."""
     app, config, own = start.app, start.config, start.own
-    multiplier = own.get("worker_prefetch_multiplier")
-    window = settings.prefetch_window(
-        config,
-        slots=settings.slots(config, own),
-        acks_late=bool(app.conf.task_acks_late),
-        app_multiplier=multiplier,
-    )
     delivering = Delivering(
         has_leases=brokers.of_settings(app.conf).has_leases,
         default_lease_seconds=install.DEFAULT_LEASE_SECONDS,
         default_max_deliveries=install.DEFAULT_MAX_DELIVERIES,
-        held_at_most=window,
+        held_at_most=_window(start),
     )
     values = {name: app.conf.get(name) for name in effective.CELERYS}
     return [*effective.compute(config, own, start.laid, values, delivering), *_declared(app)]
@@ -104,6 +98,7 @@ def _task(app: Any, task: Any) -> TaskFacts:
         hard_limit_seconds=of("time_limit"),
         soft_limit_seconds=of("soft_time_limit"),
         longest_retry_delay_seconds=_longest_retry_delay(task),
+        batch=application.batch_of(task),
     )
 
 
@@ -122,14 +117,24 @@ def _declared(app: Any) -> list[Effective]:
     ]
 
 
-def _held_beyond_running(config: Config, own: Own, *, acks_late: bool) -> int | None:
-    multiplier = own.get("worker_prefetch_multiplier")
-    slots = settings.slots(config, own)
-    window = settings.prefetch_window(config, slots=slots, acks_late=acks_late, app_multiplier=multiplier)
+def _window(start: Start) -> int:
+    """How many messages the worker holds at most; 0, as Celery reads it: without limit."""
+    return settings.window(
+        start.config,
+        start.own,
+        slots=settings.slots(start.config, start.own),
+        acks_late=bool(start.app.conf.task_acks_late),
+        is_inline=_pool(start.config, start.own) == "solo",
+        largest_batch=application.largest_batch(start.app),
+    )
+
+
+def _held_beyond_running(start: Start) -> int | None:
+    window, slots = _window(start), settings.slots(start.config, start.own)
     if not window:
-        return None  # Celery reads 0 as "without limit"
+        return None
     # What is acknowledged early does not count against the window while it runs.
-    return max(0, window - slots) if acks_late or config.worker.prefetch == 0 else window
+    return max(0, window - slots) if start.app.conf.task_acks_late or start.config.worker.prefetch == 0 else window
 
 
 def _pool(config: Config, own: Own) -> str:

@@ -16,6 +16,8 @@ class TaskFacts:
     hard_limit_seconds: float | None = None
     soft_limit_seconds: float | None = None
     longest_retry_delay_seconds: float = 0
+    batch: int = 0
+    """Messages that one run takes (celery-batches); 0: one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,8 @@ class Facts:
     lease_seconds: float = 60
     promises_at_least_once: bool = False
     """The pool says so, in as many words."""
+    window: int | None = None
+    """Messages a worker holds at most; `None`: without limit."""
     held_beyond_running: int | None = 1
     """Messages a worker holds for later; `None`: without limit."""
     drain_seconds: float = 300

@@ -134,7 +134,8 @@ def soft_limits_are_enforced(facts: Facts) -> Finding | None:
 def prefetch_leaves_work_to_others(facts: Facts) -> Finding | None:
     """Messages that a worker holds for later are out of reach of the workers that were started to help it."""
     held = facts.held_beyond_running
-    if held is not None and held <= facts.slots:
+    batch = max((task.batch for task in facts.tasks), default=1) or 1
+    if held is not None and held <= facts.slots * batch:
         return None
     amount = "as many messages as there are" if held is None else f"{held} messages beyond its {facts.slots} slots"
     return Finding(
@@ -142,6 +143,21 @@ def prefetch_leaves_work_to_others(facts: Facts) -> Finding | None:
         severity="warning",
         message=f"a worker holds {amount}: those that scaling adds find less to do, and the backlog looks smaller than "
         "it is; set worker.prefetch to 1, or to the number of slots at most",
+    )
+
+
+def window_fills_a_batch(facts: Facts) -> Finding | None:
+    """A batch that never fills begins only when its interval ends, each time."""
+    short = [task for task in facts.tasks if facts.window is not None and task.batch > facts.window]
+    if not short:
+        return None
+    needed = max(task.batch for task in short)
+    return Finding(
+        code="batch-never-fills",
+        severity="warning",
+        message=f"{_named(short)} runs in batches of up to {needed} messages, and a worker holds {facts.window} at "
+        f"most: each batch waits for its interval; set worker.prefetch to {needed - facts.slots} at least, "
+        f"{(needed - 1) * facts.slots} for a batch in each slot",
     )
 
 
@@ -275,6 +291,7 @@ RULES: Final[tuple[Rule, ...]] = (
     drain_covers_limits,
     soft_limits_are_enforced,
     prefetch_leaves_work_to_others,
+    window_fills_a_batch,
     broker_gives_back,
     versions_are_tested,
 )

@@ -36,12 +36,14 @@ def spare(pool: Any, endings: Endings) -> bool:
     its: Any = pool
     apply_async = its.apply_async
 
-    def sparing(trace: Any, args: Any, *, callback: Any, **options: Any) -> Any:
-        request = callback.__self__
+    def sparing(trace: Any, args: Any, *, callback: Any = None, **options: Any) -> Any:
+        request = getattr(callback, "__self__", None)
+        if not isinstance(request, RequestHooks):
+            # A function of somebody else's, with arguments of its own: celery-batches runs many requests by one.
+            return apply_async(trace, args=args, callback=callback, **options)
 
         def ended(outcome: Any) -> None:
-            if isinstance(request, RequestHooks):
-                request.note_run_ended()
+            request.note_run_ended()
             endings.book(partial(callback, outcome))
 
         return apply_async(trace, args=with_arguments_read(args, request), callback=ended, **options)
