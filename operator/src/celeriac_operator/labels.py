@@ -18,6 +18,7 @@ TEMPLATE_HASH = "celeriac.dev/template-hash"
 SECRETS_DIGEST = "celeriac.dev/secrets-digest"
 LIBRARY_IMAGE = "celeriac.dev/library-image"
 UPGRADE_LIBRARY = "celeriac.dev/upgrade-library"
+RESTART = "celeriac.dev/restart"
 PAUSE_SCALING = "celeriac.dev/pause-scaling"
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
@@ -52,6 +53,8 @@ ANNOTATIONS: Mapping[str, str] = {
     "keeps it until the pool's own template changes",
     UPGRADE_LIBRARY: "on the pool, set by you: `now` moves the workers to the library of the running operator at once, "
     "and at each later upgrade while the annotation is set",
+    RESTART: "on the pool, set by you: a new value, such as the current time, replaces all workers by a rolling "
+    "update; the value is copied to the worker pods",
     PAUSE_SCALING: "on a pool with `autoscaling`, set by you: `in` prevents scaling in, `out` prevents scaling out, "
     "`both` prevents both; the pause also overrides the minimum and the maximum",
     DELETION_COST: "on worker pods: set before a scale-down, so that Kubernetes removes idle workers first, and the "

@@ -131,6 +131,10 @@ class Cause(Meaningful):
     )
     OUT_OF_MEMORY = ("OutOfMemory", "Workers are killed repeatedly for exceeding their memory limit.")
     CRASH_LOOP = ("CrashLoop", "Workers exit repeatedly; the message has their last words.")
+    ROLLOUT_PAUSED = (
+        "RolloutPaused",
+        "A change of the pool waits because the Deployment is paused. Continue with `kubectl rollout resume`.",
+    )
     UNSCHEDULABLE = (
         "Unschedulable",
         "No node fits the workers; the message quotes the scheduler. A cluster autoscaler may still add a node.",
@@ -247,7 +251,11 @@ class LimitReason(Meaningful):
 class EventReason(Meaningful):
     """Events beside those that carry the reason of a condition."""
 
-    REPAIRED = ("Repaired", "Somebody else changed or deleted an owned object; the operator has corrected it.")
+    REPAIRED = (
+        "Repaired",
+        "Somebody else changed or deleted an owned object; the operator has corrected it. The message names "
+        "the manager.",
+    )
     RECOVERED = ("Recovered", "The pool is ready again after it was stalled.")
     SCALING_UP = ("ScalingUp", "The autoscaler has begun to add workers; the message says why.")
     SCALING_DOWN = ("ScalingDown", "The autoscaler has begun to remove workers; the message says why.")

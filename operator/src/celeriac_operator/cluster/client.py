@@ -15,7 +15,7 @@ from celeriac_operator.cluster.kinds import Kind
 from celeriac_operator.cluster.transport import APPLY_PATCH, JSON, MERGE_PATCH, METADATA_LIST, Transport
 from celeriac_operator.event import Event
 from celeriac_operator.exceptions import ApiError, OperatorError
-from celeriac_operator.manifest import Manifest
+from celeriac_operator.manifest import Draft, Manifest
 from celeriac_operator.resource import GROUP, KIND, VERSION, CeleryWorkerPool, Status
 
 PAGE = 500
@@ -87,6 +87,23 @@ class Cluster:
             if error.status == 404:
                 return None
             raise
+
+    async def replace_managers(self, kind: Kind, there: Manifest, entries: list[Draft]) -> None:
+        """Set the managedFields of the object, which changes none of its fields.
+
+        Raises:
+            ApiError: refused; 409 if the object has changed since it was read.
+        """
+        metadata = there["metadata"]
+        version = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+        await self._transport.request(
+            "PATCH",
+            kind.path(metadata["namespace"], metadata["name"]),
+            plural=kind.plural,
+            query={"fieldManager": names.FIELD_MANAGER},
+            body={"metadata": {**version, "managedFields": entries}},
+            content_type=MERGE_PATCH,
+        )
 
     async def apply(self, kind: Kind, manifest: Manifest, uid: str) -> Manifest:
         """Apply the manifest server-side; returns the resulting object.

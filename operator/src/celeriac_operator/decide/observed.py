@@ -106,6 +106,11 @@ class Observed:
     scaling: ScalingState | None = None
     """The autoscaler's state; None: it has not evaluated the pool yet."""
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether somebody has paused the Deployment's rollouts."""
+        return bool(self.deployment and self.deployment["spec"].get("paused"))
+
     def newest_pods(self) -> tuple[Pod, ...]:
         """Pods of the Deployment's current template that are not being deleted."""
         newest = template_hash(self.deployment)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from celeriac_operator import labels, names
-from celeriac_operator.decide import difference, observed, references, secrets
+from celeriac_operator.decide import difference, observed, ownership, references, secrets
 from celeriac_operator.decide.observed import Applied, Observed
 from celeriac_operator.desired import build as desired
 from celeriac_operator.desired import deployment, sentry_secret
@@ -32,6 +32,10 @@ class Apply:
     """Uid of the observed object, so that no other object of that name is changed; empty: none was observed."""
     reason: str
     """The first difference, for people."""
+    editor: str = ""
+    """The manager that has changed the object, as far as the object tells; empty: nobody but the operator."""
+    takes_over: bool = False
+    """Whether fields of other managers must be taken over first, because the manifest does not have them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,17 +180,18 @@ def _judge(seen: Observed, manifest: Manifest) -> Apply | Delete | Conflict | st
 
 def _judge_difference(seen: Observed, manifest: Manifest, there: Manifest) -> Apply | Delete | None:
     kind, name, uid = manifest["kind"], manifest["metadata"]["name"], there["metadata"]["uid"]
-    found = difference.first(manifest, there)
+    added = ownership.added(manifest, there)
+    found = difference.first(manifest, there) or next(iter(added), None)
     # The last apply of this manifest led to this generation, so applying it again would change nothing.
     applied = Applied(digest=digest(manifest), generation=there["metadata"]["generation"])
     if found is None or seen.applied.get(kind) == applied:
         return None
     for limit in ("maxUnavailable", "minAvailable"):
-        if limit in there["spec"] and limit not in manifest["spec"]:
+        if limit in there["spec"] and limit not in manifest["spec"] and not added:
             # Another manager has set it, and the API server accepts no budget with both. The next pass creates it
             # again.
             return Delete(kind=kind, name=name, uid=uid, reason=f"spec.{limit} must be removed")
-    return Apply(manifest=manifest, uid=uid, reason=found)
+    return Apply(manifest=manifest, uid=uid, reason=found, editor=ownership.editor(there), takes_over=bool(added))
 
 
 def digest(manifest: Manifest) -> str:

@@ -66,9 +66,12 @@ def _base(pool: CeleryWorkerPool, choices: Choices) -> Draft:
     spec = pool.spec
     inject = spec.inject == "Always"
     volumes = [*([_library_volume()] if inject else []), *_sentry_volumes(pool), *_slack_volumes(spec)]
-    digest = {labels.SECRETS_DIGEST: choices.secrets_digest} if choices.secrets_digest else {}
+    annotations = {labels.SECRETS_DIGEST: choices.secrets_digest} if choices.secrets_digest else {}
+    restart = pool.metadata.annotations.get(labels.RESTART)
+    if restart is not None:
+        annotations[labels.RESTART] = restart
     return {
-        "metadata": {"labels": labels.owned(pool), **({"annotations": digest} if digest else {})},
+        "metadata": {"labels": labels.owned(pool), **({"annotations": annotations} if annotations else {})},
         "spec": {
             **({"initContainers": [_inject_container(choices)]} if inject else {}),
             "containers": [_worker_container(spec, inject=inject)],

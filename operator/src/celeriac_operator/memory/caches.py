@@ -16,7 +16,7 @@ from typing import Generic, NamedTuple, TypeVar
 from celeriac_operator import labels, names
 from celeriac_operator.cluster import kinds
 from celeriac_operator.cluster.kinds import Kind
-from celeriac_operator.decide import last_words, observed, references, secrets, victims
+from celeriac_operator.decide import last_words, observed, ownership, references, secrets, victims
 from celeriac_operator.decide.last_words import LastWords
 from celeriac_operator.decide.observed import Pod
 from celeriac_operator.manifest import Manifest
@@ -175,7 +175,7 @@ class Caches:
     def observe_deployment(self, manifest: Manifest) -> set[Key]:
         """An owned Deployment was added or changed."""
         key = key_of(manifest)
-        return {key} if self.deployments.put(key, version_of(manifest), _lean(manifest)) else set()
+        return {key} if self.deployments.put(key, version_of(manifest), _with_managers(manifest)) else set()
 
     def remove_deployment(self, key: Key, version: int) -> set[Key]:
         """An owned Deployment is gone."""
@@ -327,8 +327,14 @@ def _lean(manifest: Manifest) -> Manifest:
     return {**manifest, "metadata": metadata}
 
 
+def _with_managers(manifest: Manifest) -> Manifest:
+    """With the part of managedFields that names other managers of the spec; usually there are none."""
+    kept = ownership.keep(manifest["metadata"].get("managedFields") or ())
+    return {**manifest, "metadata": {**manifest["metadata"], "managedFields": kept}}
+
+
 def _without_status(manifest: Manifest) -> Manifest:
-    return {key: value for key, value in _lean(manifest).items() if key != "status"}
+    return {key: value for key, value in _with_managers(manifest).items() if key != "status"}
 
 
 def _unversioned(manifest: Manifest) -> Manifest:

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from celeriac_operator.cluster import kinds
 from celeriac_operator.cluster.client import Cluster, OccupiedError
-from celeriac_operator.decide import observed, plan, secrets, victims
+from celeriac_operator.cluster.kinds import Kind
+from celeriac_operator.decide import observed, ownership, plan, secrets, victims
 from celeriac_operator.decide.observed import Observed, ScalingState
 from celeriac_operator.decide.plan import Apply, Conflict, Delete, Plan
 from celeriac_operator.event import Event
@@ -155,6 +156,8 @@ class Reconciler:
         kind = kinds.OWNED[action.manifest["kind"]]
         if kind is kinds.DEPLOYMENT:
             await self._choose_victims(key, action.manifest)
+        if action.takes_over:
+            await self._take_over(kind, action)
         try:
             there = await self._cluster.apply(kind, action.manifest, action.uid)
         except OccupiedError as error:
@@ -170,6 +173,14 @@ class Reconciler:
             applied = observed.Applied(digest=plan.digest(action.manifest), generation=generation)
             self._caches.note_applied(key, kind.kind, applied)
         return todo
+
+    async def _take_over(self, kind: Kind, action: Apply) -> None:
+        """Become the manager of what others have added to the object, so that the next apply removes it."""
+        metadata = action.manifest["metadata"]
+        there = await self._cluster.read(kind, metadata["namespace"], metadata["name"])
+        if there is not None and there["metadata"]["uid"] == action.uid:
+            entries = ownership.taken_over(there["metadata"].get("managedFields") or ())
+            await self._cluster.replace_managers(kind, there, entries)
 
     async def _choose_victims(self, key: Key, wanted: Manifest) -> None:
         """Have idle workers removed first, whether a person, an HPA or the autoscaler scales down."""
@@ -267,7 +278,8 @@ def _repairs(pool: CeleryWorkerPool, action: Apply | Delete, before: Manifest | 
     kind, name = action.manifest["kind"], action.manifest["metadata"]["name"]
     if kind == "Deployment" and before is not None:
         wanted = observed.template_hash(action.manifest)
-        if wanted != observed.template_hash(before):
+        if wanted != observed.template_hash(before) and not action.editor:
             message = "the pod template changed with a Secret or the operator's release: the workers are replaced"
             return [Event(kind="Normal", reason=EventReason.ROLLED, message=message)]
-    return [Event(kind="Normal", reason=EventReason.REPAIRED, message=f"{kind} {name}: {action.reason}")]
+    by = f"; last changed by {action.editor}" if action.editor and action.editor not in action.reason else ""
+    return [Event(kind="Normal", reason=EventReason.REPAIRED, message=f"{kind} {name}: {action.reason}{by}")]

@@ -110,6 +110,10 @@ class Status(Model):
     """When autoscaling last changed replicas."""
     scaling: Scaling | None = None
     """The autoscaler's changes of replicas, and the reasons. Written when it changes replicas."""
+    image: Annotated[str, bound(max_length=1024)] | None = None
+    """Image of the application that the Deployment has."""
+    previous_image: Annotated[str, bound(max_length=1024)] | None = None
+    """Image that the Deployment had before: to go back, set it as spec.image."""
     failing_since: datetime | None = None
     """Since when the pool has been failing to become ready. Absent if it is not failing."""
     conditions: Annotated[tuple[Condition, ...], bound(max_length=16, schema=map_by("type"))] = ()

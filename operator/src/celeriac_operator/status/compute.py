@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from celeriac_operator import labels, names
 from celeriac_operator.decide import plan
@@ -83,11 +84,24 @@ def compute(case: Case) -> Report:
         ready=f"{counts.ready}/{counts.desired}",
         selector=labels.as_selector(labels.selector(pool)),
         library=plan.running_library(case.seen.deployment) or None,
+        **_images(case.seen),
         failing_since=verdict.failing_since,
         **scaling.status_fields(case.seen),
         conditions=_conditions(statements, pool.status, pool.metadata.generation, case.now),
     )
     return Report(status=status, recheck_seconds=_recheck(case, verdict))
+
+
+def _images(seen: Observed) -> Mapping[str, Any]:
+    """The Deployment's image, and the one before it."""
+    containers = seen.deployment["spec"]["template"]["spec"]["containers"] if seen.deployment else ()
+    image = next((worker["image"] for worker in containers if worker["name"] == names.WORKER_CONTAINER), None)
+    before = seen.pool.status
+    is_new = before.image is not None and image is not None and image != before.image
+    return {
+        "image": image or before.image,
+        "previous_image": before.image if is_new else before.previous_image,
+    }
 
 
 def unreadable(old: Status, generation: int, message: str, now: datetime) -> Status:
@@ -133,8 +147,10 @@ def _judge_zero(case: Case) -> _Verdict:
 def _judge_workers(case: Case, counts: Counts) -> _Verdict:
     complete = counts.is_current and counts.there == counts.desired
     if complete and counts.ready == counts.desired:
-        return _Verdict(reason=Progress.READY, message=f"{_workers(counts.ready)} ready and consuming", ready=True)
-    failing = stalled.failing(case)
+        paused = "; the Deployment is paused" if case.seen.is_paused else ""
+        message = f"{_workers(counts.ready)} ready and consuming{paused}"
+        return _Verdict(reason=Progress.READY, message=message, ready=True)
+    failing = stalled.failing(case) or (None if counts.is_current else stalled.paused(case))
     if failing is not None:
         return _stalled(case, failing)
     silent = _silent(case)

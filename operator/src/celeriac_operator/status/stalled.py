@@ -35,7 +35,13 @@ _IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrIm
 _CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
-PERMANENT = (Cause.NAME_CONFLICT, Cause.INVALID_SPEC, Cause.INVALID_TEMPLATE, Cause.MISCONFIGURED)
+PERMANENT = (
+    Cause.NAME_CONFLICT,
+    Cause.INVALID_SPEC,
+    Cause.INVALID_TEMPLATE,
+    Cause.MISCONFIGURED,
+    Cause.ROLLOUT_PAUSED,
+)
 """Causes that do not go away by themselves: the pool, the image or another object must be changed."""
 
 Rule = Callable[[Case], Finding | None]
@@ -173,6 +179,15 @@ def _unschedulable(case: Case) -> Finding | None:
                 cause=Cause.UNSCHEDULABLE, message=f"pod {pod.name}: {last_words.excerpt(pod.unschedulable)}"
             )
     return None
+
+
+def paused(case: Case) -> Finding | None:
+    """A change waits because the Deployment is paused."""
+    if not case.seen.is_paused:
+        return None
+    namespace, name = case.seen.pool.metadata.namespace, case.seen.pool.metadata.name
+    message = f"the Deployment is paused, so a change waits: kubectl rollout resume -n {namespace} deployment/{name}"
+    return Finding(cause=Cause.ROLLOUT_PAUSED, message=message)
 
 
 FAILING: tuple[Rule, ...] = (_pods_refused, _secret_missing, _image, _container_config, _crash, _unschedulable)
