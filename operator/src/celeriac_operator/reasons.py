@@ -131,6 +131,11 @@ class Cause(Meaningful):
     )
     OUT_OF_MEMORY = ("OutOfMemory", "Workers are killed repeatedly for exceeding their memory limit.")
     CRASH_LOOP = ("CrashLoop", "Workers exit repeatedly; the message has their last words.")
+    CONTESTED = (
+        "Contested",
+        "Somebody keeps changing an object of the pool. The operator corrects it after growing pauses, of up to five "
+        "minutes, and the message names the difference. Exclude the object from the other program.",
+    )
     ROLLOUT_PAUSED = (
         "RolloutPaused",
         "A change of the pool waits because the Deployment is paused. Continue with `kubectl rollout resume`.",

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from celeriac_operator import labels
 from celeriac_operator.decide import secrets
+from celeriac_operator.decide.dispute import Dispute
 from celeriac_operator.manifest import Manifest
 from celeriac_operator.reasons import Activity
 from celeriac_operator.resource import CeleryWorkerPool, ScalingDecision
@@ -103,6 +104,10 @@ class Observed:
     """The last applies of this process, by kind."""
     default_dsn: str = field(default="", repr=False)
     """The operator's Sentry DSN for pools that set none; empty: it has none."""
+    disputes: Mapping[str, Dispute] = field(default_factory=dict)
+    """Objects that somebody keeps changing, by kind."""
+    paused_kinds: frozenset[str] = frozenset()
+    """Kinds of such objects that must not be corrected now."""
     scaling: ScalingState | None = None
     """The autoscaler's state; None: it has not evaluated the pool yet."""
 

@@ -34,6 +34,8 @@ class Apply:
     """The first difference, for people."""
     editor: str = ""
     """The manager that has changed the object, as far as the object tells; empty: nobody but the operator."""
+    is_correction: bool = False
+    """Whether this manifest was applied before, so that somebody else has changed the object since."""
     takes_over: bool = False
     """Whether fields of other managers must be taken over first, because the manifest does not have them."""
 
@@ -68,6 +70,8 @@ class Plan:
     """The object whose deletion must finish first; empty: none."""
     template_error: str = ""
     """Why the pod template cannot be built; empty: it can."""
+    contested: bool = False
+    """Whether an object is left as it is for a while, because somebody keeps changing it."""
     held: str = ""
     """The missing Secret without which new workers cannot start, so none are created; empty: none is missing."""
 
@@ -147,10 +151,13 @@ def build(seen: Observed, settings: Settings) -> Plan:
     actions: list[Apply | Delete] = []
     conflicts: list[Conflict] = []
     waiting_for = held = ""
+    contested = False
     for manifest in wanted:
         match _judge(seen, manifest):
             case Apply() as action if _must_wait(seen, manifest):
                 held = missing_secret(seen)
+            case Apply(is_correction=True) if manifest["kind"] in seen.paused_kinds:
+                contested = True
             case Conflict() as conflict:
                 conflicts.append(conflict)
             case Apply() | Delete() as action:
@@ -158,7 +165,9 @@ def build(seen: Observed, settings: Settings) -> Plan:
             case str() as leaving:
                 waiting_for = leaving
     actions += _leftovers(seen, wanted)
-    return Plan(actions=tuple(actions), conflicts=tuple(conflicts), waiting_for=waiting_for, held=held)
+    return Plan(
+        actions=tuple(actions), conflicts=tuple(conflicts), waiting_for=waiting_for, held=held, contested=contested
+    )
 
 
 def _judge(seen: Observed, manifest: Manifest) -> Apply | Delete | Conflict | str | None:
@@ -168,7 +177,7 @@ def _judge(seen: Observed, manifest: Manifest) -> Apply | Delete | Conflict | st
         return _judge_secret(seen, manifest)
     there = seen.deployment if kind == "Deployment" else seen.budget
     if there is None:
-        return Apply(manifest=manifest, uid="", reason="it does not exist")
+        return Apply(manifest=manifest, uid="", reason="it does not exist", is_correction=_was_applied(seen, manifest))
     owner = observed.controller(there)
     if _is_leaving(seen.pool, there, owner):
         return f"the {kind} {name} of an earlier pool to be removed"
@@ -191,7 +200,19 @@ def _judge_difference(seen: Observed, manifest: Manifest, there: Manifest) -> Ap
             # Another manager has set it, and the API server accepts no budget with both. The next pass creates it
             # again.
             return Delete(kind=kind, name=name, uid=uid, reason=f"spec.{limit} must be removed")
-    return Apply(manifest=manifest, uid=uid, reason=found, editor=ownership.editor(there), takes_over=bool(added))
+    return Apply(
+        manifest=manifest,
+        uid=uid,
+        reason=found,
+        editor=ownership.editor(there),
+        is_correction=_was_applied(seen, manifest),
+        takes_over=bool(added),
+    )
+
+
+def _was_applied(seen: Observed, manifest: Manifest) -> bool:
+    applied = seen.applied.get(manifest["kind"])
+    return applied is not None and applied.digest == digest(manifest)
 
 
 def digest(manifest: Manifest) -> str:
@@ -225,17 +246,17 @@ def _is_leaving(pool: CeleryWorkerPool, there: Manifest, owner: Manifest | None)
 
 
 def _judge_secret(seen: Observed, manifest: Manifest) -> Apply | Conflict | None:
-    name = manifest["metadata"]["name"]
+    name, again = manifest["metadata"]["name"], _was_applied(seen, manifest)
     there = seen.secrets.get(name, secrets.ABSENT)
     if not there.exists or there.deleting:
-        return Apply(manifest=manifest, uid="", reason="it does not exist")
+        return Apply(manifest=manifest, uid="", reason="it does not exist", is_correction=again)
     if there.owner_uid != seen.pool.metadata.uid:
         return Conflict(kind="Secret", name=name, owner=there.owner)
     dsn = sentry_secret.dsn_of(seen.pool, seen.default_dsn)
     value = there.values.get(names.SENTRY_KEY)
     if value is not None and value.digest == secrets.digest(there.uid, dsn.encode()):
         return None
-    return Apply(manifest=manifest, uid=there.uid, reason=f"data.{names.SENTRY_KEY} differs")
+    return Apply(manifest=manifest, uid=there.uid, reason=f"data.{names.SENTRY_KEY} differs", is_correction=again)
 
 
 def _leftovers(seen: Observed, wanted: tuple[dict[str, Any], ...]) -> Iterator[Delete]:

@@ -14,12 +14,14 @@ from celeriac_operator.cluster import kinds
 from celeriac_operator.cluster.client import Cluster, OccupiedError
 from celeriac_operator.cluster.kinds import Kind
 from celeriac_operator.decide import observed, ownership, plan, secrets, victims
+from celeriac_operator.decide.dispute import Dispute
 from celeriac_operator.decide.observed import Observed, ScalingState
 from celeriac_operator.decide.plan import Apply, Conflict, Delete, Plan
 from celeriac_operator.event import Event
 from celeriac_operator.exceptions import ApiError
 from celeriac_operator.manifest import Manifest
 from celeriac_operator.memory.caches import Caches, Key, version_of
+from celeriac_operator.passes.disputes import Disputes
 from celeriac_operator.reasons import EventReason
 from celeriac_operator.resource import CeleryWorkerPool, Status
 from celeriac_operator.settings import Settings
@@ -71,6 +73,7 @@ class Reconciler:
         self._scaling = scaling
         self._started = clock()
         self._reported: dict[Key, datetime] = {}
+        self._disputes = Disputes()
 
     async def reconcile(self, key: Key) -> Result:
         """Reconcile one pool and report its status.
@@ -81,6 +84,7 @@ class Reconciler:
         manifest = self._caches.pools.get(key)
         if manifest is None:  # gone; Kubernetes deletes what it owned
             self._reported.pop(key, None)
+            self._disputes.forget(key)
             return Result()
         try:
             pool = CeleryWorkerPool.parse(dict(manifest))
@@ -107,6 +111,7 @@ class Reconciler:
             wait,
             LEAVING_SECONDS if todo.waiting_for else None,
             CONFLICT_SECONDS if todo.conflicts else None,
+            *(_dispute_seconds(dispute, self._clock()) for dispute in case.seen.disputes.values()),
             0.0 if self._is_outdated(key, manifest) else None,
         ]
         again_seconds = min((seconds for seconds in again if seconds is not None), default=None)
@@ -114,7 +119,15 @@ class Reconciler:
 
     def _observe(self, pool: CeleryWorkerPool) -> Observed:
         key = Key(pool.metadata.namespace, pool.metadata.name)
-        return replace(self._caches.observe(pool), default_dsn=self._default_dsn(), scaling=self._scaling(key))
+        now = self._clock()
+        disputes = self._disputes.of(key, now)
+        return replace(
+            self._caches.observe(pool),
+            default_dsn=self._default_dsn(),
+            scaling=self._scaling(key),
+            disputes=disputes,
+            paused_kinds=frozenset(kind for kind, dispute in disputes.items() if dispute.seconds_left(now)),
+        )
 
     async def _learn_secrets(self, pool: CeleryWorkerPool) -> None:
         """Read Secrets that the pool names for the first time; afterwards watch events keep the facts up to date."""
@@ -142,6 +155,8 @@ class Reconciler:
                 return todo, refusal, events
             logger.info("%s: %s", _shown(action), action.reason, extra={"pool": str(key), "reason": action.reason})
             events += _repairs(pool, action, before)
+            if isinstance(action, Apply) and action.is_correction:
+                self._disputes.corrected(key, action.manifest["kind"], action.reason, self._clock())
         return todo, None, events
 
     async def _act(self, key: Key, pool: CeleryWorkerPool, todo: Plan, action: Apply | Delete) -> Plan:
@@ -169,9 +184,9 @@ class Reconciler:
             there = await self._cluster.apply(kind, action.manifest, error.there["metadata"]["uid"])
         self._caches.found(kind, there)
         # A Secret has no generation; it is compared by the digest of its value.
-        if generation := there["metadata"].get("generation"):
-            applied = observed.Applied(digest=plan.digest(action.manifest), generation=generation)
-            self._caches.note_applied(key, kind.kind, applied)
+        generation = there["metadata"].get("generation", 0)
+        applied = observed.Applied(digest=plan.digest(action.manifest), generation=generation)
+        self._caches.note_applied(key, kind.kind, applied)
         return todo
 
     async def _take_over(self, kind: Kind, action: Apply) -> None:
@@ -246,6 +261,11 @@ class Reconciler:
         except ApiError as error:
             # The conditions say the same as the events, so a pass does not fail for an event.
             logger.warning("events could not be recorded: %s", error, extra={"pool": key, "reason": error.reason})
+
+
+def _dispute_seconds(dispute: Dispute, now: datetime) -> float:
+    """When to look again: when the pause ends, or when the dispute may be over."""
+    return dispute.seconds_left(now) or max(1.0, dispute.seconds_to_end(now))
 
 
 def _requested(pool: Manifest) -> tuple[object, ...]:

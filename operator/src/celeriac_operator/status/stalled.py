@@ -41,6 +41,7 @@ PERMANENT = (
     Cause.INVALID_TEMPLATE,
     Cause.MISCONFIGURED,
     Cause.ROLLOUT_PAUSED,
+    Cause.CONTESTED,
 )
 """Causes that do not go away by themselves: the pool, the image or another object must be changed."""
 
@@ -49,7 +50,7 @@ Rule = Callable[[Case], Finding | None]
 
 def refused(case: Case) -> Finding | None:
     """Why the objects cannot be created or updated; running workers, if any, have an older template."""
-    for rule in (_conflict, _template, _held, _refusal):
+    for rule in (_conflict, _template, _held, _refusal, _contested):
         found = rule(case)
         if found is not None:
             return found
@@ -99,6 +100,13 @@ def _held(case: Case) -> Finding | None:
 def _refusal(case: Case) -> Finding | None:
     refusal = case.refusal
     return Finding(cause=refusal.cause, message=last_words.excerpt(refusal.message)) if refusal else None
+
+
+def _contested(case: Case) -> Finding | None:
+    for kind, dispute in sorted(case.seen.disputes.items()):
+        message = f"somebody keeps changing the {kind} ({last_words.excerpt(dispute.reason)}): exclude it there"
+        return Finding(cause=Cause.CONTESTED, message=message)
+    return None
 
 
 def _pods_refused(case: Case) -> Finding | None:
