@@ -173,7 +173,17 @@ def test_ctrl_c_drains_too(pool: str, start_worker: StartWorker, producer: Celer
     result = producer.send_task("basic.sleep", (2,))
     worker.until(worker.status, lambda it: it["busy"] == 1, what="the task runs")
     worker.signal(signal.SIGINT)
-    worker.wait()
+    assert worker.wait() == Exit.OK
+    assert result.get(timeout=1) == 2
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_sigterm_drains_whatever_the_image_remaps_it_to(pool: str, start_worker: StartWorker, producer: Celery) -> None:
+    worker = start_worker(worker={"pool": pool}, environment={"REMAP_SIGTERM": "SIGQUIT"}).until_ready()
+    result = producer.send_task("basic.sleep", (2,))
+    worker.until(worker.status, lambda it: it["busy"] == 1, what="the task runs")
+    worker.terminate()
+    assert worker.wait() == Exit.OK
     assert result.get(timeout=1) == 2
 
 

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +18,11 @@ from typing import Any
 import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
-from tests.integration.worker.processes import Answer, RedisServer, WorkerProcess
+from tests.integration.worker.processes import Answer, RedisServer, WorkerProcess, worker_command
 from tests.integration.worker.rows import row
 from tests.waiting import eventually
+
+from celeriac.health.server import MOST_CONNECTIONS
 
 POOLS = ("prefork", "threads", "solo")
 STARTED = 90.0
@@ -105,6 +109,48 @@ def test_a_pool_whose_processes_are_gone_and_stay_so_is_dead(start_worker: Start
     for pid in worker.children():
         os.kill(pid, signal.SIGKILL)
     assert "the pool has had no process for" in until_dead(worker).body
+
+
+@row("the pool's processes are gone")
+def test_a_pool_whose_processes_are_all_stopped_and_stay_so_is_dead(
+    start_worker: StartWorker, producer: Celery
+) -> None:
+    worker = start_worker(worker={"pool": "prefork", "concurrency": 2}, liveness={"stalledSeconds": 3}).until_ready(
+        timeout=STARTED
+    )
+    first, second = worker.children()
+    os.kill(first, signal.SIGSTOP)
+    result = producer.send_task("basic.add", (1, 1))
+    assert worker.get("/livez").status == 200  # type: ignore[union-attr]
+    os.kill(second, signal.SIGSTOP)
+    assert "the pool has had no process for" in until_dead(worker).body
+    for child in (first, second):
+        os.kill(child, signal.SIGCONT)
+    assert result.get(timeout=STARTED) == 2
+    stays_alive(worker, lambda it: it["processes"] == 2, what="all is well again")
+
+
+def descriptors(worker: WorkerProcess) -> int:
+    return sum(1 for _ in Path(f"/proc/{worker.pid}/fd").iterdir())
+
+
+@row("clients that drip their requests")
+def test_dripping_connections_stop_neither_the_probes_nor_the_work(start_worker: StartWorker, producer: Celery) -> None:
+    worker = start_worker(
+        worker={"pool": "prefork", "concurrency": 1},
+        command=["bash", "-c", f"ulimit -n 256; exec {' '.join(worker_command())}"],
+    ).until_ready(timeout=STARTED)
+    before = descriptors(worker)
+    with contextlib.ExitStack() as stack:
+        for _ in range(225):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", worker.port), timeout=10))
+            client.sendall(b"GET /livez HTTP/1.1\r\nX: ")
+        assert worker.get("/livez", timeout=10).status == 200  # type: ignore[union-attr]
+        worker.until(lambda: descriptors(worker), lambda it: it <= before + MOST_CONNECTIONS + 2, what="bounded")
+        assert producer.send_task("basic.add", (1, 1)).get(timeout=STARTED) == 2
+        # Nobody sends anything more: each connection that is left ends at its time.
+        worker.until(lambda: descriptors(worker), lambda it: it <= before + 1, what="all ended")
+    assert worker.get("/readyz").status == 200  # type: ignore[union-attr]
 
 
 @pytest.mark.timeout(300)

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -137,6 +141,8 @@ def test_the_level_is_the_pools(start_worker: StartWorker, producer: Celery) -> 
 def test_json_is_one_object_a_line_and_nothing_else(pool: str, start_worker: StartWorker, producer: Celery) -> None:
     worker = start_worker("talking:app", worker={"pool": pool}, logging={"format": "JSON"}).until_ready(timeout=STARTED)
     task_id = speak(worker, producer)
+    worker.signal(signal.SIGINT)  # about which Celery says more than about SIGTERM, past its logger
+    assert worker.wait() == 0
     lines: list[dict[str, Any]] = [json.loads(line) for line in worker.logs().splitlines()]
     log: dict[str, Any] = {**{line["message"]: line for line in lines}, "ID": task_id}
     assert [key for key, is_right in JSON_KEYS.items() if not is_right(log)] == []
@@ -147,6 +153,23 @@ def test_json_is_one_object_a_line_and_nothing_else(pool: str, start_worker: Sta
         assert log["from a child process"]["process"] != log["outside a task"]["process"]
     always = {"time", "level", "logger", "message", "task_name", "task_id", "pool", "namespace", "pod", "process"}
     assert always <= set.intersection(*map(set, lines))
+
+
+def test_each_line_is_heard_once_whatever_handlers_the_application_has() -> None:
+    program = [sys.executable, "-m", "tests.integration.worker.logging_matrix"]
+    done = subprocess.run(
+        program, capture_output=True, text=True, check=True, timeout=60, cwd=Path(__file__).parents[3]
+    )
+    lines = ("said by celery", "said by a library", "said by a task", "said by print", "said with a traceback")
+    heard = json.loads(done.stdout)
+    assert len(heard) == 4 * 2 * 2 * 4
+    wrong = {}
+    for (console, hijack, redirect, chosen), output in heard:
+        counts = {line: output.count(line) for line in (*lines, "ValueError: nobody is told")}
+        counts["said by a task"] -= output.count("AUDITED AUDIT|said by a task\n")
+        if set(counts.values()) != {1} or "AUDITED AUDIT|said by a task\n" not in output:
+            wrong[f"{console}, hijack={hijack}, redirect={redirect}, {chosen}"] = output
+    assert not wrong, f"{len(wrong)} of {len(heard)}, the first: {next(iter(wrong.items()))}"
 
 
 def test_an_application_that_sets_up_its_own_logging_keeps_it_and_may_use_the_task_fields(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,108 @@ def test_a_json_line_has_stable_keys() -> None:
 )
 def test_a_json_line_survives(record: logging.LogRecord, message: str) -> None:
     assert as_json(record)["message"] == message
+
+
+class UnshowableError(Exception):
+    """Fails at everything that a log line could ask of it."""
+
+    def __str__(self) -> str:
+        raise SystemError("no text")
+
+    __repr__ = __str__
+
+
+class Impostor:
+    """Says of itself what is no text."""
+
+    def __repr__(self) -> str:
+        return 7  # type: ignore[return-value]
+
+
+def an_endless_list() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+def a_deep_list() -> list[Any]:
+    value: list[Any] = []
+    for _ in range(5_000):
+        value = [value]
+    return value
+
+
+ODD: dict[str, Any] = {
+    "no text": UnshowableError(),
+    "an impostor": Impostor(),
+    "a lone surrogate": "\ud800",
+    "bytes": b"\xff\x00",
+    "ends of lines": "one\ntwo\r\x0b\x0c\x1c\x85\u2028\u2029three",
+    "escapes": "\x1b[2J\x1b]52;c;aGk=\x07",
+    "huge": "x" * 600_000,
+    "refers to itself": an_endless_list(),
+    "deep": a_deep_list(),
+    "no number": float("nan"),
+    "infinite": [float("inf")],
+    "odd keys": {1: "a", (1, 2): "b", None: "c", "\udfff": "d", UnshowableError: "e"},
+    "a class": object,
+    "a set": {1},
+    "none": None,
+    "percent": "100 % of %s and %(name)s and %",
+    "many": list(range(60_000)),
+}
+"""Values that an application may log, by name."""
+
+
+def raised(error: BaseException) -> Any:
+    return type(error), error, None
+
+
+PLACES: dict[str, Callable[[Any], logging.LogRecord]] = {
+    "the message": lambda odd: a_record(message=odd),
+    "an argument": lambda odd: a_record(message="%s", args=(odd,)),
+    "an argument shown by its repr": lambda odd: a_record(message="%r", args=(odd,)),
+    "an argument that should be a number": lambda odd: a_record(message="%d", args=(odd,)),
+    "too many arguments": lambda odd: a_record(message="nothing", args=(odd, odd)),
+    "named arguments": lambda odd: a_record(message="%(x)s %(y)s", args=({"x": odd},)),
+    "extra": lambda odd: a_record(odd=odd),
+    "within extra": lambda odd: a_record(odd={"list": [odd]}),
+    "a task's id": lambda odd: a_record(task_name="x", task_id=odd),
+    "an exception": lambda odd: a_record(exc_info=raised(ValueError(odd))),
+    "an exception that is odd itself": lambda odd: a_record(
+        exc_info=raised(odd if isinstance(odd, Exception) else KeyError(odd))
+    ),
+    "a field of an event": lambda odd: a_record(message={"event": odd, "odd": odd}),  # type: ignore[arg-type]
+    "a stack": lambda odd: a_record(stack_info=odd if isinstance(odd, str) else None),
+}
+"""Where in a record a value may stand."""
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("odd", ODD)
+def test_whatever_a_record_holds_it_is_one_json_object_on_one_line_and_some_text(odd: str, place: str) -> None:
+    formatter = logs.build_formatter(contract.Logging(format="JSON"), always=ALWAYS, own={})
+    line = formatter.format(PLACES[place](ODD[odd]))
+    assert len(line.splitlines()) == 1
+    assert "\x1b" not in line
+    assert len(line.encode()) < 600_000
+    parsed = json.loads(line, parse_constant=lambda it: pytest.fail(f"{it} is not JSON"))
+    assert ALWAYS.items() <= parsed.items()
+    text().format(PLACES[place](ODD[odd])).encode()
+
+
+def test_an_event_of_structlog_becomes_fields() -> None:
+    event = {"event": "paid", "customer": 7, "items": ["a"]}
+    record = a_record(message=event, _logger=object(), _name="info")  # type: ignore[arg-type]
+    line = as_json(record)
+    assert (line["message"], line["extra"]) == ("paid customer=7 items=['a']", {"customer": 7, "items": ["a"]})
+    assert text().format(a_record(message=event)).endswith("[-] paid customer=7 items=['a']")  # type: ignore[arg-type]
+
+
+def test_later_handlers_find_the_message_on_the_record() -> None:
+    record = a_record(message="paid %d", args=(7,))
+    as_json(record)
+    assert record.message == "paid 7"
 
 
 def test_a_json_line_shows_what_json_does_not_know_by_its_repr() -> None:

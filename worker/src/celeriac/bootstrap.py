@@ -73,7 +73,7 @@ def work(start: Start) -> int:
     app, config, environment = start.app, start.config, start.environment
     who = {"pool": config.pool.name, "namespace": config.pool.namespace, "pod": environment.pod_name}
     formatter = logs.build_formatter(config.logging, always=who, own=start.own, color=sys.stderr.isatty())
-    logs.install(formatter, config.logging)
+    logs.install(formatter, config.logging, app)
     warn_once_logging_stands(start)
     reporter = start_reporting(start, who)
     deliveries = install.install(app, config, pod=environment.pod_name)
@@ -102,7 +102,7 @@ def work(start: Start) -> int:
     Reaper(lambda: pool_processes(getattr(vitals.worker, "pool", None))).start()
     BacklogWatch(app, vitals).start()
     try:
-        return run_celery(app, settings.celery_arguments(config, environment, start.own))
+        return drain.exit_code(run_celery(app, settings.celery_arguments(config, environment, start.own)))
     finally:
         if deliveries is not None:
             deliveries.leave()

@@ -71,17 +71,30 @@ def test_a_drain_begins_once(vitals: Vitals, clock: Clock) -> None:
     assert vitals.observe().draining_seconds == 9
 
 
-def test_processes_that_are_gone_are_missed_from_the_moment_they_were_last_seen(
-    vitals: Vitals, clock: Clock, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("gone", ["Z", "X", "T"], ids=["a zombie", "gone", "stopped"])
+def test_processes_that_are_gone_or_stopped_are_missed_from_the_moment_they_were_last_seen(
+    gone: str, vitals: Vitals, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = SimpleNamespace(_pool=SimpleNamespace(_pool=[SimpleNamespace(pid=11), SimpleNamespace(pid=12)]))
     vitals.worker = SimpleNamespace(pool=pool, concurrency=2)
-    monkeypatch.setattr(module, "is_running", lambda pid: pid == 12)
+    states = {11: "Z", 12: "S"}
+    monkeypatch.setattr(module, "process_state", states.__getitem__)
     assert vitals.observe().processes == 1
-    monkeypatch.setattr(module, "is_running", lambda _: False)
+    states[12] = gone
     clock.now += 8
     seen = vitals.observe()
     assert (seen.processes, seen.processes_gone_seconds) == (0, 8)
+
+
+@pytest.mark.parametrize("wall", [1_000_000.0, 1_003_600.0, 900_000.0], ids=["right", "an hour ahead", "far behind"])
+def test_a_step_of_the_nodes_clock_makes_no_task_older(wall: float) -> None:
+    request = SimpleNamespace(time_start=999_990.0, accepted_at=50.0)
+    assert module.running_seconds(request, now=60.0, wall=wall) == 10
+
+
+def test_a_request_of_which_only_the_time_of_day_is_known_is_as_old_as_that_says() -> None:
+    request = SimpleNamespace(time_start=999_990.0)
+    assert module.running_seconds(request, now=60.0, wall=1_000_000.0) == 10
 
 
 def test_a_pool_without_processes_of_its_own_misses_none(vitals: Vitals) -> None:

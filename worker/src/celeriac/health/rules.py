@@ -57,7 +57,7 @@ class Observed:
     scheduled: int = 0
     """Messages held for their time (ETA, countdown)."""
     processes: int | None = None
-    """Processes of the pool that are alive; `None` where the pool has none of its own."""
+    """Processes of the pool that are alive and not stopped; `None` where the pool has none of its own."""
     processes_gone_seconds: float | None = None
     """Since the last one of them was there."""
     ignored_messages_seconds: float | None = None
@@ -89,7 +89,7 @@ def tasks_keep_their_hard_limit(seen: Observed) -> str | None:
 
 
 def pool_has_processes(seen: Observed) -> str | None:
-    """The pool's processes are there, or have been a moment ago."""
+    """The pool's processes are there and not stopped (SIGSTOP), or were a moment ago."""
     gone = seen.processes_gone_seconds
     if gone is None or gone <= seen.stalled_seconds or seen.draining_seconds is not None:
         return None

@@ -1,19 +1,25 @@
 """The health server: /livez, /readyz, /status and /metrics.
 
-One thread in the worker's parent process, standard library only. It answers from memory: no broker, no lock that the
+Threads of the worker's parent process, standard library only. It answers from memory: no broker, no lock that the
 worker holds. A stopped process (SIGSTOP, a frozen cgroup) or an interpreter that never yields cannot answer, and the
-probe times out: that is an answer too. Children of a prefork pool close the listening socket right after the fork, so
-that no orphan keeps the port.
+probe times out: that is an answer too. Children of a prefork pool close its sockets right after the fork, so that no
+orphan keeps the port.
+
+Whoever reaches the port can take little from the worker: at most `MOST_CONNECTIONS` connections are open, a further one
+ends the oldest, and each ends after `REQUEST_TIMEOUT_SECONDS`, however slowly its request drips in. One descriptor is
+kept in reserve, so that probes are answered while the application has used up its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,8 +32,10 @@ from celeriac.health.rules import Observed
 
 logger = logging.getLogger(__name__)
 
-REQUEST_TIMEOUT_SECONDS: Final = 10
-"""A client that connects and says nothing holds a thread for so long."""
+REQUEST_TIMEOUT_SECONDS: Final = 10.0
+"""A connection is ended after this time, whatever it has sent by then."""
+MOST_CONNECTIONS: Final = 16
+"""Open at a time: probes, a scraper and a person need three."""
 
 
 class HealthServer:
@@ -70,7 +78,7 @@ class HealthServer:
             ) from None
         self._server = server
         threading.Thread(target=server.serve_forever, name="celeriac-health", daemon=True).start()
-        os.register_at_fork(after_in_child=server.socket.close)
+        os.register_at_fork(after_in_child=server.close_in_child)
 
     def stop(self) -> None:
         """Stop answering and free the port."""
@@ -100,11 +108,102 @@ class HealthServer:
         }
 
 
+class Connections:
+    """The open connections of the server, oldest first; used by its threads, and bounded in number and time."""
+
+    def __init__(self) -> None:
+        self._since: dict[socket.socket, float] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._since)
+
+    def add(self, connection: socket.socket, now: float) -> None:
+        """Note a new connection."""
+        with self._lock:
+            self._since[connection] = now
+
+    def remove(self, connection: socket.socket) -> None:
+        """Forget a connection that is being closed."""
+        with self._lock:
+            self._since.pop(connection, None)
+
+    def make_room(self, now: float) -> None:
+        """End the oldest connections until there is room for one more."""
+        self.end_old(now)
+        while len(self._since) >= MOST_CONNECTIONS:
+            self._end_oldest()
+
+    def end_old(self, now: float) -> None:
+        """End the connections whose time is over."""
+        while (since := next(iter(self._since.values()), None)) is not None and now - since > REQUEST_TIMEOUT_SECONDS:
+            self._end_oldest()
+
+    def forget(self) -> list[socket.socket]:
+        """Forget all of them, without ending them; called in a child, whose copy of the lock nobody releases."""
+        connections, self._since = list(self._since), {}
+        return connections
+
+    def _end_oldest(self) -> None:
+        with self._lock:
+            oldest = next(iter(self._since), None)
+            if oldest is not None:
+                del self._since[oldest]
+        if oldest is not None:
+            with contextlib.suppress(OSError):
+                oldest.shutdown(socket.SHUT_RDWR)  # its thread reads the end, and closes it
+
+
 class _Server(ThreadingHTTPServer):
     address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET  # IPv6-only clusters exist
     daemon_threads = True
     allow_reuse_address = True
     request_queue_size = 64
+
+    def __init__(self, *args: Any) -> None:
+        self.connections = Connections()
+        self._reserve: int | None = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        super().__init__(*args)
+
+    def get_request(self) -> tuple[Any, Any]:
+        self.connections.make_room(time.monotonic())
+        try:
+            request, address = super().get_request()
+        except OSError:
+            # No descriptor is left but the reserve, which is opened again when a connection has been closed.
+            self._release_reserve()
+            request, address = super().get_request()
+        self.connections.add(request, time.monotonic())
+        return request, address
+
+    def shutdown_request(self, request: Any) -> None:
+        self.connections.remove(request)
+        super().shutdown_request(request)
+        self._restore_reserve()
+
+    def service_actions(self) -> None:
+        self.connections.end_old(time.monotonic())
+
+    def server_close(self) -> None:
+        super().server_close()
+        self._release_reserve()
+
+    def close_in_child(self) -> None:
+        """Close in a child what it has inherited, without a word to whoever is connected to the parent."""
+        self.socket.close()
+        for connection in self.connections.forget():
+            with contextlib.suppress(OSError):
+                os.close(connection.detach())
+
+    def _release_reserve(self) -> None:
+        reserve, self._reserve = self._reserve, None
+        if reserve is not None:
+            os.close(reserve)
+
+    def _restore_reserve(self) -> None:
+        if self._reserve is None:
+            with contextlib.suppress(OSError):
+                self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def server_bind(self) -> None:
         # Without HTTPServer's look-up of the host's own name, which hangs for seconds where DNS does.

@@ -12,7 +12,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from celery.worker import state
 from celery.worker.request import Request
@@ -20,6 +20,10 @@ from celery.worker.request import Request
 from celeriac.health.rules import Observed, Running
 
 T = TypeVar("T")
+
+ENDED: Final = frozenset({"Z", "X"})
+STOPPED: Final = frozenset({"T"})
+"""States of a process, as proc(5) names them. One that a debugger has stopped (`t`) counts as running."""
 
 
 class Vitals:
@@ -137,22 +141,27 @@ def pool_processes(pool: Any) -> list[int] | None:
 
 
 def count_processes(pool: Any) -> int | None:
-    """How many of the pool's processes are alive.
+    """How many of the pool's processes are alive and not stopped (SIGSTOP).
 
     Asked of the kernel through /proc: `waitpid`, which billiard's own question ends in, would take the exit status
     away from the pool.
     """
     pids = pool_processes(pool)
-    return None if pids is None else sum(1 for pid in pids if is_running(pid))
+    return None if pids is None else sum(1 for pid in pids if process_state(pid) not in ENDED | STOPPED)
 
 
 def is_running(pid: int) -> bool:
     """Is there such a process, and has it not ended (a zombie has)?"""
+    return process_state(pid) not in ENDED
+
+
+def process_state(pid: int) -> str:
+    """The letter of /proc for the state of a process; X, which stands for dead, where there is none."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in {"Z", "X"}
+        return "X"
+    return stat.rpartition(")")[2].split()[0]
 
 
 def hard_limit_seconds(request: Any, default: float | None) -> float | None:
@@ -171,14 +180,13 @@ def snapshot(values: Iterable[T]) -> list[T]:
 def _requests(worker: Any) -> dict[str, Any]:
     if worker is None:
         return {}
-    now = time.time()  # Celery notes the start of a task in wall-clock time
     active = snapshot(state.active_requests)
     default = getattr(worker, "time_limit", None)
     running = tuple(
         Running(
             name=request.name,
             id=request.id,
-            seconds=max(0.0, now - request.time_start),
+            seconds=running_seconds(request, now=time.monotonic(), wall=time.time()),
             hard_limit_seconds=hard_limit_seconds(request, default),
         )
         for request in active
@@ -187,6 +195,17 @@ def _requests(worker: Any) -> dict[str, Any]:
     reserved = len(set(snapshot(state.reserved_requests)) - set(active))
     waiting = scheduled(getattr(worker, "consumer", None))
     return {"running": running, "prefetched": reserved, "scheduled": len(waiting)}
+
+
+def running_seconds(request: Any, *, now: float, wall: float) -> float:
+    """How long a task has run, at monotonic time `now` and Unix time `wall`.
+
+    By the monotonic clock, on which the pool says when the task began: a step of the node's clock would make every task
+    look past its hard limit. Celery itself keeps the Unix time only.
+    """
+    accepted = getattr(request, "accepted_at", None)
+    seconds: float = wall - request.time_start if accepted is None else now - accepted
+    return max(0.0, seconds)
 
 
 def scheduled(consumer: Any) -> dict[Any, Any]:

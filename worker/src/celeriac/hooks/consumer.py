@@ -126,7 +126,6 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         self._counts_running = hasattr(qos, "free_slots")
         if self._counts_running and self.app.conf.worker_disable_prefetch:
             qos.free_slots = self._free_slots
-        self.on_task_message.add(self.parts.vitals.take)
         self.parts.vitals.loop_entered()
 
     def _free_slots(self) -> int:
@@ -151,6 +150,16 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         else:
             self.initial_prefetch_count = min(self.initial_prefetch_count, self.max_prefetch_count)
         self._maximum_prefetch_restored = self.initial_prefetch_count == self.max_prefetch_count
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Any:
+        handle, take = super().create_task_handler(*args, **kwargs), self.parts.vitals.take
+
+        def handle_message(message: Any) -> Any:
+            # Every message: Celery's own signal leaves out those that wait for their time, whatever a backlog they are.
+            take()
+            return handle(message)
+
+        return handle_message
 
     def register_with_event_loop(self, hub: Any) -> None:
         super().register_with_event_loop(hub)

@@ -73,6 +73,8 @@ class Drain:
         self.end = end
         self.given_up: GivingUpError | None = None
         """Why the worker leaves by itself, which stays its exit code and its last sentence."""
+        self.is_interrupted = False
+        """Told to leave by SIGINT, where Celery's code for an orderly end is that of a failure (celery #7339)."""
         self._begun = threading.Event()
 
     def start(self) -> None:
@@ -80,12 +82,18 @@ class Drain:
         signals.worker_shutting_down.connect(self.begin, weak=False, dispatch_uid="celeriac-drain")
         threading.Thread(target=self._keep_time, name="celeriac-drain", daemon=True).start()
 
-    def begin(self, **_: Any) -> None:
-        """The worker has been told to leave."""
+    def begin(self, sig: str = "", how: str = "", **_: Any) -> None:
+        """The worker has been told to leave; Celery says by which signal, and whether it is a warm shutdown."""
+        if sig:  # not from within
+            self.is_interrupted = sig == "SIGINT" and how == "Warm"
         if self.vitals.draining is not None:  # also keeps a second signal out of the event's lock
             return
         self.vitals.drain_begun()
         self._begun.set()
+
+    def exit_code(self, code: int) -> int:
+        """The exit code of a worker for which Celery says `code`."""
+        return int(Exit.OK) if self.is_interrupted and self.given_up is None and code == Exit.FAILURE else code
 
     def _keep_time(self) -> None:
         self._begun.wait()

@@ -131,6 +131,8 @@ class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chos
     """A reporter has been told of this task's failure."""
     had_succeeded = False
     """The task had stored its result when its process was lost."""
+    accepted_at: float | None = None
+    """When the pool began the task, on the monotonic clock, in seconds."""
     runtime_seconds: float | None = None
     """What Celery's tracer has measured; `None` for a run that was ended from outside."""
     _has_reached_last_state = False
@@ -147,6 +149,7 @@ class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chos
     # --- what Celery calls
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
+        self.accepted_at = time_accepted
         super().on_accepted(pid, time_accepted)
         for tell in self.listeners.accepted:
             tell(self)
