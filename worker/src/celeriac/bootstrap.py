@@ -20,11 +20,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from celeriac import brokers
 from celeriac.config import application, contract, settings
 from celeriac.config.application import Start
 from celeriac.config.contract import Config, Environment
 from celeriac.exits import Exit, GivingUpError, scrub, write_termination_message
-from celeriac.installed import version
+from celeriac.installed import LEAST, releases, version
 
 if TYPE_CHECKING:
     from celeriac.delivery.install import Deliveries
@@ -50,6 +51,7 @@ def run(document: str, environ: Mapping[str, str]) -> int:
         patch_green_pools(config)
         start = application.prepare(config, environment)
         require_custom_pool(config)
+        require_releases(start)
         return work(start)
     except contract.ContractError as error:
         sentence = f"The worker's configuration cannot be used: {error}"
@@ -155,6 +157,23 @@ def patch_green_pools(config: Config) -> None:
         application.import_celery()  # says so
         raise
     maybe_patch_concurrency(["celery", "worker", "-P", config.worker.pool])
+
+
+def require_releases(start: Start) -> None:
+    """Check that the image's redis-py can do what is asked of it, before anything connects.
+
+    Raises:
+        GivingUpError: it is too old, for the library or for kombu, which says so only when it connects.
+    """
+    if not brokers.of_settings(start.app.conf).has_leases:
+        return
+    found, oldest = releases(["redis"]).get("redis"), LEAST["redis"]
+    if found is not None and found < oldest:
+        raise GivingUpError(
+            f"The image has redis-py {version('redis')}, and the Redis broker needs {'.'.join(map(str, oldest))} or "
+            "later: install a newer one there",
+            Exit.CONFIGURATION,
+        )
 
 
 def require_custom_pool(config: Config) -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import Iterable
+from typing import Final
+
+LEAST: Final = {"redis": (4, 2)}
+"""What the library does not run without on a Redis broker: `redis.backoff` and `redis.retry` as they are since then."""
 
 
 def version(distribution: str = "celeriac") -> str:

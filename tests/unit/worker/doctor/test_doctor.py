@@ -131,6 +131,12 @@ def above(name: str, *arguments: str, catches_sigterm: bool = False) -> tuple[An
             facts(tasks=(a_task(batch=10),), window=5), ["batch-never-fills"], id="a window that no batch fits into"
         ),
         pytest.param(facts(tasks=(a_task(batch=10),), window=40, held_beyond_running=36), [], id="one for each slot"),
+        pytest.param(
+            facts(versions={"redis": (3, 5)}),
+            ["redis-py-too-old", "older-versions"],
+            id="a redis-py that the library does not run with",
+        ),
+        pytest.param(facts(versions={"redis": (4, 4)}), ["older-versions"], id="one that it runs with, untested"),
         pytest.param(facts(broker="filesystem", has_leases=False), ["leases-off"], id="a transport without leases"),
         pytest.param(facts(versions={"celery": (5, 3)}), ["older-versions"], id="a Celery that is too old"),
         pytest.param(facts(versions=rules.OLDEST), [], id="the oldest releases that are tested"),

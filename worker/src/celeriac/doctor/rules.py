@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from celeriac.doctor.facts import Ancestor, Facts, TaskFacts
+from celeriac.installed import LEAST
 
 Severity = Literal["error", "warning"]
 
@@ -263,6 +264,19 @@ def parents_are_known(facts: Facts) -> Finding | None:
 # --- versions
 
 
+def versions_are_enough(facts: Facts) -> Finding | None:
+    """A worker on a Redis broker gives up at once where redis-py lacks what it needs."""
+    found, oldest = facts.versions.get("redis"), LEAST["redis"]
+    if not facts.has_leases or found is None or found >= oldest:
+        return None
+    return Finding(
+        code="redis-py-too-old",
+        severity="error",
+        message=f"redis-py {'.'.join(map(str, found))} is too old for the Redis broker, and the worker gives up at its "
+        f"start: install {'.'.join(map(str, oldest))} or later",
+    )
+
+
 def versions_are_tested(facts: Facts) -> Finding | None:
     """What is older than the library's tests go back may miss what a part of it needs."""
     older = [
@@ -293,6 +307,7 @@ RULES: Final[tuple[Rule, ...]] = (
     prefetch_leaves_work_to_others,
     window_fills_a_batch,
     broker_gives_back,
+    versions_are_enough,
     versions_are_tested,
 )
 

@@ -124,7 +124,9 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         self._ready_since = time.monotonic()
         qos = self.task_consumer.channel.qos
         self._counts_running = hasattr(qos, "free_slots")
-        if self._counts_running and self.app.conf.worker_disable_prefetch:
+        if self._counts_running and self.app.conf.get(
+            "worker_disable_prefetch"
+        ):  # Celery before 5.6 has no such setting
             qos.free_slots = self._free_slots
         self.parts.vitals.loop_entered()
 

@@ -12,12 +12,15 @@ import logging
 from typing import Any
 
 import redis
-from redis.connection import AbstractConnection
+import redis.connection
 from redis.exceptions import ResponseError
 
 from celeriac.delivery import scripts
 
 logger = logging.getLogger(__name__)
+
+AbstractConnection: Any = getattr(redis.connection, "AbstractConnection", redis.connection.Connection)
+"""The base of all connections; redis-py before 4.5.2 has `Connection` in its place."""
 
 
 def prepare(connection: Any) -> bool:
