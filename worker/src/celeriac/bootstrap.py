@@ -38,9 +38,9 @@ logger = logging.getLogger(__name__)
 
 
 def run(document: str, environ: Mapping[str, str]) -> int:
-    """Be a worker until there is a reason to end; the exit code.
+    """Run a worker until it ends; return the exit code.
 
-    Whatever makes a worker give up is one sentence on stderr and in the termination log.
+    If the worker gives up, one sentence on stderr and in the termination log says why.
     """
     end_quietly_until_celery_listens()
     keep_sigterm_a_drain()
@@ -86,7 +86,9 @@ def work(start: Start) -> int:
     vitals = Vitals(stalled_seconds=config.liveness.stalled_seconds, drain_timeout_seconds=config.drain.timeout_seconds)
     once_built(lambda worker: setattr(vitals, "worker", worker))
     health = build_health_server(start, who, vitals, deliveries)
-    drain = Drain(vitals, config.drain.timeout_seconds, report=partial(leave_words, environment), flush=reporter.flush)
+    drain = Drain(
+        vitals, config.drain.timeout_seconds, report=partial(leave_sentences, environment), flush=reporter.flush
+    )
     install_consumer(start, vitals, reporter, drain)
     install_events(app)
     published.install()
@@ -325,14 +327,14 @@ def install_events(app: Any) -> None:
 
 
 def once_built(action: Callable[[Any], None]) -> None:
-    """Do something with Celery's worker as soon as it exists, before its parts do."""
+    """Call `action` with Celery's worker as soon as it exists, before its parts are built."""
     from celery import signals
 
     signals.worker_init.connect(lambda sender, **_: action(sender), weak=False, dispatch_uid="celeriac-built")
 
 
 def once_set_up(*actions: Callable[[], object]) -> None:
-    """Do something once all tasks are known, before the pool starts."""
+    """Call `actions` in order once all tasks are known, before the pool starts."""
     from celery import signals
 
     def act(**_: Any) -> None:
@@ -379,8 +381,8 @@ def run_celery(app: Any, arguments: list[str]) -> int:
 
 
 def give_up(giving_up: GivingUpError, environment: Environment, log: logging.Logger = logger) -> int:
-    """Say the one sentence where people look for it; the exit code."""
-    (sentence,) = leave_words(environment, str(giving_up))
+    """Log the sentence and write it into the termination message; return the exit code."""
+    (sentence,) = leave_sentences(environment, str(giving_up))
     if logging.getLogger().handlers:
         log.critical("%s", sentence)
     else:
@@ -394,8 +396,8 @@ def say_last(environment: Environment, drain: Drain, log: logging.Logger, giving
     give_up(giving_up, environment, log)
 
 
-def leave_words(environment: Environment, *sentences: str) -> list[str]:
-    """Write the termination message; what stands in it, which is without passwords."""
-    words = [scrub(it, environment.urls()) for it in sentences]
-    write_termination_message(environment.termination_log, *words)
-    return words
+def leave_sentences(environment: Environment, *sentences: str) -> list[str]:
+    """Write the termination message; return its sentences, without passwords."""
+    said = [scrub(it, environment.urls()) for it in sentences]
+    write_termination_message(environment.termination_log, *said)
+    return said

@@ -57,7 +57,7 @@ _receive: Receiver | None = None
 
 def receive_by(receiver: Receiver | None) -> None:
     """Tell `receiver` of everything that is counted in this process from now on; `None`: nobody."""
-    global _receive  # noqa: PLW0603 - whoever counts must not need to be handed a receiver
+    global _receive  # noqa: PLW0603 - code that counts must not need to be handed a receiver
     _receive = receiver
 
 

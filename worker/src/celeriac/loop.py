@@ -5,7 +5,7 @@ any order; a loop that was started in a parent process can be started anew in it
 passed on. An error ends one round and not the thread: the first of a series is logged, and so is its end. `stop_all`
 stops every loop of this process; a worker calls it when Celery has ended.
 
-Threads are daemons: an application that ends without a word to the library is not kept alive.
+Threads are daemons: an application that ends without telling the library is not kept alive.
 """
 
 from __future__ import annotations

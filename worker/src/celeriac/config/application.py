@@ -66,7 +66,7 @@ def load(name: str, environment: Environment) -> Any:
     """Find the application as `celery -A name` does.
 
     Raises:
-        GivingUpError: it cannot be imported, or what is found is no Celery application.
+        GivingUpError: it cannot be imported, or it is not a Celery application.
     """
     import_celery()
     from celery import Celery
@@ -118,7 +118,7 @@ def read_own(app: Any, environment: Environment) -> dict[str, Any]:
 
 
 def lay_settings(app: Any, config: Config, environment: Environment, own: Mapping[str, Any]) -> list[Setting]:
-    """Lay the pool's word and Celeriac's defaults over the application's configuration; what was laid."""
+    """Lay the pool's settings and Celeriac's defaults over the application's; return what was laid over it."""
     # Celery prefers these variables to any configuration; the pool's URLs come first.
     if environment.broker_url:
         for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):

@@ -108,7 +108,7 @@ class Liveness:
 
     port: int
     stalled_seconds: int
-    """A consumer loop that has not ticked for so long is called dead."""
+    """Seconds without a tick after which the consumer loop counts as dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ class DrainLimit:
     """Leaving in order."""
 
     timeout_seconds: int
-    """Running tasks have so long to finish after SIGTERM; the rest is given back."""
+    """Seconds that running tasks get after SIGTERM; what still runs then is given back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +228,7 @@ def parse(document: str) -> Config:
     """Read the document.
 
     Raises:
-        ContractError: it is no JSON object, a required key is missing, or a value is not what the key takes.
+        ContractError: it is not a JSON object, a required key is missing, or a value is not what the key takes.
     """
     try:
         value = json.loads(document)

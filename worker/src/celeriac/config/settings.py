@@ -1,6 +1,6 @@
-"""(pure) Which Celery setting gets which value, and who said so?
+"""(pure) Which Celery setting gets which value, and where does the value come from?
 
-The nearest word wins: what a task declares on itself (Celery sees to that), then the pool's document, then the
+In this order: what a task declares on itself (Celery sees to that), then the pool's document, then the
 application's own Celery configuration, then Celeriac's default. `compute` turns a document into a list of settings
 to lay over the application's; what it leaves out stays as the application has it.
 """
@@ -29,7 +29,7 @@ in which the consumer loop has to come round, since it is that loop which waits.
 
 
 class Source(enum.Enum):
-    """Whose word a setting is."""
+    """Where a value comes from."""
 
     TASK = "task"
     """A task's own attribute."""
@@ -38,9 +38,9 @@ class Source(enum.Enum):
     APP = "app"
     """The application's Celery configuration."""
     DEFAULT = "celeriac"
-    """Nobody's: what Celeriac thinks best."""
+    """Nobody sets it: Celeriac's default."""
     CELERY = "celery"
-    """Nobody's: what Celery does then."""
+    """Nobody sets it: Celery's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +139,8 @@ def _publish_retries(retry: Retry, pod_name: str) -> dict[str, Any]:
     """Publish as patiently as the broker is waited for.
 
     A task that passes work on would fail within a second of an outage that the worker itself outlasts. Celery's pauses
-    grow by steps and know no chance, so each pod has a pace of its own: a pool whose broker comes back does not fall
-    upon it in one instant.
+    grow by steps without jitter, so each pod has a pace of its own: a pool whose broker comes back does not
+    connect all at once.
     """
     pace = 1 - zlib.crc32(pod_name.encode()) / 2**33
     return {
@@ -152,7 +152,7 @@ def _publish_retries(retry: Retry, pod_name: str) -> dict[str, Any]:
 
 
 def retries(config: Config, own: Own) -> Retry:
-    """How the broker is retried: the pool's word, else the application's limit, else the defaults."""
+    """How the broker is retried: as the pool says, else the application's limit, else the defaults."""
     limit: int | None = config.broker.max_retries
     if limit is None:
         said = own.get("broker_connection_max_retries")

@@ -54,7 +54,7 @@ def _as_object(text: str) -> dict[str, Any]:
     except ValueError as error:
         raise contract.ContractError(f"{contract.CONFIG_VARIABLE} is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise contract.ContractError(f"{contract.CONFIG_VARIABLE} is no JSON object")
+        raise contract.ContractError(f"{contract.CONFIG_VARIABLE} is not a JSON object")
     return value
 
 

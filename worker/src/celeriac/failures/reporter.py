@@ -25,7 +25,7 @@ class Failure:
 
 
 class Reporter(Protocol):
-    """Whoever wants to know; must not raise."""
+    """Is told of failures; its methods must not raise."""
 
     def report(self, failure: Failure) -> None:
         """Take note of a failure that only the parent process has seen."""
@@ -38,23 +38,23 @@ class Reporter(Protocol):
 
 
 class Reporters:
-    """Tells all of them, one after the other; of none, nobody."""
+    """Passes each call on to several reporters, one after the other."""
 
     def __init__(self, reporters: Sequence[Reporter]) -> None:
         self.reporters = tuple(reporters)
 
     def report(self, failure: Failure) -> None:
-        """Tell everybody of a failure that only the parent process has seen."""
+        """Report a failure that only the parent process has seen."""
         for reporter in self.reporters:
             reporter.report(failure)
 
     def raised(self, failure: Failure) -> None:
-        """Tell everybody of what a task has raised."""
+        """Report what a task has raised."""
         for reporter in self.reporters:
             reporter.raised(failure)
 
     def flush(self) -> None:
-        """Have everybody send what is waiting, within seconds each."""
+        """Send what is waiting, within seconds for each reporter."""
         for reporter in self.reporters:
             reporter.flush()
 

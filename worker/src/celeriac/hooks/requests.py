@@ -126,7 +126,7 @@ class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chos
 
     listeners = Listeners()
     given_back = False
-    """Set by whoever gives the message back: what happens to the run from then on is no failure."""
+    """Set by code that gives the message back: what happens to the run afterwards does not count as a failure."""
     is_reported = False
     """A reporter has been told of this task's failure."""
     had_succeeded = False

@@ -1,4 +1,4 @@
-"""Who listens to what is counted in a worker?"""
+"""Where do the counts of a worker go?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from celeriac.metrics.tally import Snapshot, Tally
 
 
 def count_here() -> Callable[[], Snapshot]:
-    """Make this process the one that counts, for itself and for those it forks; what reads the sums."""
+    """Let this process count for itself and for the processes that it forks; return what reads the sums."""
     tally = Tally()
     counts.receive_by(tally.receive)
     children = ChildCounts(tally.receive)
