@@ -173,3 +173,30 @@ def test_a_retry_with_another_key_frees_the_first_one(
     assert policed.turning.delay("ann").get(timeout=60) == "bob"
     second = policed.turning.delay("ann")
     assert second.get(timeout=60) == "bob"
+
+
+WRONG = (
+    "policy of task mispoliced.without_base has no effect: the task needs base=celeriac.Task",
+    "task mispoliced.misspelt: polcy= is not an option of a task: write policy=",
+    "task mispoliced.wrong_key: it has no parameter 'usr'",
+)
+
+
+def test_a_worker_of_an_application_with_wrong_policies_names_each_and_ends_with_78(start_worker: StartWorker) -> None:
+    worker = start_worker("mispoliced:app")
+    assert worker.wait() == 78
+    for sentence in WRONG:
+        assert sentence in worker.termination_message()
+    assert "right" not in worker.termination_message()
+    assert "Traceback" not in worker.logs()
+
+
+def test_the_doctor_names_each_wrong_policy_in_a_finding() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(APPS)}
+    command = [sys.executable, "-m", "celeriac", "doctor", "--app", "mispoliced:app"]
+    done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    for sentence in WRONG:
+        assert sentence in done.stdout
+    assert "(wrong-policy)" in done.stdout
+    assert "Traceback" not in done.stderr

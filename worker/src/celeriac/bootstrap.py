@@ -97,6 +97,7 @@ def work(start: Start) -> int:
         lambda: bodies.install(app),
         lambda: install_requests(start, reporter, deliveries, drain),
         lambda: incoming.check_requests(app, refusals),
+        lambda: refuse_wrong_policies(start),
         lambda: examination.warn(start),
         keep_out_of_garbage_collection,
     )
@@ -342,6 +343,19 @@ def once_set_up(*actions: Callable[[], object]) -> None:
             action()
 
     signals.celeryd_after_setup.connect(act, weak=False, dispatch_uid="celeriac-set-up")
+
+
+def refuse_wrong_policies(start: Start) -> None:
+    """End the worker when policies of tasks are wrong or have no effect.
+
+    Raises:
+        SystemExit: they are; Celery lets nothing else out of a signal's receiver.
+    """
+    from celeriac.policies import misplaced
+
+    found = misplaced.problems(start.app.tasks.values())
+    if found:
+        raise SystemExit(give_up(GivingUpError("; ".join(found), Exit.CONFIGURATION), start.environment))
 
 
 def keep_out_of_garbage_collection() -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,10 +27,14 @@ from celery.exceptions import Ignore
 
 from celeriac import published
 from celeriac.exceptions import PolicyError
+from celeriac.policies import misplaced
 from celeriac.policies.values import CallPolicy, Debounce, Exclusive, Policy, carries_more
 
 if TYPE_CHECKING:
     from celeriac.logs import TaskLogger
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,14 +82,19 @@ class Task(celery.Task):  # type: ignore[type-arg]  # generic only in the stubs
 
     @classmethod
     def on_bound(cls, app: Any) -> None:
-        """Check the policy against the task, when Celery binds it to an application.
+        """Prepare the task's policy when Celery binds the task to an application.
 
-        Raises:
-            PolicyError: the policy does not fit the task.
+        A wrong policy is logged here and raised by the calls and runs of its own task: an error here would keep Celery
+        from making the application's other tasks.
         """
         super().on_bound(app)
         published.install()
-        if isinstance(cls._resolve().calling, Debounce):
+        try:
+            policies = cls._resolve()
+        except PolicyError as error:
+            logger.error("%s", error)  # noqa: TRY400 - the sentence says what to change
+            return
+        if isinstance(policies.calling, Debounce):
             from celeriac.policies import debounce
 
             debounce.register(app)
@@ -95,10 +105,16 @@ class Task(celery.Task):  # type: ignore[type-arg]  # generic only in the stubs
 
         Not left to `on_bound` alone: Celery binds tasks when they are first used, and lets other threads use a task
         before it has finished.
+
+        Raises:
+            PolicyError: the policy does not fit the task.
         """
         found = cls.__dict__.get("_policies")
         if found is not None:
             return found  # type: ignore[no-any-return]  # a class's dictionary holds anything
+        bases = cls.__mro__[: cls.__mro__.index(Task)]
+        if sentence := misplaced.misspelt(cls, bases, Policy):
+            raise PolicyError(sentence)
         given = _as_sequence(cls.policy)
         for policy in given:
             if not isinstance(policy, Policy):

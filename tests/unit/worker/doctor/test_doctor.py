@@ -120,6 +120,9 @@ def above(name: str, *arguments: str, catches_sigterm: bool = False) -> tuple[An
         pytest.param(facts(held_beyond_running=4), [], id="as many messages held as slots"),
         pytest.param(facts(held_beyond_running=5), ["prefetch-hoards"], id="more messages held than slots"),
         pytest.param(facts(held_beyond_running=None), ["prefetch-hoards"], id="messages held without limit"),
+        pytest.param(
+            facts(wrong_policies=("policy of task t has no effect",)), ["wrong-policy"], id="a policy that does nothing"
+        ),
         # what is left off
         pytest.param(
             facts(own_visibility_timeout_seconds=86400.0),

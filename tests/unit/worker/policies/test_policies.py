@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +13,7 @@ from celery import Celery
 
 import celeriac
 from celeriac import testing
-from celeriac.policies import dispatch, values
+from celeriac.policies import dispatch, misplaced, values
 from celeriac.policies.values import Coalesce, Debounce, Exclusive, Throttle, Unique, carries_more
 
 
@@ -80,9 +82,14 @@ def make_task(body: Callable[..., None] = plain, **options: Any) -> Any:
 
 @pytest.mark.parametrize("bind", [False, True], ids=["a plain task", "a bound task"])
 @pytest.mark.parametrize("key", ["site", "{user}/{site}"], ids=["a name", "a template"])
-def test_a_key_that_names_no_parameter_is_refused_when_the_task_is_made(bind: bool, key: str) -> None:
-    with pytest.raises(celeriac.PolicyError, match=r"of task t: it has no parameter 'site'; its parameters are: user"):
-        make_task(bound if bind else plain, bind=bind, policy=Throttle(key, seconds=1))
+def test_a_key_that_names_no_parameter_is_named_when_the_task_is_made_and_refused_when_it_is_called(
+    bind: bool, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = make_task(bound if bind else plain, bind=bind, policy=Throttle(key, seconds=1))
+    said = r"of task t: it has no parameter 'site'; its parameters are: user"
+    assert re.search(said, caplog.text)
+    with pytest.raises(celeriac.PolicyError, match=said):
+        task.delay("ann")
 
 
 @pytest.mark.parametrize(
@@ -106,9 +113,13 @@ def test_a_key_that_names_no_parameter_is_refused_when_the_task_is_made(bind: bo
         "a nameless field",
     ],
 )
-def test_a_policy_that_makes_no_sense_is_refused_when_the_task_is_made(policy: Any, message: str) -> None:
+def test_a_policy_that_makes_no_sense_is_named_when_the_task_is_made_and_refused_when_it_is_called(
+    policy: Any, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = make_task(policy=policy)
+    assert re.search(message, caplog.text)
     with pytest.raises(celeriac.PolicyError, match=message):
-        make_task(policy=policy)
+        task.delay("ann")
 
 
 def test_a_task_may_have_one_policy_for_calling_and_one_for_running() -> None:
@@ -142,6 +153,10 @@ def test_a_task_that_another_thread_is_still_binding_has_its_policy() -> None:
         lambda: Coalesce(claim_seconds=-1),
         lambda: Throttle("", seconds=1),
         lambda: Throttle(30, seconds=1),  # type: ignore[arg-type]
+        lambda: Throttle(["user", "kind"], seconds=1),  # type: ignore[arg-type]
+        lambda: Throttle(seconds=float("inf")),
+        lambda: Throttle(seconds=10**12),
+        lambda: Exclusive(backoff_seconds=(1, float("inf"))),
     ],
     ids=[
         "no window",
@@ -159,6 +174,10 @@ def test_a_task_that_another_thread_is_still_binding_has_its_policy() -> None:
         "a negative claim",
         "an empty key",
         "seconds for a key",
+        "a list for a key",
+        "without end",
+        "longer than Redis counts",
+        "a delay without end",
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(make: Callable[[], object]) -> None:
@@ -215,3 +234,99 @@ def test_a_policy_that_an_application_derives_is_carried_out_as_the_one_that_it_
     with testing.policies(task.app) as calls:
         assert task.delay("ann").id == task.delay("ann").id
         assert [type(it.policy) for it in calls.dropped] == [EveryMinute]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Throttle(seconds="30"), "seconds of Throttle is '30': it must be a number of seconds, such as 30"),
+        (lambda: Throttle(seconds=dt.timedelta(minutes=1)), "write the number of seconds, 60"),
+        (lambda: Throttle(seconds=None), "must be a number of seconds"),
+        (lambda: Throttle(seconds=True), "must be a number of seconds"),
+        (lambda: Unique(claim_seconds="30"), "claim_seconds of Unique is '30': it must be a number of seconds"),
+        (lambda: Debounce(seconds=1, max_wait="9"), "max_wait of Debounce is '9': it must be a number of seconds"),
+        (lambda: Coalesce(claim_seconds=dt.timedelta(days=1)), "write the number of seconds, 86400"),
+        (lambda: Exclusive(backoff_seconds=5), r"backoff_seconds of Exclusive is 5: .* such as \(1, 30\)"),
+        (lambda: Exclusive(backoff_seconds=(1, 2, 3)), "must be the shortest and the longest delay"),
+        (lambda: Exclusive(backoff_seconds=("1", "30")), "backoff_seconds of Exclusive is '1'"),
+        (lambda: Exclusive(lock_seconds="5"), "lock_seconds of Exclusive is '5'"),
+        (lambda: Exclusive(wait_seconds=dt.timedelta(seconds=5)), "write the number of seconds, 5"),
+        (lambda: Exclusive(max_hold_seconds="9"), "max_hold_seconds of Exclusive is '9'"),
+    ],
+)
+def test_values_that_are_no_numbers_are_refused_with_a_sentence(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+# --- a policy where it has no effect
+
+
+def lazily(**options: Any) -> tuple[Celery, Any]:
+    """An application with a task that is made with these options, and another one."""
+    app = Celery("a", set_as_current=False, broker="memory://", set_default=False)
+    task = app.task(name="t", shared=False, **options)(plain)
+
+    @app.task(name="other", shared=False, base=celeriac.Task, policy=Throttle("user", seconds=5))
+    def other(user: str) -> None:
+        """A task whose policy is right."""
+
+    return app, task
+
+
+THROTTLE = Throttle("user", seconds=5)
+MISPLACED: dict[str, tuple[dict[str, Any], str]] = {
+    "no base": ({"policy": THROTTLE}, "policy of task t has no effect: the task needs base=celeriac.Task"),
+    "no base, misspelt": ({"polcy": THROTTLE}, "polcy= of task t has no effect: write policy=, and base="),
+    "no base, plural": ({"policies": THROTTLE}, "policies= of task t has no effect: write policy=, and base="),
+    "misspelt": (
+        {"base": celeriac.Task, "polcy": THROTTLE},
+        "task t: polcy= is not an option of a task: write policy=",
+    ),
+    "capital": ({"base": celeriac.Task, "Policy": THROTTLE}, "task t: Policy= is not an option of a task"),
+    "plural": ({"base": celeriac.Task, "policies": [THROTTLE]}, "task t: policies= is not an option of a task"),
+    "wrong parameter": ({"base": celeriac.Task, "policy": Throttle("usr", seconds=5)}, "it has no parameter 'usr'"),
+}
+
+
+@pytest.mark.parametrize(("options", "sentence"), MISPLACED.values(), ids=MISPLACED)
+def test_a_policy_that_would_do_nothing_is_refused_and_other_tasks_go_on(
+    options: dict[str, Any], sentence: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, task = lazily(**options)
+    with testing.policies(app):
+        other = app.tasks["other"]
+        assert other.delay("ann").id == other.delay("ann").id
+        for _ in range(2):
+            with pytest.raises(celeriac.PolicyError, match=re.escape(sentence)):
+                task.delay("ann")
+    assert sentence in caplog.text
+    assert [it for it in misplaced.problems(app.tasks.values()) if sentence in it]
+
+
+def test_lists_of_policies_without_a_base_are_found_before_a_worker_starts() -> None:
+    for option in ("policy", "policies"):
+        app, _ = lazily(**{option: [THROTTLE]})
+        app.finalize()
+        (sentence,) = misplaced.problems(app.tasks.values())
+        assert "base=celeriac.Task" in sentence
+
+
+def test_a_policy_elsewhere_is_nobodys_business() -> None:
+    class Shared:
+        policy = THROTTLE
+
+    app, task = lazily(base=celeriac.Task, policy=Shared.policy, throttle=THROTTLE, retry_policy={"max_retries": 1})
+    app.finalize()
+    assert misplaced.problems(app.tasks.values()) == []
+    with testing.policies(app):
+        assert task.delay("ann").id == task.delay("ann").id
+
+
+def test_a_run_of_a_task_whose_policy_is_wrong_fails_with_the_sentence() -> None:
+    app, _ = lazily(base=celeriac.Task, policy=Throttle("usr", seconds=5))
+    with testing.policies(app) as calls:
+        app.send_task("t", ("ann",))
+        (ran,) = calls.run()
+    assert ran.state == "FAILURE"
+    assert "it has no parameter 'usr'" in str(ran.result)

@@ -15,6 +15,7 @@ from celeriac.delivery import install
 from celeriac.doctor import ancestry, effective, rules
 from celeriac.doctor.effective import Delivering, Effective
 from celeriac.doctor.facts import Ancestor, Facts, TaskFacts
+from celeriac.policies import misplaced
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ def read_facts(start: Start, ancestors: tuple[Ancestor, ...] = ()) -> Facts:
         held_beyond_running=_held_beyond_running(start),
         drain_seconds=config.drain.timeout_seconds,
         tasks=tuple(_task(app, task) for task in _own_tasks(app)),
+        wrong_policies=tuple(misplaced.problems(_own_tasks(app))),
         ancestors=ancestors,
         versions=installed.releases(rules.OLDEST),
     )

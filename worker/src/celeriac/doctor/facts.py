@@ -57,6 +57,8 @@ class Facts:
     """Messages a worker holds for later; `None`: without limit."""
     drain_seconds: float = 300
     tasks: tuple[TaskFacts, ...] = ()
+    wrong_policies: tuple[str, ...] = ()
+    """A sentence for each task whose policy is wrong or has no effect."""
     ancestors: tuple[Ancestor, ...] = ()
     """From the worker's parent up to process 1; empty where the worker is process 1, or in no pod."""
     versions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)

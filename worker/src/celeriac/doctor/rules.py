@@ -291,6 +291,13 @@ def versions_are_tested(facts: Facts) -> Finding | None:
     )
 
 
+def policies_have_effect(facts: Facts) -> Finding | None:
+    """A policy that is wrong or misplaced never decides: calls of its task fail, and the worker does not start."""
+    if not facts.wrong_policies:
+        return None
+    return Finding(code="wrong-policy", severity="error", message="; ".join(facts.wrong_policies))
+
+
 Rule = Callable[[Facts], Finding | None]
 
 RULES: Final[tuple[Rule, ...]] = (
@@ -309,6 +316,7 @@ RULES: Final[tuple[Rule, ...]] = (
     broker_gives_back,
     versions_are_enough,
     versions_are_tested,
+    policies_have_effect,
 )
 
 

@@ -153,8 +153,10 @@ def leave(sender: Any = None, state: str | None = None, retval: Any = None, **_:
 
 def revoked(sender: Any = None, request: Any = None, expired: bool = False, **_: Any) -> None:
     """A worker has dropped a message as revoked or expired, or ended its run; a receiver of `task_revoked`."""
-    policy = sender._resolve().calling if hasattr(sender, "_resolve") else None
-    if policy is None or not mark_of(request.headers):
+    if not hasattr(sender, "_resolve") or not mark_of(request.headers):
+        return
+    policy = sender._resolve().calling
+    if policy is None:
         return
     try:
         _steps(policy).abandon(sender, _key_of(sender, policy, request), request, is_expired=bool(expired))

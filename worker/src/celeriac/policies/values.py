@@ -24,6 +24,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final, Literal
 
 from celeriac.exceptions import PolicyError
+from celeriac.policies import misplaced
 from celeriac.policies.key import Template, bounded, text_of
 
 Key = str | Callable[..., object] | None
@@ -46,6 +47,10 @@ class Policy:
                 f"key of {type(self).__name__} is {self.key!r}: it is the name of a parameter, a template of "
                 "parameters, a callable, or None for all calls"
             )
+
+    def __set_name__(self, owner: Any, name: str) -> None:
+        """Python calls this for each attribute of a class that is made: refuse a task where it has no effect."""
+        misplaced.check(owner, name)
 
     def check(self, task: str, run: Callable[..., object]) -> None:
         """Compare the key with the task's parameters.
