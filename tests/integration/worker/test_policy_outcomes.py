@@ -925,3 +925,23 @@ def celery_message(tasks: Tasks) -> Any:
     """The message that was published, as a worker of Celery's gets it."""
     raw = tasks.calls.client.rpop(f"{tasks.calls.prefix}celery")
     return testing.calls._message(raw)
+
+
+# --- who has a key, asked of a real Redis
+
+
+def test_a_run_is_found_by_its_key_and_its_lock_can_be_freed(tasks: Tasks) -> None:
+    seen: list[Any] = []
+
+    def look(task: Any, run: int) -> None:
+        seen.extend(celeriac.find_claims(task, "ann"))
+        celeriac.clear_claims(task, "ann")
+        seen.append(celeriac.find_claims(task, "ann"))
+
+    tasks.step = look
+    result = tasks.of("Exclusive").delay("ann", 1)
+    settle(tasks)
+    found, after = seen
+    assert (found.policy, found.phase, found.task_id) == ("Exclusive", "running", result.id)
+    assert 0 < found.seconds <= 30
+    assert after == []

@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from celeriac.exceptions import CeleriacError, PolicyError, TaskExitError
+    from celeriac.exceptions import CeleriacError, DuplicateCallError, PolicyError, TaskExitError
     from celeriac.locks.lock import Lock, LockLostError
+    from celeriac.policies.asking import clear_claims, find_claims
     from celeriac.policies.publishing import call_dropped
     from celeriac.policies.values import Coalesce, Debounce, Exclusive, Throttle, Unique
     from celeriac.task import Task
@@ -22,6 +23,7 @@ __all__ = [
     "CeleriacError",
     "Coalesce",
     "Debounce",
+    "DuplicateCallError",
     "Exclusive",
     "Lock",
     "LockLostError",
@@ -31,12 +33,15 @@ __all__ = [
     "Throttle",
     "Unique",
     "call_dropped",
+    "clear_claims",
+    "find_claims",
 ]
 
 _HOMES = {
     "CeleriacError": "exceptions",
     "Coalesce": "policies.values",
     "Debounce": "policies.values",
+    "DuplicateCallError": "exceptions",
     "Exclusive": "policies.values",
     "Lock": "locks.lock",
     "LockLostError": "locks.lock",
@@ -46,6 +51,8 @@ _HOMES = {
     "Throttle": "policies.values",
     "Unique": "policies.values",
     "call_dropped": "policies.publishing",
+    "clear_claims": "policies.asking",
+    "find_claims": "policies.asking",
 }
 
 

@@ -3,6 +3,7 @@
     CeleriacError
     ├── PolicyError            a policy and its task do not fit; the application's code must change
     ├── TaskExitError          a task raised what would have ended its worker, such as `SystemExit`; mend the task
+    ├── DuplicateCallError     a call was dropped, and its policy says `on_duplicate="raise"`
     └── DeadLetterError        a message was given up; the result of its task
     redis.exceptions.LockError
     └── redis.exceptions.LockNotOwnedError
@@ -35,3 +36,22 @@ class TaskExitError(CeleriacError):
 
     The task has failed with it. The original exception is its cause (`__cause__`) where the task ran.
     """
+
+
+class DuplicateCallError(CeleriacError):
+    """A call was dropped because another call of its key stands, and its policy says `on_duplicate="raise"`.
+
+    Attributes:
+        task: name of the task.
+        key: the key, as text.
+        task_id: id of the call that stands.
+    """
+
+    def __init__(self, task: str, key: str, task_id: str) -> None:
+        super().__init__(task, key, task_id)
+        self.task = task
+        self.key = key
+        self.task_id = task_id
+
+    def __str__(self) -> str:
+        return f"call {self.task_id} of {self.task} has the key {self.key[:200]!r}: this one was dropped"

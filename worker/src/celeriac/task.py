@@ -146,8 +146,17 @@ class Task(celery.Task):  # type: ignore[type-arg]  # generic only in the stubs
         producer: Any = None,
         **options: Any,
     ) -> Any:
-        """As Celery's; a call that its policy does not let run returns the handle of the call that runs instead."""
-        policy = self._resolve().calling
+        """As Celery's; a call that its policy does not let run returns the handle of the call that runs instead.
+
+        One option is not Celery's: `policy`, for this call instead of the task's. It is a policy of the same class
+        with other options, or `None` to publish the call past the policy. A signature that travels in a message cannot
+        carry it.
+
+        Raises:
+            PolicyError: the policy does not fit the task or the call.
+            DuplicateCallError: the call was dropped, and the policy says `on_duplicate="raise"`.
+        """
+        policy = self._for_call(options)
         if policy is None or self.app.conf.task_always_eager:
             return super().apply_async(args, kwargs, task_id, producer, **options)
         from celeriac.policies import dispatch
@@ -158,6 +167,18 @@ class Task(celery.Task):  # type: ignore[type-arg]  # generic only in the stubs
             return super().apply_async(args, kwargs, task_id, producer, **options)
         publish_now = super().apply_async
         return dispatch.publish(self, policy, publish_now, args, kwargs, task_id=task_id, producer=producer, **options)
+
+    def _for_call(self, options: dict[str, Any]) -> CallPolicy | None:
+        """Take the policy of one call out of its options; the task's own unless another one is given."""
+        own = self._resolve().calling
+        given: Any = options.pop("policy", own)
+        if given is None or given is own:
+            return own if given is own else None
+        if own is None or type(given) is not type(own) or getattr(given, "until", "") != getattr(own, "until", ""):
+            expected = "None" if own is None else f"None or a {type(own).__name__} with the same `until`"
+            raise PolicyError(f"policy of a call of task {self.name} is {given!r}: it must be {expected}")
+        given.check(self.name, _body(type(self)))
+        return given
 
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
         """Celery calls this before each run; the application's base class sees the runs that the policies let start."""

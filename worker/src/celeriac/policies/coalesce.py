@@ -28,6 +28,7 @@ from kombu.utils.uuid import uuid
 from celeriac.policies import newest, scripts, settling
 from celeriac.policies.keeping import RUN_SECONDS, keeper
 from celeriac.policies.publishing import Call, Message, made, milliseconds
+from celeriac.policies.standing import Standing
 from celeriac.policies.values import CALL_HEADER, Coalesce
 from celeriac.store import connections, keys
 from celeriac.store.replies import text
@@ -130,6 +131,19 @@ def abandon(task: Any, key: str, request: Any, *, is_expired: bool) -> None:
     keeper.drop(keys.running(waiting), run)
     arguments = [run, _mark_of(request), request.id, "1" if is_expired else ""]
     scripts.COALESCE_ABANDON.run(connections.store(task.app).client, [waiting, keys.running(waiting)], arguments)
+
+
+def find(task: Any, key: str) -> list[Standing]:
+    """The call that runs, and the one that waits."""
+    store, waiting = connections.store(task.app), _waiting(task, key)
+    running = keys.running(waiting)
+    run, waits = store.client.get(running), store.client.hget(waiting, "id")
+    found = []
+    if run is not None:
+        found.append(Standing.of("Coalesce", store, running, text(run).partition(" ")[2], "running"))
+    if waits is not None:
+        found.append(Standing(policy="Coalesce", task_id=text(waits), phase="waiting", seconds=None))
+    return found
 
 
 def _keep_running(task: Any, running: str, run: str, seconds: float) -> None:

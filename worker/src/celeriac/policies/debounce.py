@@ -33,8 +33,10 @@ from kombu.utils.uuid import uuid
 
 from celeriac.policies import newest, scripts, settling
 from celeriac.policies.publishing import Call, Message, captured, milliseconds
+from celeriac.policies.standing import Standing
 from celeriac.policies.values import WAKER, Debounce
 from celeriac.store import connections, keys
+from celeriac.store.replies import text
 
 LATE_SECONDS: Final = 10.0
 """A waker that is later than this counts as lost when the next call comes."""
@@ -88,6 +90,17 @@ def end(task: Any, policy: Debounce, key: str, *, is_over: bool) -> None:
 
 def abandon(task: Any, key: str, request: Any, *, is_expired: bool) -> None:
     """The burst of a message that a worker drops is over already."""
+
+
+def find(task: Any, key: str) -> list[Standing]:
+    """The burst that waits for its quiet time."""
+    store = connections.store(task.app)
+    name = keys.debounce(task.name, key, prefix=store.prefix)
+    burst = store.client.hget(name, "id")
+    if burst is None:
+        return []
+    left = max(0.0, store.client.pttl(name) / 1000 - keys.BURST_SECONDS)
+    return [Standing(policy="Debounce", task_id=text(burst), phase="waiting", seconds=left)]
 
 
 def _waker(app: Any, producer: Any, message: Message, burst: str, token: str, seconds: float) -> str:

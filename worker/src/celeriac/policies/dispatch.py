@@ -23,6 +23,7 @@ from kombu.utils.uuid import uuid
 from celeriac import counts
 from celeriac.policies import coalesce, debounce, exclusive, throttle, unique
 from celeriac.policies.publishing import FAILURES, Call, Publish, logger, say_undecided
+from celeriac.policies.standing import Standing
 from celeriac.policies.values import (
     CALL_HEADER,
     KEY_HEADER,
@@ -52,6 +53,9 @@ class Steps(Protocol):
 
     def abandon(self, task: Any, key: str, request: Any, *, is_expired: bool) -> None:
         """Free what the message of a call has claimed, because a worker has dropped it."""
+
+    def find(self, task: Any, key: str) -> list[Standing]:
+        """The calls that hold back others of this key."""
 
 
 _STEPS: Final[Mapping[type[CallPolicy], Steps]] = {
@@ -162,6 +166,11 @@ def revoked(sender: Any = None, request: Any = None, expired: bool = False, **_:
         _steps(policy).abandon(sender, _key_of(sender, policy, request), request, is_expired=bool(expired))
     except FAILURES as error:
         logger.warning("cannot free the claim of revoked task %s[%s]: %s", sender.name, request.id, error)
+
+
+def find(task: Any, policy: CallPolicy, key: str) -> list[Standing]:
+    """The calls that hold back others of this key."""
+    return _steps(policy).find(task, key)
 
 
 def _steps(policy: CallPolicy) -> Steps:

@@ -18,6 +18,7 @@ from celeriac import counts
 from celeriac.locks.lock import Lock, delivery_mark
 from celeriac.policies import settling
 from celeriac.policies.publishing import FAILURES
+from celeriac.policies.standing import Standing
 from celeriac.policies.values import Exclusive
 from celeriac.store import connections, keys
 from celeriac.store.replies import text
@@ -66,6 +67,19 @@ def end(task: Any) -> None:
         logger.warning("the lock of task %s was lost before its end: %s", task.name, error)
     except FAILURES as error:
         logger.warning("cannot release the lock of task %s, it will expire: %s", task.name, error)
+
+
+def find(task: Any, key: str) -> list[Standing]:
+    """The run that has the lock."""
+    store = connections.store(task.app)
+    name = keys.exclusive(task.name, key, prefix=store.prefix)
+    owner = store.client.get(name)
+    return [] if owner is None else [Standing.of("Exclusive", store, name, _id_of(text(owner)), "running")]
+
+
+def _id_of(token: str) -> str:
+    """The task's id, with which the token of its lock begins."""
+    return token.partition("@")[0].rpartition(":")[0]
 
 
 def _is_own(lock: Lock, task_id: str) -> bool:

@@ -8,7 +8,6 @@ a worker of Celeriac refuses to start.
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Iterable
 from typing import Any, Final
@@ -46,7 +45,7 @@ def misspelt(task: Any, bases: Iterable[type], policy: type) -> str | None:
     """
     for base in bases:
         for name, value in vars(base).items():
-            if name != OPTION and _is_meant(name) and _holds(value, policy):
+            if name != OPTION and _holds(value, policy) and _is_meant(name):
                 return _sentence(task, name)
     return None
 
@@ -89,6 +88,8 @@ def _is_task(owner: Any) -> bool:
 
 def _is_meant(name: str) -> bool:
     """Whether somebody who wrote this name meant `policy`."""
+    import difflib  # an application without misplaced policies does not need it
+
     return bool(difflib.get_close_matches(name.lower(), (OPTION, "policies"), cutoff=0.7))
 
 

@@ -21,6 +21,7 @@ from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
 from celeriac import counts
+from celeriac.exceptions import DuplicateCallError
 from celeriac.policies.values import CALL_HEADER, KEY_HEADER
 
 logger = logging.getLogger(__name__)
@@ -63,9 +64,15 @@ class Call:
         return self.publish()
 
     def dropped(self, policy: Any, task_id: str) -> Any:
-        """Say that another call runs instead; that one's result handle."""
+        """Say that another call runs instead; that one's result handle.
+
+        Raises:
+            DuplicateCallError: the policy asks for it.
+        """
         counts.POLICY_OUTCOMES.add(type(policy).__name__, "dropped")
         call_dropped.send(sender=self.task, policy=policy, key=self.key, task_id=task_id)
+        if getattr(policy, "on_duplicate", "return") == "raise" and task_id != self.task_id:
+            raise DuplicateCallError(self.task.name, self.key, task_id)
         return self.task.AsyncResult(task_id)
 
     def headers(self, value: str) -> dict[str, Any]:

@@ -128,10 +128,8 @@ if id ~= ARGV[1] then
   if phase == 'q:' then redis.call('SADD', KEYS[2], id) end
 end
 redis.call('SREM', KEYS[3], ARGV[1])
-if redis.call('EXISTS', KEYS[3]) == 1 then
-  redis.call('SUNIONSTORE', KEYS[2], KEYS[2], KEYS[3])
-  redis.call('DEL', KEYS[3])
-end
+for _, other in ipairs(redis.call('SMEMBERS', KEYS[3])) do redis.call('SADD', KEYS[2], other) end
+redis.call('DEL', KEYS[3])
 redis.call('EXPIRE', KEYS[2], {COVERED_SECONDS})
 if ARGV[2] == '0' then
   redis.call('DEL', KEYS[1])

@@ -1,6 +1,7 @@
 """`Throttle`: the first call in a window wins.
 
-The claim is the window. It starts with the first call and nothing prolongs or ends it, whatever becomes of the task.
+The claim is the window. It starts with the first call, and nothing ends it early, whatever becomes of the task. With
+`extend` each dropped call starts it anew.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from typing import Any
 
 from celeriac.policies import claims
 from celeriac.policies.publishing import FAILURES, Call
+from celeriac.policies.standing import Standing
 from celeriac.policies.values import Throttle
 from celeriac.store import connections, keys
+from celeriac.store.replies import text
 
 
 def publish(call: Call, policy: Throttle) -> Any:
@@ -20,7 +23,7 @@ def publish(call: Call, policy: Throttle) -> Any:
     except FAILURES as error:
         return call.publish_undecided(error)
     name = keys.throttle(call.task.name, call.key, prefix=prefix)
-    return claims.publish(call, policy, claims.Claim(name=name, seconds=policy.seconds))
+    return claims.publish(call, policy, claims.Claim(name=name, seconds=policy.seconds, prolongs=policy.extend))
 
 
 def hold(call: Call, policy: Throttle) -> None:
@@ -37,3 +40,11 @@ def end(task: Any, policy: Throttle, key: str, *, is_over: bool) -> None:
 
 def abandon(task: Any, key: str, request: Any, *, is_expired: bool) -> None:
     """The window stands, also when the message of its call is dropped."""
+
+
+def find(task: Any, key: str) -> list[Standing]:
+    """The window, while it is open."""
+    store = connections.store(task.app)
+    name = keys.throttle(task.name, key, prefix=store.prefix)
+    value = store.client.get(name)
+    return [] if value is None else [Standing.of("Throttle", store, name, text(value), "window")]

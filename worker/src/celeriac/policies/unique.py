@@ -21,8 +21,10 @@ from celeriac import counts
 from celeriac.policies import claims, scripts, settling
 from celeriac.policies.keeping import RUN_SECONDS, keeper
 from celeriac.policies.publishing import FAILURES, Call, milliseconds
+from celeriac.policies.standing import Standing
 from celeriac.policies.values import Unique
 from celeriac.store import connections, keys
+from celeriac.store.replies import text
 
 MARK: Final = "unique"
 """The header's value of a message that has, or had, the claim."""
@@ -107,3 +109,12 @@ def _keep_waiting(task: Any, name: str, task_id: str, seconds: float) -> None:
 
 def _claim(task: Any, key: str) -> str:
     return keys.unique(task.name, key, prefix=connections.store(task.app).prefix)
+
+
+def find(task: Any, key: str) -> list[Standing]:
+    """The call that has the claim."""
+    store, name = connections.store(task.app), _claim(task, key)
+    value = text(store.client.get(name) or "")
+    if not value:
+        return []
+    return [Standing.of("Unique", store, name, value[2:], "running" if value.startswith("r:") else "waiting")]

@@ -29,6 +29,8 @@ from celeriac.policies.key import Template, bounded, text_of
 
 Key = str | Callable[..., object] | None
 
+OnDuplicate = Literal["return", "raise"]
+
 SHORTEST_SECONDS: Final = 0.001
 LONGEST_SECONDS: Final = 100 * 365 * 86_400
 """Redis counts in milliseconds, and refuses times that it cannot add to its clock."""
@@ -119,22 +121,29 @@ class Throttle(CallPolicy):
     """The first call in a window wins; the others do not run and get the first one's result handle.
 
     Decided when the task is called (`delay`, `apply_async`), so later calls cost no message. The window starts with
-    the first call, whether or when that call's task runs, and is not prolonged by the others.
+    the first call, whether or when that call's task runs.
 
     Args:
         key: which calls are the same; see the module.
         seconds: the window's length, at least 0.001.
+        extend: whether each dropped call starts the window anew, so that a key which is never quiet runs once.
+        on_duplicate: what a dropped call does: `"return"` the result handle of the call that stands, or `"raise"`
+            `DuplicateCallError`.
 
     Raises:
-        ValueError: `seconds` is not positive.
+        TypeError: `seconds` is not a number.
+        ValueError: `seconds` is out of range, or `on_duplicate` is neither.
     """
 
     _: KW_ONLY
     seconds: float
+    extend: bool = False
+    on_duplicate: OnDuplicate = "return"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _positive("seconds", self.seconds, self)
+        _known_duplicate(self.on_duplicate)
 
 
 @dataclass(frozen=True)
@@ -153,20 +162,25 @@ class Unique(CallPolicy):
             starts the task, so that a call which comes while one runs is published.
         claim_seconds: how long a claim stands without a sign of life. Lower: after a message was lost from outside (a
             purged queue), calls are taken again sooner. Higher: fewer messages in a queue that is longer than this.
+        on_duplicate: what a dropped call does: `"return"` the result handle of the call that stands, or `"raise"`
+            `DuplicateCallError`.
 
     Raises:
-        ValueError: `until` is neither, or `claim_seconds` is not positive.
+        TypeError: `claim_seconds` is not a number.
+        ValueError: `until` or `on_duplicate` is neither, or `claim_seconds` is out of range.
     """
 
     _: KW_ONLY
     until: Literal["done", "start"] = "done"
     claim_seconds: float = 300.0
+    on_duplicate: OnDuplicate = "return"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.until not in {"done", "start"}:
             raise ValueError(f"until is {self.until!r}: it is 'done' or 'start'")
         _positive("claim_seconds", self.claim_seconds, self)
+        _known_duplicate(self.on_duplicate)
 
 
 @dataclass(frozen=True)
@@ -321,3 +335,8 @@ def _positive(name: str, value: object, policy: Policy) -> None:
         raise TypeError(f"{what}: it must be a number of seconds, such as 30 or 0.5")
     if not SHORTEST_SECONDS <= value <= LONGEST_SECONDS:
         raise ValueError(f"{what}: it must be at least {SHORTEST_SECONDS} seconds, and at most 100 years")
+
+
+def _known_duplicate(value: str) -> None:
+    if value not in {"return", "raise"}:
+        raise ValueError(f"on_duplicate is {value!r}: it is 'return' or 'raise'")
