@@ -28,13 +28,3 @@ class Delayed:
     why: str
     again: bool = False
     """It was tried already, and may have succeeded without an answer."""
-
-
-@dataclass(slots=True)
-class Unanswered:
-    """A take whose answer was not received: the server may have taken these deliveries, or may still do so."""
-
-    ids: list[str]
-    queues: list[str]
-    until: float | None = None
-    """When it is no longer looked for, on the monotonic clock; set once Redis was asked."""

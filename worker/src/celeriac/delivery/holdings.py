@@ -30,8 +30,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from celeriac import counts
 from celeriac.delivery import messages, outcomes, scripts, taking
 from celeriac.delivery.dead_entry import DeadEntry
-from celeriac.delivery.held import Delayed, Holding, Unanswered
+from celeriac.delivery.held import Delayed, Holding
 from celeriac.delivery.outcomes import Outcome
+from celeriac.delivery.unanswered import UnansweredTakes
 from celeriac.exceptions import DeadLetterError
 from celeriac.store import keys
 from celeriac.store.replies import text
@@ -96,7 +97,7 @@ class Holdings:
         self._held: dict[str, Holding] = {}
         self._kept_count = 0
         self._unsettled: dict[str, str] = {}
-        self._unanswered: list[Unanswered] = []
+        self._unanswered = UnansweredTakes()
         self._reclaiming = threading.Lock()
         self._queues: set[str] = set()
         self._delayed: dict[str, Delayed] = {}
@@ -305,7 +306,7 @@ class Holdings:
         """
         if most:
             ids = [self.id_of(number) for number in range(first, first + most)]
-            self._unanswered.append(Unanswered(ids, list(queues)))
+            self._unanswered.add(ids, queues)
 
     def dead_letter(self, delivery: str, queue: str, message: bytes, why: str) -> bool:
         """Move a held message to the dead-letter queue; whether it was still held."""
@@ -365,25 +366,12 @@ class Holdings:
         self.give_back_delayed()
 
     def _reclaim(self) -> None:
-        """Give back, uncounted, what was taken for this process without its knowledge.
-
-        A server that was paused runs a script after its client has gone, and after it was looked for here. So it is
-        looked for during one lease.
-        """
+        """Give back, uncounted, what was taken for this process without its knowledge."""
         with self._reclaiming:
-            for take in list(self._unanswered):
-                with self.client.pipeline(transaction=False) as pipeline:
-                    for queue in take.queues:
-                        pipeline.hmget(keys.held(queue, prefix=self.prefix), take.ids)
-                    found = pipeline.execute()
-                for queue, values in zip(take.queues, found, strict=True):
-                    ids = [it for it, value in zip(take.ids, values, strict=True) if value and it not in self._held]
-                    self._give_back({queue: ids}, Outcome.RETURNED, "its worker lost the connection", again=True)
-                now = time.monotonic()
-                if take.until is None:
-                    take.until = now + self.lease_seconds
-                elif now >= take.until:
-                    self._unanswered.remove(take)
+            found = self._unanswered.find(
+                self.client, prefix=self.prefix, known=self._held, now=time.monotonic(), seconds=self.lease_seconds
+            )
+            self._give_back(found, Outcome.RETURNED, "its worker lost the connection", again=True)
 
     def give_back_delayed(self, *, at_once: bool = False) -> None:
         """Give back what is due by `give_back_later`; with `at_once` all of it, for a worker that leaves."""
