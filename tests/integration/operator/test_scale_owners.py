@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes.aio import client as kubernetes
 from tests.integration.operator.machine import Manifest, Place
 from tests.integration.worker.processes import RedisServer
 from tests.waiting import eventually
 
+from celeriac_operator.cluster import client, transport
+from celeriac_operator.exceptions import ApiError
 from localcluster import build
 from localcluster.controlplane import ControlPlane
 
@@ -111,6 +114,47 @@ def test_autoscaling_keeps_its_number(place: Place, server: RedisServer, deploy:
         lambda: len(scaling_of(place)["decisions"]), lambda count: count == decisions, what=f"{decisions} decisions"
     )
     await_three(place)
+
+
+def test_taking_replicas_out_of_an_applied_manifest_leaves_the_number(
+    place: Place, control_plane: ControlPlane
+) -> None:
+    manifest = place.pool_manifest(replicas=2)
+    control_plane.kubectl("apply", "-f", "-", input=json.dumps(manifest))
+    place.await_deployment(lambda seen: seen["spec"]["replicas"] == 2)
+    control_plane.kubectl("scale", "-n", place.namespace, "cwp/emails", "--replicas=5")
+    scaled = place.await_deployment(lambda seen: seen["spec"]["replicas"] == 5)
+    del manifest["spec"]["replicas"]
+    manifest["spec"]["image"] = "shop:2"
+    control_plane.kubectl("apply", "-f", "-", input=json.dumps(manifest))
+    changed = place.await_deployment(lambda seen: image_of(place) == "shop:2" and bool(seen))
+    assert changed["spec"]["replicas"] == 5
+    eventually(
+        lambda: (place.get("CeleryWorkerPool") or {})["spec"]["replicas"], lambda number: number == 5, what="5 replicas"
+    )
+    # Two writes of the Deployment: the scaling and the image. Not one of them asked for fewer workers.
+    assert changed["metadata"]["generation"] == scaled["metadata"]["generation"] + 1
+    control_plane.kubectl("scale", "-n", place.namespace, "cwp/emails", "--replicas=1")
+    place.await_deployment(lambda seen: seen["spec"]["replicas"] == 1)
+
+
+async def test_a_number_that_was_decided_before_somebody_scaled_by_hand_is_not_written(
+    place: Place, control_plane: ControlPlane
+) -> None:
+    decided_on = place.pool(replicas=2)
+    control_plane.kubectl("scale", "-n", place.namespace, "cwp/emails", "--replicas=7")
+    configuration = kubernetes.Configuration(host=control_plane.server)
+    configuration.ssl_ca_cert = str(control_plane.ca_file)
+    configuration.api_key["BearerToken"] = f"Bearer {control_plane.token}"
+    transport.prepare(configuration)
+    sender = transport.Transport(kubernetes.ApiClient(configuration), lambda **_: None)
+    try:
+        with pytest.raises(ApiError) as refusal:
+            await client.Cluster(sender).scale(decided_on["metadata"], 3)
+        assert refusal.value.status == 409
+    finally:
+        await sender.close()
+    assert (place.get("CeleryWorkerPool") or {})["spec"]["replicas"] == 7
 
 
 def test_a_horizontal_pod_autoscaler_keeps_its_number_too(place: Place, control_plane: ControlPlane) -> None:

@@ -170,6 +170,8 @@ class Cluster:
     async def scale(self, metadata: Manifest, replicas: int) -> Manifest:
         """Set the pool's number of workers through its scale subresource; returns the Scale.
 
+        The write is bound to the version of the pool on which the decision was based.
+
         Raises:
             ApiError: refused; 404 or 409 if the pool is gone or another pool has its name.
         """
@@ -178,7 +180,10 @@ class Cluster:
             kinds.POOL.path(metadata["namespace"], metadata["name"], "scale"),
             plural=kinds.POOL.plural,
             query={"fieldManager": names.SCALER},
-            body={"metadata": {"uid": metadata["uid"]}, "spec": {"replicas": replicas}},
+            body={
+                "metadata": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]},
+                "spec": {"replicas": replicas},
+            },
             content_type=MERGE_PATCH,
         )
 

@@ -16,7 +16,7 @@ from typing import Generic, NamedTuple, TypeVar
 from celeriac_operator import labels, names
 from celeriac_operator.cluster import kinds
 from celeriac_operator.cluster.kinds import Kind
-from celeriac_operator.decide import last_words, observed, ownership, references, secrets, victims
+from celeriac_operator.decide import last_words, observed, ownership, references, replicas, secrets, victims
 from celeriac_operator.decide.last_words import LastWords
 from celeriac_operator.decide.observed import Pod
 from celeriac_operator.manifest import Manifest
@@ -111,6 +111,7 @@ class Caches:
         self._last_words: dict[Key, deque[LastWords]] = {}
         self._named_by: dict[Key, set[str]] = {}  # Secret -> pools of its namespace that name it
         self._names_of: dict[Key, frozenset[str]] = {}
+        self._lost_replicas: dict[Key, int] = {}
         self._observe: Mapping[Kind, Callable[[Manifest], set[Key]]] = {
             kinds.POOL: self.observe_pool,
             kinds.DEPLOYMENT: self.observe_deployment,
@@ -137,8 +138,14 @@ class Caches:
     def observe_pool(self, manifest: Manifest) -> set[Key]:
         """A pool was added or changed."""
         key = key_of(manifest)
+        before = self.pools.get(key)
         if not self.pools.put(key, version_of(manifest), _lean(manifest)):
             return set()
+        lost = replicas.before_removal(before, manifest)
+        if lost is not None:
+            self._lost_replicas[key] = lost
+        elif manifest["spec"].get("replicas", replicas.DEFAULT) != replicas.DEFAULT:
+            self._lost_replicas.pop(key, None)
         self._note_names(key, _secret_names(manifest))
         return {key}
 
@@ -159,6 +166,14 @@ class Caches:
         spec = {**known["spec"], "replicas": (scale.get("spec") or {}).get("replicas", 0)}
         return {key} if self.pools.put(key, version, {**known, "metadata": metadata, "spec": spec}) else set()
 
+    def lost_replicas(self, pool: Key) -> int | None:
+        """The number that was reset because `replicas` was taken out of a manifest; None: none was."""
+        return self._lost_replicas.get(pool)
+
+    def forget_lost_replicas(self, pool: Key) -> None:
+        """The number has been restored."""
+        self._lost_replicas.pop(pool, None)
+
     def unschedulable(self, pool: Key) -> int:
         """Number of the pool's workers that cannot be scheduled."""
         return sum(bool(pod.unschedulable) and not pod.deleting for pod in self._pods_of.get(pool, {}).values())
@@ -168,6 +183,7 @@ class Caches:
         if not self.pools.remove(key, version):
             return set()
         self.applied.pop(key, None)
+        self._lost_replicas.pop(key, None)
         self._last_words.pop(key, None)
         self._note_names(key, frozenset())
         return {key}

@@ -86,6 +86,7 @@ class Reconciler:
             self._reported.pop(key, None)
             self._disputes.forget(key)
             return Result()
+        manifest = await self._restore_replicas(key, manifest)
         try:
             pool = CeleryWorkerPool.parse(dict(manifest))
         except ValidationError as error:
@@ -116,6 +117,17 @@ class Reconciler:
         ]
         again_seconds = min((seconds for seconds in again if seconds is not None), default=None)
         return Result(refused=refusal is not None, again_seconds=again_seconds)
+
+    async def _restore_replicas(self, key: Key, manifest: Manifest) -> Manifest:
+        """Set the number again that was lost when `replicas` was taken out of a manifest; returns the pool then."""
+        number = self._caches.lost_replicas(key)
+        if number is None:
+            return manifest
+        scale = await self._cluster.scale(manifest["metadata"], number)
+        self._caches.forget_lost_replicas(key)
+        logger.info("replicas was taken out of the manifest: it stays %d", number, extra={"pool": str(key)})
+        self._caches.observe_scale(key, scale)
+        return self._caches.pools.get(key) or manifest
 
     def _observe(self, pool: CeleryWorkerPool) -> Observed:
         key = Key(pool.metadata.namespace, pool.metadata.name)
