@@ -160,6 +160,11 @@ chaos-worker: $(VENV)/worker.stamp ## thousands of tasks and a lock under kills 
 	@tools/ensure-packages redis-server
 	@$(WORKER)/python -m tests.chaos.worker $(ARGS)
 
+.PHONY: fuzz-messages
+fuzz-messages: $(VENV)/worker.stamp ## a message of every shape on every pool (TEST_POOLS="solo gevent" TEST_SEED=7 TEST_SHAPES=1000)
+	@tools/ensure-packages redis-server
+	@TEST_SHAPES=$${TEST_SHAPES:-100000} $(WORKER)/python -m pytest -q tests/integration/worker/test_messages.py
+
 ##@ Benchmarks (each runs ours and the peer in turn; the last line is one JSON object)
 .PHONY: bench bench-operator
 bench: $(VENV)/worker.stamp ## all benchmarks of the worker library, into docs/project/benchmarks.md (ARGS="--only throughput" renews one)

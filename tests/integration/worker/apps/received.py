@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 from celery import Celery
 
@@ -30,3 +32,17 @@ def once(line: str) -> str:
 @app.task(rate_limit="1000/s")
 def limited(line: str) -> str:
     return note(line)
+
+
+def ends_its_worker(task: Any, app: Any, consumer: Any, **_: Any) -> Any:
+    """What no check of ours can foresee."""
+
+    def handle(*_: Any, **__: Any) -> None:
+        sys.exit("the end")
+
+    return handle
+
+
+@app.task(Strategy="received:ends_its_worker")
+def end() -> None:
+    """Never runs."""

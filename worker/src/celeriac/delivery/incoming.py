@@ -86,6 +86,8 @@ class IncomingHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         return self._refuse(message, exc) or super().on_decode_error(message, exc)
 
     def on_invalid_task(self, body: Any, message: Any, exc: BaseException) -> Any:
+        if message.body is None:
+            message.body = b""  # Celery writes its length into the log
         return self._refuse(message, exc) or super().on_invalid_task(body, message, exc)
 
     def on_unknown_message(self, body: Any, message: Any) -> Any:
@@ -133,6 +135,7 @@ def why_refused(message: Any, tasks: Any) -> Exception | None:
     why = protocol.why_no_call(fields)
     if why is not None:
         return InvalidTaskError(why)
+    _make_id_text(fields)
     return _read(message, protocol.why_no_body) if fields["task"] in tasks else None
 
 
@@ -150,7 +153,16 @@ def _read(message: Any, why_no: Callable[[Any], str | None]) -> Exception | None
 def _why_no_first_protocol(body: Any) -> str | None:
     if not isinstance(body, dict) or "task" not in body:
         return "it names no task"
-    return protocol.why_no_call(body) or protocol.why_no_arguments(body)
+    why = protocol.why_no_call(body) or protocol.why_no_arguments(body)
+    if why is None:
+        _make_id_text(body)
+    return why
+
+
+def _make_id_text(fields: dict[str, Any]) -> None:
+    """Have a task's id that is a number or a UUID be its text: result backends can store no result for another one."""
+    if not isinstance(fields["id"], str):
+        fields["id"] = str(fields["id"])
 
 
 def check_requests(app: Any, refusals: Takers) -> None:

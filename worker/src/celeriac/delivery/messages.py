@@ -72,6 +72,8 @@ def task_of(payload: dict[str, Any] | None) -> tuple[str, str]:
     for fields in ((payload or {}).get("headers"), payload and _first_protocol(payload)):
         if isinstance(fields, dict) and "task" in fields:
             name, task_id = fields["task"], fields.get("id")
+            if isinstance(task_id, int) and not isinstance(task_id, bool):
+                task_id = str(task_id)  # as the worker does
             return (name if isinstance(name, str) else "", task_id if isinstance(task_id, str) else "")
     return "", ""
 

@@ -21,6 +21,7 @@ from queue import Empty
 from typing import Any, Final
 
 import kombu.transport.redis
+from celery.exceptions import WorkerShutdown, WorkerTerminate
 from redis.exceptions import NoScriptError, RedisError
 
 from celeriac.delivery import scripts, taking
@@ -215,6 +216,12 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
         except UndecodableBodyError as error:
             self.holdings.dead_letter(delivery, queue, message, f"its body cannot be decoded: {error}")
             return
+        except (WorkerShutdown, WorkerTerminate, *self.connection_errors):
+            raise  # the message has nothing to do with it
+        except BaseException as error:
+            # Whatever ends the worker counts a delivery of this message, and of no other one.
+            self.holdings.give_back([delivery], Outcome.REQUEUED, f"it ended its worker: {error!r}")
+            raise
         if queue in self._no_ack:
             self.end_delivery(delivery)
 
