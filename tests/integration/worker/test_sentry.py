@@ -339,11 +339,22 @@ def test_a_dsn_that_comes_or_changes_is_used_without_a_restart(
     assert worker.is_alive()
 
 
+@pytest.mark.parametrize(
+    ("pool", "signal"),
+    [
+        *(("prefork", signal) for signal in ("", "celeryd_init", "worker_init", "worker_process_init")),
+        ("threads", "celeryd_init"),
+        ("solo", "worker_process_init"),
+    ],
+)
 def test_what_the_application_gave_to_sentry_itself_stays_under_what_the_pool_says(
-    start_worker: StartWorker, producer: Celery, sentry: Sentry
+    pool: str, signal: str, start_worker: StartWorker, producer: Celery, sentry: Sentry
 ) -> None:
     settings = {"dsnFile": str(sentry.dsn_file), "environment": "test"}
-    worker = start_worker("with_sentry:app", worker={"pool": "prefork"}, sentry=settings).until_ready()
+    environment = {"TEST_INIT_SIGNAL": signal}
+    worker = start_worker(
+        "with_sentry:app", worker={"pool": pool}, sentry=settings, environment=environment
+    ).until_ready()
     producer.send_task("with_sentry.plain")
     (event,) = eventually(lambda: sentry.events, what="the event")
     assert event["tags"]["own"] == "yes"
@@ -351,3 +362,4 @@ def test_what_the_application_gave_to_sentry_itself_stays_under_what_the_pool_sa
     assert event["release"] == "own@1"
     worker.terminate()
     assert worker.wait() == 0
+    assert len(sentry.events) == 1

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from celeriac.exits import SENTENCE_LIMIT_BYTES, scrub, write_termination_message
+from celeriac.exits import SENTENCE_LIMIT_BYTES, scrub, without_secrets, write_termination_message
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,28 @@ def test_the_last_of_two_sentences_is_there_however_long_the_first_is(tmp_path: 
 def test_outside_kubernetes_no_file_appears(tmp_path: Path) -> None:
     write_termination_message(str(tmp_path / "termination-log"), "why")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda secret: {"sentinel_kwargs": {"password": secret}},
+        lambda secret: {"PASSWORD": secret, "username": "shop"},
+        lambda secret: {"predefined_queues": {"emails": {"secret_access_key": secret, "access_key_id": secret}}},
+        lambda secret: {
+            "hosts": [f"redis://:{secret}@one", ("two", f"sentinel://shop:{secret}@two;redis://:{secret}@x")]
+        },
+        lambda secret: {"client": {"auth": (secret, secret), "ssl_password": secret}},
+        lambda secret: {"a": [{"b": ({"api_token": secret},)}]},
+        lambda secret: f"amqp://shop:{secret}@rabbit",
+        lambda secret: [{"dsn": f"https://{secret}@sentry.example/1"}],
+        lambda secret: {"redis_backend_credential_provider": secret},
+    ],
+)
+def test_a_setting_is_shown_without_its_secrets_wherever_they_stand(place: Any) -> None:
+    assert "sesame" not in repr(without_secrets(place("sesame")))
+
+
+def test_a_setting_without_secrets_is_shown_as_it_is() -> None:
+    value = {"visibility_timeout": 60, "global_keyprefix": "shop:", "list": [1, (2,)], "password": None}
+    assert without_secrets(value) == value

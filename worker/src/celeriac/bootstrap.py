@@ -24,7 +24,7 @@ from celeriac import brokers
 from celeriac.config import application, contract, settings
 from celeriac.config.application import Start
 from celeriac.config.contract import Config, Environment
-from celeriac.exits import Exit, GivingUpError, scrub, write_termination_message
+from celeriac.exits import Exit, GivingUpError, scrub, without_secrets, write_termination_message
 from celeriac.installed import LEAST, releases, version
 
 if TYPE_CHECKING:
@@ -208,7 +208,8 @@ def warn_once_logging_stands(start: Start) -> None:
             logger.warning("configuration: ignoring %s, which this version of the library does not know", key)
         for setting in start.laid:
             if "url" not in setting.name and setting.name != "result_backend":
-                logger.debug("configuration: %s = %r (%s)", setting.name, setting.value, setting.source.value)
+                shown = without_secrets({setting.name: setting.value})[setting.name]
+                logger.debug("configuration: %s = %r (%s)", setting.name, shown, setting.source.value)
 
     signals.celeryd_after_setup.connect(warn, weak=False, dispatch_uid="celeriac-warnings")
 

@@ -12,12 +12,15 @@ import contextlib
 import enum
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 SENTENCE_LIMIT_BYTES = 2047
 """Kubernetes keeps 4096 bytes of a termination message: two lines of this."""
 
+_SECRET_NAME = re.compile(r"pass|pwd|secret|token|credential|auth|dsn|access_key|private_key", re.IGNORECASE)
+"""What a setting is called that holds a secret."""
 _USERINFO = re.compile(r"(?<=://)[^\s/]*@")
 
 
@@ -52,6 +55,22 @@ def scrub(text: str, urls: Iterable[str | None] = ()) -> str:
         for secret in _secrets(url):
             text = text.replace(secret, "**")
     return _USERINFO.sub("**@", text)
+
+
+def without_secrets(value: Any) -> Any:
+    """A copy of a setting's value for logs: passwords in URLs, and what has the name of a secret, are left out."""
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, Mapping):
+        return {
+            key: "**" if _SECRET_NAME.search(str(key)) and it is not None else without_secrets(it)
+            for key, it in value.items()
+        }
+    if isinstance(value, (list, set, frozenset)):
+        return list(map(without_secrets, value))
+    if isinstance(value, tuple):
+        return tuple(map(without_secrets, value))
+    return value
 
 
 def write_termination_message(path: str, *sentences: str) -> None:

@@ -8,7 +8,7 @@ The SDK is set up in the parent before Celery builds its tracers, and again in e
 share sockets with the parent's. The DSN is a file (a mounted Secret): each process looks at it every few seconds and
 changes over without a restart. A DSN that is missing or malformed never stops a worker; it costs one warning. What an
 application has given to `sentry_sdk.init` itself (`before_send`, integrations, sampling) stays, except for what the
-pool says.
+pool sets, wherever it calls it: at import, or in `celeryd_init`, `worker_init` or `worker_process_init`.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ class SentryReporter:
         self._refused: str | None = None
         self._app_options: dict[str, Any] = {}
         self._sdk: Any = None
+        self._client: Any = None
+        """The client that was set up here; another one is the application's."""
 
     def start(self) -> None:
         """Set the SDK up in this process and keep an eye on the DSN; a child calls it again by itself."""
@@ -91,6 +93,9 @@ class SentryReporter:
         self._watch()
         signals.task_internal_error.connect(self._internal_error, weak=False, dispatch_uid="celeriac-sentry-internal")
         signals.worker_process_init.connect(self._start_in_child, weak=False, dispatch_uid="celeriac-sentry")
+        # After the application's own receivers of these, which were connected when it was imported.
+        for signal in (signals.celeryd_init, signals.worker_init, signals.celeryd_after_setup):
+            signal.connect(self._take_over, weak=False, dispatch_uid="celeriac-sentry-take-over")
 
     def run_once(self) -> bool:
         """Look at the DSN once; was it changed over?"""
@@ -187,9 +192,23 @@ class SentryReporter:
             return False
         if not dsn and self._refused is None and self.dsn is None:
             logger.warning("sentry: there is no DSN in %s, failures are not reported until it comes", settings.dsn_file)
-        self._remember(self._sdk.get_client())
+        self._client = self._sdk.get_client()
+        self._remember(self._client)
         self.dsn = dsn
         self._refused = None if dsn else self._refused
+        return True
+
+    def _take_over(self, **_: Any) -> None:
+        """Lay the pool's settings over a client that the application has set up meanwhile, in a signal of Celery's."""
+        if self._adopt():
+            self._initialise(self.dsn or "")
+
+    def _adopt(self) -> bool:
+        """Keep the options of the application's own client, if there is a new one."""
+        client = self._sdk.get_client()
+        if client is self._client or not client.is_active():
+            return False
+        self._app_options = _options_of_the_application(self._sdk)
         return True
 
     def _remember(self, client: Any) -> None:
@@ -203,7 +222,9 @@ class SentryReporter:
 
     def _start_in_child(self, **_: Any) -> None:
         if os.getpid() == self._pid:  # the solo pool sends this signal in the parent
+            self._take_over()
             return
+        self._adopt()
         self._pid = os.getpid()
         self._initialise(self.dsn or "")
         self._watch()
