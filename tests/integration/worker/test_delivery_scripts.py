@@ -16,7 +16,7 @@ from tests.waiting import eventually
 from celeriac.delivery import scripts, taking
 from celeriac.delivery.holdings import Holdings
 from celeriac.delivery.outcomes import Outcome
-from celeriac.delivery.renewal import Renewal
+from celeriac.delivery.renewal import LeaseRenewal
 from celeriac.store import keys
 
 QUEUES = ["x", "y"]
@@ -114,7 +114,7 @@ def test_every_message_is_in_one_place_until_it_is_settled(client: Any, steps: l
         elif step in {"take", "look"}:
             numbers.update(take(client, workers[first], second, looks=step == "look"))
         elif step == "renew":
-            assert Renewal(workers[first]).run_once().lost == []
+            assert LeaseRenewal(workers[first]).run_once().lost == []
         elif step == "die":
             # Its leases run out, the other one notices.
             gone, other = workers[first], workers[1 - first]
@@ -124,7 +124,7 @@ def test_every_message_is_in_one_place_until_it_is_settled(client: Any, steps: l
             let_renewals_be_recent(client)
             workers[first] = Holdings(lambda: client, lease_seconds=60, where="next")
             workers[first].watch(QUEUES)
-            assert Renewal(other).run_once().expired == count
+            assert LeaseRenewal(other).run_once().expired == count
         elif worker_ids := workers[first].ids():
             delivery = worker_ids[second % len(worker_ids)]
             queue = str(workers[first].queue_of(delivery))
@@ -167,9 +167,9 @@ def test_a_lost_lease_is_noticed_and_its_late_end_changes_nothing(client: Any) -
     [(delivery, _)] = take(client, slow, 1)
     client.zadd(keys.leases("x"), {delivery: 1})
     let_renewals_be_recent(client)
-    assert Renewal(other).run_once().expired == 1
+    assert LeaseRenewal(other).run_once().expired == 1
     [(second, _)] = take(client, other, 1)
-    assert Renewal(slow).run_once().lost == [delivery]
+    assert LeaseRenewal(slow).run_once().lost == [delivery]
     slow.settle([(delivery, "x")])
     assert slow.lost_count == 2
     assert client.hkeys(keys.held("x")) == [second.encode()]
@@ -194,7 +194,7 @@ def test_ends_that_redis_did_not_hear_of_are_settled_later(client: Any, redis_se
     worker.settle([(delivery, "x")])
     assert delivery in worker
     redis_server.start()
-    Renewal(worker).run_once()
+    LeaseRenewal(worker).run_once()
     assert delivery not in worker
     assert everything(client) == []
     assert queue == 0
@@ -227,5 +227,5 @@ def test_who_died_in_the_line_is_forgotten(client: Any) -> None:
     worker.watch(QUEUES)
     client.zadd(keys.line("x"), {"dead:": 1})
     assert ask(client, worker, 5)[1].place == 1
-    Renewal(worker).run_once()
+    LeaseRenewal(worker).run_once()
     assert ask(client, worker, 5)[1].place == 0

@@ -21,13 +21,13 @@ from tests.receivers.sentry_receiver import Receiver
 from tests.receivers.slack_receiver import Refusal, SlackReceiver
 from tests.waiting import eventually
 
-from celeriac.failures.notifications.grouping import Origin, Pace
+from celeriac.failures.notifications.grouping import MessagePace, Origin
 from celeriac.failures.notifications.slack import POST_SECONDS, SlackReporter, is_webhook
 from celeriac.failures.reporter import Failure
 
 POOLS = ("prefork", "gevent")
 """Tasks in other processes, and in this one with its threads replaced; what holds in both holds in the others."""
-QUICK = Pace(gather_seconds=0.05, interval_seconds=0.05)
+QUICK = MessagePace(gather_seconds=0.05, interval_seconds=0.05)
 SECRET = "sesame"
 """What every webhook here has in it, and nobody may see."""
 
@@ -332,7 +332,7 @@ def test_a_flush_sends_what_waits_in_one_attempt(
 ) -> None:
     slack.standing = standing
     origin = Origin(namespace="shop", pool="emails", pod="pod-1")
-    sender = SlackReporter(str(webhook_file), origin, pace=Pace(gather_seconds=600, interval_seconds=600))
+    sender = SlackReporter(str(webhook_file), origin, pace=MessagePace(gather_seconds=600, interval_seconds=600))
     sender.start()
     sender.flush()
     assert slack.attempts == 0

@@ -15,7 +15,7 @@ from tests.integration.worker.processes import RedisServer
 from celeriac.delivery import scripts, taking
 from celeriac.delivery.holdings import Holdings
 from celeriac.delivery.outcomes import Outcome
-from celeriac.delivery.renewal import Renewal
+from celeriac.delivery.renewal import LeaseRenewal
 from celeriac.store import keys
 
 LEASE_SECONDS = 60
@@ -94,19 +94,19 @@ def test_an_outage_of_any_length_takes_nothing_from_the_living_and_the_dead_are_
     workers: dict[int, Holdings] = {number: a_worker(client) for number in range(WORKERS)}
     for worker in workers.values():
         take(client, worker, 1)
-        Renewal(worker).run_once()
+        LeaseRenewal(worker).run_once()
     for seconds, order, dies in outages:
         step_clock(client, seconds)
         if len(workers) > 1 and dies is not None:
             workers.pop(dies, None)
         for number in order:
             if number in workers:
-                assert Renewal(workers[number]).run_once().lost == []
+                assert LeaseRenewal(workers[number]).run_once().lost == []
     assert all(len(worker) == 1 for worker in workers.values())
     for _ in range(8):  # two leases without an outage
         step_clock(client, LEASE_SECONDS / 4)
         for worker in workers.values():
-            assert Renewal(worker).run_once().lost == []
+            assert LeaseRenewal(worker).run_once().lost == []
     assert client.llen("x") == WORKERS - len(workers)
     assert client.hlen(keys.held("x")) == len(workers)
 
@@ -118,7 +118,7 @@ def test_without_an_outage_a_dead_workers_message_comes_back_after_its_lease(cli
     take(client, gone, 1)
     expired = []
     for _ in range(5):
-        expired.append(Renewal(other).run_once().expired)
+        expired.append(LeaseRenewal(other).run_once().expired)
         step_clock(client, LEASE_SECONDS / 4)
     assert expired == [0, 0, 0, 0, 1]
 
@@ -128,12 +128,12 @@ def test_a_pool_with_a_short_lease_waits_for_the_owners_with_a_long_one(client: 
     short, long = a_worker(client, lease_seconds=5), a_worker(client, lease_seconds=300)
     take(client, long, 1)
     for worker in (long, short):
-        Renewal(worker).run_once()
+        LeaseRenewal(worker).run_once()
     step_clock(client, 400)
     for _ in range(3):
-        assert Renewal(short).run_once().expired == 0
+        assert LeaseRenewal(short).run_once().expired == 0
         step_clock(client, 5)
-    assert Renewal(long).run_once().lost == []
+    assert LeaseRenewal(long).run_once().lost == []
 
 
 def test_a_lease_that_was_found_run_out_and_then_renewed_is_its_owners_after_another_outage(client: Any) -> None:
@@ -142,7 +142,7 @@ def test_a_lease_that_was_found_run_out_and_then_renewed_is_its_owners_after_ano
     [delivery] = take(client, owner, 1)
     found = str(int(client.zscore(keys.leases("x"), delivery)))
     step_clock(client, 1)
-    Renewal(owner).run_once()
+    LeaseRenewal(owner).run_once()
     step_clock(client, 1000)
     names = [keys.held("x"), keys.leases("x"), "x"]
     assert scripts.GIVE_BACK_EXPIRED.run(client, names, [delivery, "front", "{}", found]) == 0
@@ -152,15 +152,15 @@ def test_a_clock_that_steps_back_does_not_make_the_grace_longer(client: Any) -> 
     client.lpush("x", a_message(0))
     gone, other = a_worker(client), a_worker(client)
     take(client, gone, 1)
-    Renewal(other).run_once()
+    LeaseRenewal(other).run_once()
     step_clock(client, -3600)
-    Renewal(other).run_once()
+    LeaseRenewal(other).run_once()
     client.zadd(keys.leases("x"), dict.fromkeys(client.zrange(keys.leases("x"), 0, -1), 1))
     step_clock(client, 0.6 * LEASE_SECONDS)
-    Renewal(other).run_once()  # that was a silence
+    LeaseRenewal(other).run_once()  # that was a silence
     for _ in range(3):
         step_clock(client, 0.25 * LEASE_SECONDS)
-        expired = Renewal(other).run_once().expired
+        expired = LeaseRenewal(other).run_once().expired
         if expired:
             break
     assert expired == 1
@@ -234,7 +234,7 @@ def test_leases_are_renewed_in_slices_and_every_lost_one_is_named(client: Any) -
     client.zrem(keys.leases("x"), *lost)
     client.script_load(scripts.RENEW.source)
     client.config_resetstat()
-    done = Renewal(worker).run_once()
+    done = LeaseRenewal(worker).run_once()
     assert (done.renewed, sorted(done.lost)) == (2500, sorted(lost))
     assert client.zcount(keys.leases("x"), 2, "+inf") == 2500 - len(lost)
     assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == 3
@@ -251,5 +251,5 @@ def test_an_error_in_one_queue_leaves_the_leases_of_the_others_alone(client: Any
     before = client.zscore(keys.leases("x"), delivery)
     step_clock(client, 5)
     with pytest.raises(redis.RedisError, match=r"WRONGTYPE.*'a', and 1 more"):
-        Renewal(worker).run_once()
+        LeaseRenewal(worker).run_once()
     assert client.zscore(keys.leases("x"), delivery) >= before

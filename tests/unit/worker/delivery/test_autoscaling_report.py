@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 from kombu.transport.redis import Channel
 
-from celeriac.delivery.autoscaling_report import KOMBUS_SEPARATOR, KOMBUS_STEPS, Figures, Recent, layout_record
+from celeriac.delivery.autoscaling_report import (
+    KOMBUS_SEPARATOR,
+    KOMBUS_STEPS,
+    AutoscalingReport,
+    Recent,
+    layout_record,
+)
 from celeriac.metrics.tally import Snapshot
 from celeriac.store import keys
 
@@ -37,7 +43,7 @@ def test_the_defaults_are_kombus() -> None:
 
 
 def test_an_entry_has_the_keys_that_the_operator_reads() -> None:
-    figures = Figures("shop/mail", {}, worker=lambda: None, counted=Snapshot)
+    figures = AutoscalingReport("shop/mail", {}, worker=lambda: None, counted=Snapshot)
     figures._recent.add(20, 10.0)
     _, number, entry = figures.say()
     assert json.loads(entry).keys() == GOLDEN["entry"].keys()

@@ -30,7 +30,7 @@ KOMBUS_STEPS: Final = (0, 3, 6, 9)
 KOMBUS_SEPARATOR: Final = "\x06\x16"
 
 
-class Figures:
+class AutoscalingReport:
     """What one worker says. All methods may be called from any thread.
 
     Args:

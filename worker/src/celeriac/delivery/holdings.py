@@ -38,7 +38,7 @@ from celeriac.store import keys
 from celeriac.store.replies import text
 
 if TYPE_CHECKING:
-    from celeriac.delivery.autoscaling_report import Figures
+    from celeriac.delivery.autoscaling_report import AutoscalingReport
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Holdings:
         """Whether a delivery that has not ended outlives its connection: its task runs on during the reconnect."""
         self.is_leaving: Callable[[], bool] = lambda: False
         """Whether this worker starts no more tasks."""
-        self.figures: Figures | None = None
+        self.figures: AutoscalingReport | None = None
         """What is told the autoscaler with each renewal; `None`: nothing."""
         self._connect = connect
         self._begin()

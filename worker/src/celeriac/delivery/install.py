@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from celeriac.config.contract import Config
     from celeriac.delivery.dead_entry import DeadEntry
     from celeriac.delivery.holdings import Holdings
-    from celeriac.delivery.renewal import Renewal
+    from celeriac.delivery.renewal import LeaseRenewal
     from celeriac.exceptions import DeadLetterError
     from celeriac.metrics.tally import Snapshot
 
@@ -45,7 +45,7 @@ FLUSH_SECONDS: Final = 5.0
 class Deliveries(Listener):
     """The deliveries of this process."""
 
-    def __init__(self, app: Any, holdings: Holdings, renewal: Renewal) -> None:
+    def __init__(self, app: Any, holdings: Holdings, renewal: LeaseRenewal) -> None:
         self.app = app
         self.holdings = holdings
         self.renewal = renewal
@@ -64,11 +64,11 @@ class Deliveries(Listener):
         self.holdings.mark_ended(request.message.delivery_tag)
 
     def tell_figures(self, pool: str, *, worker: Callable[[], Any], counted: Callable[[], Snapshot]) -> None:
-        """Tell the operator's autoscaler what this worker does; see `Figures` for the arguments."""
-        from celeriac.delivery.autoscaling_report import Figures
+        """Tell the operator's autoscaler what this worker does; see `AutoscalingReport` for the arguments."""
+        from celeriac.delivery.autoscaling_report import AutoscalingReport
 
         options = self.app.conf.broker_transport_options or {}
-        self.holdings.figures = Figures(pool, options, worker=worker, counted=counted)
+        self.holdings.figures = AutoscalingReport(pool, options, worker=worker, counted=counted)
 
     def on_dead_letter(self, *others: Callable[[DeadEntry, DeadLetterError], object]) -> None:
         """Have the callers of a dead-lettered task told, and these others as well."""
@@ -131,7 +131,7 @@ def install(app: Any, config: Config, *, pod: str) -> Deliveries | None:
 
     from celeriac.delivery import transport
     from celeriac.delivery.holdings import Holdings
-    from celeriac.delivery.renewal import Renewal
+    from celeriac.delivery.renewal import LeaseRenewal
 
     options = dict(app.conf.broker_transport_options or {})
     holdings = Holdings(
@@ -147,7 +147,7 @@ def install(app: Any, config: Config, *, pod: str) -> Deliveries | None:
         kombu.transport.TRANSPORT_ALIASES[alias] = path
         kombu.transport._transport_cache.pop(alias, None)  # type: ignore[attr-defined]  # not in the stubs
     app.conf.broker_transport_options = {**options, transport.OPTION: holdings.identity}
-    deliveries = Deliveries(app, holdings, Renewal(holdings))
+    deliveries = Deliveries(app, holdings, LeaseRenewal(holdings))
     os.register_at_fork(after_in_child=deliveries.begin_anew)
     return deliveries
 

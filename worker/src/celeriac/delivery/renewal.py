@@ -54,7 +54,7 @@ class Round:
     """Messages of other workers that were put back."""
 
 
-class Renewal:
+class LeaseRenewal:
     """The renewal of one process's leases. All methods may be called from any thread.
 
     Args:

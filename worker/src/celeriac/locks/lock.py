@@ -40,7 +40,7 @@ from redis.exceptions import LockError, LockNotOwnedError, RedisError
 
 from celeriac import counts
 from celeriac.locks import inbox, scripts
-from celeriac.locks.renewal import Held, Renewal
+from celeriac.locks.renewal import Held, LockRenewal
 from celeriac.store import keys
 from celeriac.store.replies import text
 
@@ -315,7 +315,7 @@ class Lock:
         self._stop_renewal()
         if self.renew and self.timeout is not None:
             # Kept where the token is: it goes with this object, or with the thread that the token belongs to.
-            self.local.renewal = Renewal(
+            self.local.renewal = LockRenewal(
                 Held(
                     client=self.redis,
                     name=self.name,
@@ -328,7 +328,7 @@ class Lock:
             )
 
     def _stop_renewal(self) -> None:
-        renewal: Renewal | None = getattr(self.local, "renewal", None)
+        renewal: LockRenewal | None = getattr(self.local, "renewal", None)
         if renewal is not None:
             renewal.stop()
             self.local.renewal = None

@@ -41,7 +41,7 @@ class Held:
     """Set when the lock is lost."""
 
 
-class Renewal:
+class LockRenewal:
     """Extends one lock until it is stopped, until the lock is lost or held for too long, or until nobody has it.
 
     Its owner keeps a reference to it; when the last one is gone, so is the owner.
@@ -58,7 +58,7 @@ class Renewal:
         self._stopped.set()
 
 
-def _renew(owner: weakref.ref[Renewal], stopped: threading.Event, held: Held) -> None:
+def _renew(owner: weakref.ref[LockRenewal], stopped: threading.Event, held: Held) -> None:
     started = renewed = time.monotonic()
     while not stopped.wait(held.timeout / RENEWALS):
         now = time.monotonic()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celeriac.failures.notifications import grouping
-from celeriac.failures.notifications.grouping import Digest, Group, Origin, Pace
+from celeriac.failures.notifications.grouping import Digest, Group, MessagePace, Origin
 
 ORIGIN = Origin(namespace="shop", pool="emails", pod="emails-7d9-x2")
 HEAD = "*shop/emails* on emails-7d9-x2"
@@ -176,4 +176,4 @@ def test_the_last_of_a_group_is_the_one_that_is_named() -> None:
     ],
 )
 def test_a_message_is_due(first: float, last_sent: float | None, due: float) -> None:
-    assert Pace(gather_seconds=1, interval_seconds=60).due_at(first, last_sent) == due
+    assert MessagePace(gather_seconds=1, interval_seconds=60).due_at(first, last_sent) == due

@@ -36,7 +36,7 @@ _SAID: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class MessagePace:
     """How often a worker may speak; times are on one clock, in seconds."""
 
     gather_seconds: float = 1.0

@@ -38,7 +38,7 @@ from urllib.parse import urlsplit
 from celeriac.backoff import Retry
 from celeriac.exits import scrub
 from celeriac.failures.notifications import grouping
-from celeriac.failures.notifications.grouping import Digest, Origin, Pace
+from celeriac.failures.notifications.grouping import Digest, MessagePace, Origin
 from celeriac.failures.reporter import Failure
 from celeriac.loop import Loop
 
@@ -84,7 +84,7 @@ class SlackReporter:
         origin: Origin,
         *,
         secrets: Iterable[str | None] = (),
-        pace: Pace = Pace(),  # noqa: B008 - frozen
+        pace: MessagePace = MessagePace(),  # noqa: B008 - frozen
         apart: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
         self.webhook_file = webhook_file
