@@ -237,7 +237,7 @@ def test_a_task_that_no_worker_knows_is_reported_once_when_its_message_is_given_
     ).until_ready()
     result = producer.send_task("failing.nowhere")
     worker.until_logged("dead-lettered the message", timeout=50)  # after 5 s and another 10 s
-    assert worker.logs().count("no task named failing.nowhere on this worker") == 2
+    assert worker.logs().count("no task named failing.nowhere on this worker: the message goes back") == 2
     (event,) = events_in_the_end(worker, producer, sentry)
     assert value(event)[0] == "DeadLetterError"
     assert f"failing.nowhere[{result.id}] was given up: delivered 2 times" in value(event)[1]
