@@ -28,6 +28,12 @@ DEFAULT_FROM_EMAIL = "shop@shop.example"
 # A click on "notify" within this many seconds of the last one that counted sends nothing more.
 NOTIFY_WINDOW_SECONDS = int(os.environ.get("NOTIFY_WINDOW_SECONDS", "30"))
 
+# Where the person at the browser finds the mail and Flower: their port-forwards, as `make demo` names them.
+LINKS = {
+    "mail": os.environ.get("MAIL_URL", "http://localhost:8025/messages"),
+    "flower": os.environ.get("FLOWER_URL", "http://localhost:5555"),
+}
+
 # The web process publishes with these. In a worker pod the pool's own broker and result backend are laid over them.
 CELERY_BROKER_URL = os.environ.get("BROKER_URL", "redis://localhost:6379/0")
 CELERY_RESULT_BACKEND = os.environ.get("RESULT_BACKEND_URL", "redis://localhost:6379/1")

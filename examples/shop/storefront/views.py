@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from celery import Task, current_app
 from celery.result import AsyncResult
+from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET, require_POST
@@ -41,7 +42,8 @@ ELSEWHERE = {"render": TaskElsewhere("reports.render", "reports")}
 @require_GET
 def front_page(request: HttpRequest) -> HttpResponse:
     """The page with the buttons."""
-    return render(request, "storefront/index.html", {"products": catalogue.PAGES[0]})
+    context = {"products": catalogue.PAGES[0], "window": settings.NOTIFY_WINDOW_SECONDS, "links": settings.LINKS}
+    return render(request, "storefront/index.html", context)
 
 
 @require_GET

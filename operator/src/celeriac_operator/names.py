@@ -21,6 +21,8 @@ SLACK_VOLUME = "celeriac-slack"
 HEALTH_PORT = "celeriac"
 
 LIBRARY_PATH = "/celeriac"
+COMMAND = "celeriac"
+COMMAND_FILE = f"/usr/local/bin/{COMMAND}"
 SENTRY_PATH = "/run/celeriac/sentry"
 SENTRY_KEY = "dsn"
 DSN_FILE = f"{SENTRY_PATH}/{SENTRY_KEY}"

@@ -63,10 +63,7 @@ def test_every_line_of_a_console_block_is_a_command(page: list[pages.Block]):
 @pytest.mark.usefixtures("as_it_was")
 def test_the_commands_of_the_guide_run_in_their_order(kube: Kube, folder: Path, readers_cluster: Kube):
     (before,) = readers_cluster.pool_pods("my-tasks")
-    lines = [
-        line.replace("-- python /celeriac", "-- /app/.venv/bin/python /celeriac") for line in pages.console_lines(GUIDE)
-    ]
-    said = dict(pages.run(lines, folder, kube.programs.environment))
+    said = dict(pages.run(pages.console_lines(GUIDE), folder, kube.programs.environment))
 
     def of(words: str) -> str:
         return next(text for command, text in said.items() if words in command)

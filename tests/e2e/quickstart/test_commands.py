@@ -22,9 +22,17 @@ def folder(images: Mapping[str, str], tmp_path: Path) -> Path:
     """A checkout as the reader has it, with the two files that the page tells them to write."""
     pages.write_files(PAGE, tmp_path, images)
     pool = (tmp_path / "pool.yaml").read_text()
-    pool = pool.replace("my_app.celery:app", "reports:app").replace("[python]", "[/app/.venv/bin/python]")
+    pool = with_my_application(pool).replace("[python]", "[/app/.venv/bin/python]").replace("[celery]", "[reports]")
     (tmp_path / "pool.yaml").write_text(pool)
     return tmp_path
+
+
+def with_my_application(text: str) -> str:
+    """What the reader replaces by names of their own: here those of the example without the library."""
+    text = text.replace("my_app.celery:app", "reports:app")
+    return text.replace("call my_app.tasks.hello", "call reports.add_up --args='[[1, 2, 3]]'").replace(
+        "my_app.tasks.hello", "reports.add_up"
+    )
 
 
 @pytest.fixture
@@ -47,5 +55,12 @@ def test_every_line_of_a_console_block_is_a_command():
 @pytest.mark.usefixtures("chart_again")
 def test_the_commands_run_in_their_order(shop, kube: Kube, folder: Path):
     redis = f"redis://:only-an-example@redis.{kube.namespace}:6379/5"
-    said = dict(pages.run(pages.console_lines(PAGE), folder, {**kube.programs.environment, "BROKER_URL": redis}))
-    assert "ready" in next(text for command, text in said.items() if " logs " in command)
+    lines = [with_my_application(line) for line in pages.console_lines(PAGE)]
+    said = dict(pages.run(lines, folder, {**kube.programs.environment, "BROKER_URL": redis}))
+
+    def of(words: str) -> str:
+        return next(text for command, text in said.items() if words in command)
+
+    assert "Task reports.add_up[" in of("succeeded"), "the task of the guide ran, and its log line was found"
+    assert "tasks sent to reports" in of("celeriac doctor")
+    assert "ready" in of("--tail=20")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,3 +74,38 @@ def start_worker(tmp_path: Path, redis_server: RedisServer) -> Iterator[StartWor
     yield start
     for process in started:
         process.clean_up()
+
+
+PYTHON = (f"--python={sys.executable}", "--python=-S")
+"""How the image starts Python: -S leaves out the packages of this environment."""
+IMAGE = (  # celery and what it needs, without what the library brings along
+    *("celery", "kombu", "billiard", "vine", "amqp", "python-dateutil", "six", "tzlocal", "tzdata"),
+    *("click", "click-didyoumean", "click-repl", "click-plugins", "prompt-toolkit", "wcwidth", "typing-extensions"),
+)
+
+
+@pytest.fixture(scope="session")
+def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the init container leaves behind."""
+    directory = tmp_path_factory.mktemp("celeriac")
+    subprocess.run(
+        [sys.executable, "-m", "celeriac", "inject", str(directory), *PYTHON], check=True, capture_output=True
+    )
+    return directory
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """A folder of packages as an image has them: Celery's, linked."""
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    for name in IMAGE:
+        try:
+            files = importlib.metadata.files(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue  # not needed on this Python
+        for top in {file.parts[0] for file in files if file.parts[0] not in {"..", "__pycache__"}}:
+            source = Path(str(importlib.metadata.distribution(name).locate_file(top)))
+            if source.exists() and not (site / top).exists():
+                (site / top).symlink_to(source)
+    return site

@@ -32,6 +32,7 @@ def test_a_sound_application_has_no_findings() -> None:
     answer = run_doctor("--app", "basic:app")
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.splitlines()[-1] == "0 errors, 0 warnings"
+    assert "tasks sent to celery" in answer.stdout
     assert "secret" not in answer.stdout + answer.stderr
 
 
@@ -50,6 +51,15 @@ def test_findings_are_printed_and_errors_show_in_the_exit_code() -> None:
     assert rows["task_time_limit", "long"] == (900, "task")
     assert rows["worker_hijack_root_logger", None] == (False, "celeriac")
     assert "secret" not in answer.stdout + answer.stderr
+
+
+def test_by_hand_the_applications_concurrency_holds() -> None:
+    def slots(*arguments: str) -> tuple[object, str]:
+        printed = json.loads(run_doctor("--app", "owned:app", "--json", *arguments).stdout)
+        (row,) = [it for it in printed["settings"] if it["name"] == "worker_concurrency"]
+        return row["value"], row["source"]
+
+    assert slots() == (6, "app")
 
 
 def test_warnings_alone_are_no_error() -> None:

@@ -292,8 +292,11 @@ def test_a_drain_under_load_loses_and_doubles_nothing(start_worker: StartWorker,
     assert done() == numbers
 
 
-def test_sigterm_during_the_import_of_the_application_ends_the_worker(start_worker: StartWorker) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl+C"])
+def test_a_signal_during_the_import_of_the_application_ends_the_worker(
+    number: signal.Signals, start_worker: StartWorker
+) -> None:
     worker: Any = start_worker("slow:app")
     eventually(lambda: lines(worker, "importing"), what="the import has begun")
-    worker.terminate()
+    worker.signal(number)
     assert worker.wait() == Exit.OK

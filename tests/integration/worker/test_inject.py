@@ -13,37 +13,8 @@ import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
 
+from celeriac import inject
 from celeriac.exits import Exit
-
-IMAGE = (  # celery and what it needs, without what the library brings along
-    *("celery", "kombu", "billiard", "vine", "amqp", "python-dateutil", "six", "tzlocal", "tzdata"),
-    *("click", "click-didyoumean", "click-repl", "click-plugins", "prompt-toolkit", "wcwidth", "typing-extensions"),
-)
-
-
-@pytest.fixture(scope="module")
-def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the init container leaves behind."""
-    directory = tmp_path_factory.mktemp("celeriac")
-    subprocess.run([sys.executable, "-m", "celeriac", "inject", str(directory)], check=True, capture_output=True)
-    return directory
-
-
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    """A folder of packages as an image has them: Celery's, linked."""
-    site = tmp_path / "site-packages"
-    site.mkdir()
-    for name in IMAGE:
-        try:
-            files = importlib.metadata.files(name) or []
-        except importlib.metadata.PackageNotFoundError:
-            continue  # not needed on this Python
-        for top in {file.parts[0] for file in files if file.parts[0] not in {"..", "__pycache__"}}:
-            source = Path(str(importlib.metadata.distribution(name).locate_file(top)))
-            if source.exists() and not (site / top).exists():
-                (site / top).symlink_to(source)
-    return site
 
 
 def launch(volume: Path) -> list[str]:
@@ -134,3 +105,26 @@ def test_a_folder_that_cannot_be_written_gets_a_sentence(tmp_path: Path) -> None
     assert refused.returncode == Exit.FAILURE
     assert "is it a writable volume?" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("python", "first_line"),
+    [
+        pytest.param([sys.executable], f"#!{sys.executable}", id="one interpreter: no shell is needed"),
+        pytest.param([sys.executable, "-X", "utf8"], "#!/bin/sh", id="with flags"),
+        pytest.param(["python3"], "#!/bin/sh", id="from the path"),
+        pytest.param(["/opt/my app/bin/python"], "#!/bin/sh", id="a blank in the path"),
+        pytest.param(["/" + "a" * 127], "#!/bin/sh", id="longer than a kernel reads"),
+    ],
+)
+def test_the_command_starts_the_images_python(python: list[str], first_line: str, tmp_path: Path) -> None:
+    launcher = tmp_path / "the library" / "launch.py"
+    launcher.parent.mkdir()
+    launcher.write_text("import sys\nprint(sys.argv[1:])\n")
+    script = tmp_path / "celeriac"
+    script.write_text(inject.command(launcher, python))
+    script.chmod(0o755)
+    assert script.read_text().splitlines()[0] == first_line
+    if shutil.which(python[0]):
+        said = subprocess.run([script, "dead", "show", "a b"], check=True, capture_output=True, text=True).stdout
+        assert said == "['dead', 'show', 'a b']\n"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 from tests.integration.worker.conftest import StartWorker
 from tests.integration.worker.processes import RedisServer, WorkerProcess
 
@@ -65,7 +67,9 @@ def test_a_port_that_is_taken_is_named(start_worker: StartWorker) -> None:
         taken.bind(("::", 0))
         taken.listen()
         worker = start_worker(liveness={"port": taken.getsockname()[1]})
-        assert "(liveness.port): Address already in use" in sentence(worker, Exit.CONFIGURATION)
+        said = sentence(worker, Exit.CONFIGURATION)
+        assert "(liveness.port): Address already in use" in said
+        assert "--health-port 0" in said
 
 
 def test_a_queue_that_the_application_does_not_allow_is_named(start_worker: StartWorker) -> None:
@@ -117,3 +121,50 @@ def test_a_worker_by_hand_needs_no_document(start_worker: StartWorker, redis_ser
     )
     worker.until_ready()
     assert worker.status()["pool"] == "laptop"
+
+
+EVERYTHING = (
+    *("-E", "-O", "fair", "--without-gossip", "--without-mingle", "--without-heartbeat", "--heartbeat-interval", "3"),
+    *("-B", "-s", "{tmp}/beat", "--scheduler", "celery.beat:PersistentScheduler", "-S", "{tmp}/state"),
+    *("-X", "other", "-I", "json", "--time-limit", "100", "--soft-time-limit", "50", "--pidfile", "{tmp}/pid"),
+    *("--max-tasks-per-child", "100", "--max-memory-per-child", "1000000", "--autoscale", "3,1", "-C", "-q"),
+    *("-l", "info", "-n", "w1@laptop", "--health-port", "{port}"),
+)
+"""The flags of `celery worker`, but for those that replace each other."""
+
+
+def test_a_worker_by_hand_takes_the_flags_of_celery_worker(
+    start_worker: StartWorker, redis_server: RedisServer, tmp_path: Path, producer: Celery
+) -> None:
+    worker = start_worker(
+        without=["CELERIAC_CONFIG", "CELERIAC_BROKER_URL", "CELERIAC_RESULT_BACKEND_URL"],
+        arguments=["-A", "basic", "-b", redis_server.url, "--result-backend", redis_server.url]
+        + [it.replace("{tmp}", str(tmp_path)) for it in EVERYTHING],
+    ).until_ready()
+    assert worker.status()["node"] == "w1@laptop"
+    assert producer.send_task("basic.add", (1, 2)).get(timeout=60) == 3
+    worker.until_logged("beat: Starting")
+    worker.terminate()
+    assert worker.wait() == Exit.OK, worker.logs()
+
+
+def test_any_free_port_is_named_in_the_log(start_worker: StartWorker) -> None:
+    worker = start_worker(worker={"pool": "solo"}, liveness={"port": 0})
+    worker.port = int(worker.until_logged(r"health server: http://127\.0\.0\.1:(\d+)/status")[1])
+    worker.until_ready()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        pytest.param("http://user:secret@redis:6379", "No such transport: http", id="a web address"),
+        pytest.param("redis://redis:port", "cannot be used", id="a port in letters"),
+        pytest.param("postgres://redis", "No such transport: postgres", id="a database"),
+        pytest.param("sqla+sqlite://", "No module named 'sqlalchemy'", id="a driver that the image lacks"),
+    ],
+)
+def test_a_broker_url_that_no_transport_takes_is_a_sentence(url: str, said: str, start_worker: StartWorker) -> None:
+    last_words = sentence(start_worker(environment={"CELERIAC_BROKER_URL": url}), Exit.CONFIGURATION)
+    assert said in last_words
+    assert "secret" not in last_words
+    assert "Traceback" not in last_words

@@ -11,6 +11,7 @@ import pytest
 from celery.utils.dispatch import Signal
 
 import celeriac
+from celeriac import installed
 
 
 def test_names_are_sorted_and_there() -> None:
@@ -32,6 +33,16 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_the_version_is_that_of_the_distribution() -> None:
     assert celeriac.__version__ == importlib.metadata.version("celeriac")
+
+
+def test_a_copy_of_the_source_knows_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    installed_as = importlib.metadata.version("celeriac")
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert installed.version() == installed_as
+    assert installed.version("celery") == "unknown"
 
 
 def test_importing_the_package_loads_neither_celery_nor_redis() -> None:

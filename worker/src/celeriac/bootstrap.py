@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any
 from celeriac import image
 from celeriac.config import application, contract, settings
 from celeriac.config.application import Start
-from celeriac.config.contract import Environment
+from celeriac.config.contract import Config, Environment
 from celeriac.exits import Exit, GivingUpError, scrub, without_secrets, write_termination_message
 from celeriac.installed import version
 
 if TYPE_CHECKING:
     from celeriac.delivery.install import Deliveries
     from celeriac.failures.reporter import Reporters
+    from celeriac.failures.sentry.client import SentryReporter
     from celeriac.health.server import HealthServer
     from celeriac.health.vitals import Vitals
     from celeriac.hooks.drain import Drain
@@ -47,6 +48,7 @@ def run(document: str, environ: Mapping[str, str]) -> int:
     try:
         environment = contract.parse_environment(environ, hostname=socket.gethostname())
         config = contract.parse(document)
+        os.environ[contract.CONFIG_VARIABLE] = document  # for children that are started anew
         image.patch_green_pools(config)
         start = application.prepare(config, environment)
         image.require_custom_pool(config)
@@ -72,9 +74,10 @@ def work(start: Start) -> int:
     from celeriac.hooks.reaper import Reaper
 
     app, config, environment = start.app, start.config, start.environment
-    who = {"pool": config.pool.name, "namespace": config.pool.namespace, "pod": environment.pod_name}
-    formatter = logs.build_formatter(config.logging, always=who, own=start.own, color=sys.stderr.isatty())
+    who = named(config, environment)
+    formatter = logs.build_formatter(config.logging, always=who, own=start.own, color=is_colored(config))
     logs.install(formatter, config.logging, app)
+    stock_consumer = app.conf.worker_consumer
     warn_once_logging_stands(start)
     reporter = start_reporting(start, who)
     deliveries = install.install(app, config, pod=environment.pod_name)
@@ -98,9 +101,14 @@ def work(start: Start) -> int:
         lambda: incoming.check_requests(app, refusals),
         lambda: refuse_wrong_policies(start),
         lambda: examination.warn(start),
+        lambda: say_port(config, health),
+        # The worker has its consumer by now. Children that are started anew get the settings in a pickle, which takes
+        # names only.
+        lambda: app.conf.update(worker_consumer=stock_consumer),
         keep_out_of_garbage_collection,
     )
     application.select_queues(app, config)
+    app.fixups = {*app.fixups, f"{__name__}:set_up_spawned_child"}
     health.start()
     drain.start()
     Reaper(lambda: pool_processes(getattr(vitals.worker, "pool", None))).start()
@@ -115,17 +123,48 @@ def work(start: Start) -> int:
         loop.stop_all()  # but not the drain's clock: it bounds the time until the process has ended
 
 
+def set_up_spawned_child(app: Any) -> None:
+    """Set up a child of the prefork pool that was started anew, and inherits nothing but the environment.
+
+    One of Celery's fix-ups: called with the application that Celery builds again in such a child. What a forked child
+    has from its parent is made here, once Celery has imported the tasks and before it prepares to run them.
+    """
+    loader, celerys = app.loader, app.loader.on_worker_process_init
+
+    def set_up() -> None:
+        from celeriac import logs, published
+        from celeriac.hooks import bodies, storing
+
+        celerys()
+        app.finalize()
+        environment = contract.parse_environment(os.environ, hostname=socket.gethostname())
+        config = contract.parse(os.environ[contract.CONFIG_VARIABLE])
+        own = application.read_own(app, environment)
+        who = named(config, environment)
+        formatter = logs.build_formatter(config.logging, always=who, own=own, color=is_colored(config))
+        logs.install(formatter, config.logging, app)
+        start_sentry(config, who)
+        install_events(app)
+        published.install()
+        storing.install(app)
+        logs.install_task_loggers(app)
+        bodies.install(app)
+
+    loader.on_worker_process_init = set_up
+
+
 # --- the steps ---
 
 
 def end_quietly_until_celery_listens() -> None:
-    """Obey SIGTERM while the application is still being imported.
+    """Obey SIGTERM, and Ctrl+C without a traceback, while the application is still being imported.
 
     Process 1 has no default actions: without a handler the kernel drops the signal, and a pod that is deleted while
     it starts would last until its grace period ends. Nothing has been taken yet, so nothing is lost.
     """
     with contextlib.suppress(ValueError):  # not in the main thread
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(int(Exit.OK)))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: os._exit(int(Exit.OK)))
 
 
 def keep_sigterm_a_drain() -> None:
@@ -151,6 +190,22 @@ def warn_once_logging_stands(start: Start) -> None:
     signals.celeryd_after_setup.connect(warn, weak=False, dispatch_uid="celeriac-warnings")
 
 
+def named(config: Config, environment: Environment) -> dict[str, str]:
+    """What logs and reports say of this worker."""
+    return {"pool": config.pool.name, "namespace": config.pool.namespace, "pod": environment.pod_name}
+
+
+def start_sentry(config: Config, who: Mapping[str, str]) -> SentryReporter | None:
+    """Start the reporter to Sentry, if the pool asks for it."""
+    if config.sentry is None:
+        return None
+    from celeriac.failures.sentry.client import SentryReporter
+
+    sentry = SentryReporter(config.sentry, who)
+    sentry.start()
+    return sentry
+
+
 def start_reporting(start: Start, who: Mapping[str, str]) -> Reporters:
     """Start the reporters that the pool asks for: Sentry, a channel in Slack, both or none."""
     from celeriac.failures.reporter import Reporters
@@ -158,11 +213,8 @@ def start_reporting(start: Start, who: Mapping[str, str]) -> Reporters:
     config = start.config
     reporters: list[Any] = []
     apart: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
-    if config.sentry is not None:
-        from celeriac.failures.sentry.client import SentryReporter
-
-        sentry = SentryReporter(config.sentry, who)
-        sentry.start()
+    sentry = start_sentry(config, who)
+    if sentry is not None:
         reporters.append(sentry)
         apart = sentry.apart
     if config.notifications.slack is not None:
@@ -255,6 +307,21 @@ def prefetch_window(start: Start) -> Callable[..., int | None]:
         )
 
     return window
+
+
+def is_colored(config: Config) -> bool:
+    """Whether lines may have colours: on a terminal, unless the flag or the variable for it says no."""
+    return (
+        sys.stderr.isatty()
+        and not os.environ.get("NO_COLOR")
+        and not {"-C", "--no-color"} & {*config.worker.extra_args}
+    )
+
+
+def say_port(config: Config, health: Any) -> None:
+    """Log the port of the health server where the configuration leaves it open."""
+    if config.liveness.port == 0:
+        logger.info("health server: http://127.0.0.1:%d/status", health.port)
 
 
 def install_events(app: Any) -> None:

@@ -25,7 +25,7 @@ _USERINFO = re.compile(r"(?<=://)[^\s/]*@")
 
 
 class Exit(enum.IntEnum):
-    """Exit codes of `python -m celeriac`."""
+    """Exit codes of `celeriac`."""
 
     OK = 0
     """Drained, or nothing was to be done."""

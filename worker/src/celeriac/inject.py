@@ -4,6 +4,7 @@ An init container with this library in it runs `python -m celeriac inject DIR` o
 worker's container. DIR then holds
 
     launch.py     what the worker's container starts
+    celeriac      the same as a command, which starts the image's own Python
     lib           the library and the distributions it needs, importable: a link to the folder of one copy
     lib-<digest>  that folder
 
@@ -18,10 +19,11 @@ import hashlib
 import importlib.metadata
 import os
 import re
+import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import Distribution, PackageNotFoundError
 from pathlib import Path
 from typing import Final
@@ -31,6 +33,10 @@ from celeriac.exits import Exit
 LIBRARY: Final = "celeriac"
 OF_THE_IMAGE: Final = frozenset({"celery", "kombu", "billiard", "vine", "amqp"})
 """Celery and what belongs to it: never copied, and nothing is copied on their account."""
+DEFAULT_PYTHON: Final = ("python3",)
+"""How Python starts in an image of which nothing is known."""
+LONGEST_SHEBANG: Final = 127
+"""Kernels before 5.1 cut the first line of a script there."""
 UNDECLARED: Final = ("packaging",)
 """Imported by kombu's Redis transport, which some of its versions do not say."""
 NATIVE: Final = (".so", ".pyd", ".dylib")
@@ -40,10 +46,10 @@ class InjectError(Exception):
     """The copy cannot be made; the text says what to do."""
 
 
-def main(directory: str) -> int:
+def main(directory: str, python: Sequence[str] = DEFAULT_PYTHON) -> int:
     """Copy everything into `directory`; the exit code."""
     try:
-        copied = inject(Path(directory))
+        copied = inject(Path(directory), python)
     except InjectError as error:
         print(f"celeriac: {error}", file=sys.stderr)
         return int(Exit.FAILURE)
@@ -51,8 +57,12 @@ def main(directory: str) -> int:
     return int(Exit.OK)
 
 
-def inject(directory: Path) -> list[str]:
+def inject(directory: Path, python: Sequence[str] = DEFAULT_PYTHON) -> list[str]:
     """Copy the library and what it needs; the names and versions that were copied.
+
+    Args:
+        directory: the destination.
+        python: the words that start Python in the image.
 
     Raises:
         InjectError: a distribution is missing or not pure Python, or the folder cannot be written.
@@ -67,9 +77,21 @@ def inject(directory: Path) -> list[str]:
                 copy(distribution, fresh)
             _swap_in(directory, fresh)
         _replace(directory / "launch.py", Path(__file__).with_name("launch.py").read_bytes())
+        _replace(directory / "celeriac", command(directory / "launch.py", python).encode(), mode=0o755)
     except OSError as error:
         raise InjectError(f"cannot write to {directory}: {error.strerror or error}: is it a writable volume?") from None
     return [f"{it.name} {it.version}" for it in distributions]
+
+
+def command(launcher: Path, python: Sequence[str]) -> str:
+    """A script that runs the launcher by the image's Python, wherever the script itself is mounted."""
+    start = f"#!{python[0]}"
+    if len(python) == 1 and python[0].startswith("/") and " " not in start and len(start) <= LONGEST_SHEBANG:
+        # Without a shell, which a minimal image does not have.
+        return (
+            f"{start}\nimport os, sys\nos.execv(sys.executable, [sys.executable, {str(launcher)!r}] + sys.argv[1:])\n"
+        )
+    return f'#!/bin/sh\nexec {shlex.join([*python, str(launcher)])} "$@"\n'
 
 
 def needed(root: str = LIBRARY) -> list[str]:
@@ -174,9 +196,9 @@ def _digest(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     descriptor, scratch = tempfile.mkstemp(prefix=".new-", dir=path.parent)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
-    Path(scratch).chmod(0o644)
+    Path(scratch).chmod(mode)
     Path(scratch).replace(path)

@@ -9,6 +9,8 @@ from typing import Final
 
 LEAST: Final = {"redis": (4, 2)}
 """What the library does not run without on a Redis broker: `redis.backoff` and `redis.retry` as they are since then."""
+RELEASE: Final = "0.1.0"
+"""This library's own version, for an image that has a copy of the source and no installed distribution."""
 
 
 def version(distribution: str = "celeriac") -> str:
@@ -16,7 +18,7 @@ def version(distribution: str = "celeriac") -> str:
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
-        return "unknown"
+        return RELEASE if distribution == "celeriac" else "unknown"
 
 
 def releases(distributions: Iterable[str]) -> dict[str, tuple[int, ...]]:

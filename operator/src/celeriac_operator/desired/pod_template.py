@@ -73,7 +73,7 @@ def _base(pool: CeleryWorkerPool, choices: Choices) -> Draft:
     return {
         "metadata": {"labels": labels.owned(pool), **({"annotations": annotations} if annotations else {})},
         "spec": {
-            **({"initContainers": [_inject_container(choices)]} if inject else {}),
+            **({"initContainers": [_inject_container(spec, choices)]} if inject else {}),
             "containers": [_worker_container(spec, inject=inject)],
             **({"volumes": volumes} if volumes else {}),
             "terminationGracePeriodSeconds": contract.drain_seconds(spec) + DRAIN_MARGIN_SECONDS,
@@ -90,6 +90,9 @@ def _worker_container(spec: Spec, *, inject: bool) -> Draft:
     mounts = []
     if inject:
         mounts.append({"name": names.LIBRARY_VOLUME, "mountPath": names.LIBRARY_PATH, "readOnly": True})
+        # On nearly every image's PATH: kubectl exec POD -- celeriac doctor.
+        command = {"mountPath": names.COMMAND_FILE, "subPath": names.COMMAND, "readOnly": True}
+        mounts.append({"name": names.LIBRARY_VOLUME, **command})
     if spec.sentry is not None:
         mounts.append({"name": names.SENTRY_VOLUME, "mountPath": names.SENTRY_PATH, "readOnly": True})
     if spec.notifications is not None:
@@ -128,12 +131,35 @@ def _own_variables(spec: Spec) -> list[Draft]:
         {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
         for name, path in fields.items()
     ]
-    for name, section in (("CELERIAC_BROKER_URL", spec.broker), ("CELERIAC_RESULT_BACKEND_URL", spec.result_backend)):
-        if section is not None and section.url_from is not None:
+    said = {each.name for each in spec.env} | _names_in_template(spec)
+    sections = (
+        ("CELERIAC_BROKER_URL", spec.broker),
+        ("CELERIAC_RESULT_BACKEND_URL", spec.result_backend),
+        # Celery's own, for its commands in the pod: celery inspect, celery call.
+        ("CELERY_BROKER_URL", spec.broker),
+        ("CELERY_RESULT_BACKEND", spec.result_backend),
+    )
+    for name, section in sections:
+        if section is None or name in said:
+            continue
+        if section.url_from is not None:
             variables.append({"name": name, "valueFrom": {"secretKeyRef": _key(section.url_from)}})
-        elif section is not None and section.url is not None:
+        elif section.url is not None:
             variables.append({"name": name, "value": _literal(section.url)})
     return variables
+
+
+def _names_in_template(spec: Spec) -> set[str]:
+    """Variables that the pool's template gives to the worker; two sources of one variable cannot be merged."""
+    pod = (spec.template.spec or {}) if spec.template else {}
+    containers = [each for each in pod.get("containers") or () if isinstance(each, Mapping)]
+    return {
+        str(variable.get("name"))
+        for container in containers
+        if container.get("name") == names.WORKER_CONTAINER
+        for variable in container.get("env") or ()
+        if isinstance(variable, Mapping)
+    }
 
 
 def _key(source: UrlFrom) -> Draft:
@@ -145,12 +171,15 @@ def _literal(value: str) -> str:
     return value.replace("$", "$$")
 
 
-def _inject_container(choices: Choices) -> Draft:
+def _inject_container(spec: Spec, choices: Choices) -> Draft:
     return {
         "name": names.INJECT_CONTAINER,
         "image": choices.library_image,
         "imagePullPolicy": choices.pull_policy,
-        "command": ["python", "-m", "celeriac", "inject", names.LIBRARY_PATH],
+        "command": [
+            *("python", "-m", "celeriac", "inject", names.LIBRARY_PATH),
+            *(f"--python={word}" for word in spec.worker.python),
+        ],
         "volumeMounts": [{"name": names.LIBRARY_VOLUME, "mountPath": names.LIBRARY_PATH}],
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {**RESTRICTED, "readOnlyRootFilesystem": True},

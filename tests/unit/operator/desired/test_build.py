@@ -198,3 +198,32 @@ def test_the_budget_of_a_pool_with(spec: dict[str, Any], limit: dict[str, Any] |
         "unhealthyPodEvictionPolicy": "AlwaysAllow",
     }
     assert budget(**spec) == ({**limit, **rest} if limit else None)
+
+
+URL = {"urlFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}}
+OWN = {"name": "CELERY_BROKER_URL", "value": "redis://own"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param({}, {"name": "CELERY_BROKER_URL", "valueFrom": URL["urlFrom"]}, id="the pool's"),
+        pytest.param({"env": [OWN]}, OWN, id="the pool's env comes first"),
+        pytest.param(
+            {"template": {"spec": {"containers": [{"name": "worker", "env": [OWN]}]}}},
+            OWN,
+            id="and so does its template",
+        ),
+    ],
+)
+def test_celerys_own_variable_is_there_once(changes: dict[str, Any], expected: dict[str, Any]) -> None:
+    (worker,) = pod(broker=URL, **changes)["spec"]["containers"]
+    assert [it for it in worker["env"] if it["name"] == "CELERY_BROKER_URL"] == [expected]
+
+
+def test_the_command_of_an_injected_library_is_on_the_path_and_starts_the_pools_python() -> None:
+    spec = pod(worker={"python": ["/app/bin/python", "-X", "utf8"]})["spec"]
+    assert spec["initContainers"][0]["command"][-3:] == ["--python=/app/bin/python", "--python=-X", "--python=utf8"]
+    mounts = {it["mountPath"]: it for it in spec["containers"][0]["volumeMounts"]}
+    assert mounts["/usr/local/bin/celeriac"]["subPath"] == "celeriac"
+    assert mounts["/usr/local/bin/celeriac"]["name"] == mounts["/celeriac"]["name"]

@@ -14,6 +14,7 @@ import pytest
 from tests.integration.worker import policy_cells
 
 import celeriac
+from celeriac import testing
 
 PAGE = Path(__file__).parents[4] / "docs" / "guides" / "policies.md"
 
@@ -76,7 +77,11 @@ def page() -> Iterator[dict[str, Any]]:
 
 def test_the_examples_run(page: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     tests = [value for name, value in page.items() if name.startswith("test_")]
-    assert len(tests) == 2
+    assert len(tests) == 3
     for test in tests:
-        test()
+        if "celeriac_calls" in test.__code__.co_varnames[: test.__code__.co_argcount]:
+            with testing.policies(page["app"]) as calls:
+                test(calls)
+        else:
+            test()
     assert "notify[7]: Throttle keeps" in capsys.readouterr().out

@@ -38,11 +38,13 @@ def prepare(config: Config, environment: Environment) -> Start:
     """Import the application and lay the pool's configuration over its own.
 
     Raises:
-        GivingUpError: it cannot be imported, it is not a Celery application, or its configuration cannot be read.
+        GivingUpError: it cannot be imported, it is not a Celery application, its configuration cannot be read, or no
+            transport takes the broker's URL.
     """
     app = load(config.app, environment)
     own = read_own(app, environment)
     laid = lay_settings(app, config, environment, own)
+    check_broker(app)
     return Start(app=app, config=config, environment=environment, own=own, laid=laid)
 
 
@@ -136,6 +138,27 @@ def lay_settings(app: Any, config: Config, environment: Environment, own: Mappin
     return laid
 
 
+def check_broker(app: Any) -> None:
+    """Make sure that the broker's URL names a transport that kombu has here.
+
+    Raises:
+        GivingUpError: it does not (`http://`, a driver that the image lacks), or it is not a URL.
+    """
+    try:
+        connection = app.connection_for_read()
+        for url in connection.alt or [None]:
+            # Of several brokers to fail over between, each in turn.
+            (connection if url is None else connection.clone(hostname=url)).get_transport_cls()
+    except Exception as error:  # kombu raises KeyError, ValueError, ImportError, and what the transport's module raises
+        said = app.conf.broker_read_url or app.conf.broker_url
+        reason = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        raise GivingUpError(
+            f"The broker's URL {scrub(str(said))} cannot be used: {scrub(' '.join(reason.split()))}: it has to begin "
+            "with a transport that the image has, such as redis:// or amqp://",
+            Exit.CONFIGURATION,
+        ) from None
+
+
 def forget_result_backend(app: Any) -> None:
     """A backend that was made while the application was imported is that of its old URL."""
     app._backend_cache = None
@@ -197,3 +220,8 @@ def select_queues(app: Any, config: Config) -> None:
             f"The application has no queue {error} (queues), and its task_create_missing_queues is off",
             Exit.CONFIGURATION,
         ) from None
+
+
+def processors() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

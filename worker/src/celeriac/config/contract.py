@@ -107,6 +107,7 @@ class Liveness:
     """The health server."""
 
     port: int
+    """TCP port of the health server; 0: any free one, for workers outside Kubernetes."""
     stalled_seconds: int
     """Seconds without a tick after which the consumer loop counts as dead."""
 
@@ -334,7 +335,7 @@ def _delivery(section: Section) -> Delivery:
 
 def _liveness(section: Section) -> Liveness:
     liveness = Liveness(
-        port=section.integer("port", minimum=1, maximum=65535, required=True),
+        port=section.integer("port", minimum=0, maximum=65535, required=True),
         stalled_seconds=section.integer("stalledSeconds", minimum=1, required=True),
     )
     section.close()

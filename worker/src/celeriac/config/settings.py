@@ -224,11 +224,16 @@ def prefetch_window(
     return slots + beyond if acks_late or beyond == 0 else beyond
 
 
+BEFORE_COMMAND = frozenset({"-C", "--no-color", "-q", "--quiet"})
+"""Flags of `celery`, which takes them before the name of a command."""
+
+
 def celery_arguments(config: Config, environment: Environment, own: Own) -> list[str]:
     """The command line of Celery's worker; what has a setting is laid over the configuration instead."""
     arguments = [
         # Celery's banner is art of several lines: it has no place where each line is a JSON object.
         *(["--quiet"] if config.logging.format == "JSON" else []),
+        *(it for it in config.worker.extra_args if it in BEFORE_COMMAND),
         "worker",
         f"--hostname={node_name(config, environment)}",
         f"--loglevel={config.logging.level or DEFAULT_LOG_LEVEL}",
@@ -236,7 +241,7 @@ def celery_arguments(config: Config, environment: Environment, own: Own) -> list
     ]
     if config.worker.pool is not None:
         arguments.append(f"--pool={config.worker.pool}")
-    return [*arguments, *config.worker.extra_args]
+    return [*arguments, *(it for it in config.worker.extra_args if it not in BEFORE_COMMAND)]
 
 
 def node_name(config: Config, environment: Environment) -> str:

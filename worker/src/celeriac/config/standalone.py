@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from celeriac.config import contract
+
+DEFAULT_PORT: Final = 8787
+DEFAULT_STALLED_SECONDS: Final = 60
+DEFAULT_DRAIN_SECONDS: Final = 300
+"""The values that a pool has, too, when nobody sets any."""
 
 
 def document(environ: Mapping[str, str], flags: Mapping[str, Any], processors: int = 1) -> str:
@@ -64,6 +69,6 @@ def _standalone(processors: int) -> dict[str, Any]:
         "version": contract.VERSION,
         "pool": {"namespace": "default", "name": "celery"},
         "worker": {"concurrency": processors, "concurrencyIsDefault": True},
-        "liveness": {"port": 8787, "stalledSeconds": 60},
-        "drain": {"timeoutSeconds": 300},
+        "liveness": {"port": DEFAULT_PORT, "stalledSeconds": DEFAULT_STALLED_SECONDS},
+        "drain": {"timeoutSeconds": DEFAULT_DRAIN_SECONDS},
     }

@@ -1,4 +1,4 @@
-"""`python -m celeriac dead`: which messages were given up, and what becomes of them?
+"""`celeriac dead`: which messages were given up, and what becomes of them?
 
 A message lands in its queue's dead-letter queue (`celeriac:dead:{queue}`, a Redis stream) when it was delivered
 `maxDeliveries` times without coming to an end, or when it cannot be delivered at all. It stays there until a person
@@ -157,7 +157,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments; `parser` is that of `dead`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("-A", "--app", help="the Celery application; absent: that of the pool's document")
+    parser.add_argument(
+        "-A",
+        "--app",
+        default=argparse.SUPPRESS,
+        help="the Celery application, as for `celery -A` (default: the pool's)",
+    )
     parser.add_argument("action", choices=["list", "show", "requeue", "drop"], help="what to do")
     parser.add_argument("entries", nargs="*", metavar="entry", help="ids of entries, or `all`")
     parser.add_argument("--queue", action="append", metavar="NAME", help="only this queue; may be given more than once")

@@ -1,6 +1,6 @@
 """Which processes stand between the container's first one and the worker?
 
-Read from /proc, which is there in every Linux container. `python -m celeriac doctor` in a pod is no descendant of the
+Read from /proc, which is there in every Linux container. `celeriac doctor` in a pod is no descendant of the
 worker, so it looks for the worker first.
 """
 
@@ -35,10 +35,9 @@ def find_worker(proc: Path = PROC) -> int | None:
 
 
 def is_worker(arguments: tuple[str, ...]) -> bool:
-    """Is this `python -m celeriac worker`, or the launcher of an injected copy?"""
+    """Is this `celeriac worker`, `python -m celeriac worker`, or the launcher of an injected copy?"""
     for at, word in enumerate(arguments[:-1]):
-        is_module = word == "celeriac" and at > 0 and arguments[at - 1] == "-m"
-        if (is_module or PurePath(word).name == "launch.py") and arguments[at + 1] == "worker":
+        if at > 0 and PurePath(word).name in {"celeriac", "launch.py"} and arguments[at + 1] == "worker":
             return PurePath(arguments[0]).name.startswith("py")
     return False
 

@@ -1,4 +1,4 @@
-"""`python -m celeriac doctor`: the examination, printed."""
+"""`celeriac doctor`: the examination, printed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def examine(environ: Mapping[str, str], flags: Mapping[str, Any]) -> tuple[list[
         GivingUpError: the application cannot be used.
     """
     environment = contract.parse_environment(environ, hostname=socket.gethostname())
-    config = contract.parse(standalone.document(environ, flags, os.cpu_count() or 1))
+    config = contract.parse(standalone.document(environ, flags, application.processors()))
     start = application.prepare(config, environment)
     start.app.loader.import_default_modules()
     start.app.finalize(auto=True)

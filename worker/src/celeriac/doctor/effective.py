@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from celeriac.config import settings
+from celeriac.config import settings, standalone
 from celeriac.config.contract import Config
 from celeriac.config.settings import Own, Setting, Source
 from celeriac.exits import scrub
@@ -80,6 +80,19 @@ def compute(
     return [*found, *_celeriacs(config, own, delivering)]
 
 
+def compute_queues(own: Own, consumed: Sequence[str], destinations: Mapping[str, Sequence[str]]) -> list[Effective]:
+    """A row for each queue that a call without options goes to: how many tasks, and whether this worker consumes it."""
+    source = Source.APP if own.get("task_routes") or own.get("task_default_queue") else Source.CELERY
+    return [
+        Effective(
+            name=f"tasks sent to {queue}",
+            value=f"{len(tasks)} ({'consumed here' if queue in consumed else 'not consumed here'})",
+            source=source,
+        )
+        for queue, tasks in destinations.items()
+    ]
+
+
 def _celeriacs(config: Config, own: Own, delivering: Delivering) -> list[Effective]:
     """What Celery has no setting for, by the pool's names."""
     logging, delivery = config.logging, config.delivery
@@ -92,9 +105,9 @@ def _celeriacs(config: Config, own: Own, delivering: Delivering) -> list[Effecti
         _pools("app", config.app),
         _first("queues", (_listed(config.queues), Source.POOL), (None, Source.APP)),
         Effective(name="messages held at most", value=delivering.held_at_most, source=held_source),
-        _pools("drain.timeoutSeconds", config.drain.timeout_seconds),
-        _pools("liveness.stalledSeconds", config.liveness.stalled_seconds),
-        _pools("liveness.port", config.liveness.port),
+        _resolved("drain.timeoutSeconds", config.drain.timeout_seconds, standalone.DEFAULT_DRAIN_SECONDS),
+        _resolved("liveness.stalledSeconds", config.liveness.stalled_seconds, standalone.DEFAULT_STALLED_SECONDS),
+        _resolved("liveness.port", config.liveness.port, standalone.DEFAULT_PORT),
         Effective(
             name="broker.retryBackoffSeconds",
             value=f"{backoff.initial_seconds:g} to {backoff.max_seconds:g}",
@@ -114,6 +127,11 @@ def _celeriacs(config: Config, own: Own, delivering: Delivering) -> list[Effecti
     if config.sentry is not None:
         rows.append(_pools("sentry.dsnFile", config.sentry.dsn_file))
     return rows
+
+
+def _resolved(name: str, value: Any, default: Any) -> Effective:
+    """One that the document always has: its default counts as nobody's choice."""
+    return Effective(name=name, value=value, source=Source.DEFAULT if value == default else Source.POOL)
 
 
 def _pools(name: str, value: Any) -> Effective:

@@ -12,7 +12,7 @@ from celeriac.config.application import Start
 from celeriac.config.contract import POOLS, Config
 from celeriac.config.settings import Own, Source
 from celeriac.delivery import install
-from celeriac.doctor import ancestry, effective, rules
+from celeriac.doctor import ancestry, effective, routing, rules
 from celeriac.doctor.effective import Delivering, Effective
 from celeriac.doctor.facts import Ancestor, Facts, TaskFacts
 from celeriac.policies import misplaced
@@ -53,6 +53,9 @@ def read_facts(start: Start, ancestors: tuple[Ancestor, ...] = ()) -> Facts:
         tasks=tuple(_task(app, task) for task in _own_tasks(app)),
         wrong_policies=tuple(misplaced.problems(_own_tasks(app))),
         ancestors=ancestors,
+        consumed=routing.read_consumed(app, config),
+        destinations=routing.read_destinations(app, _own_tasks(app)),
+        routes_problem=routing.read_problem(app),
         versions=installed.releases(rules.OLDEST),
     )
 
@@ -67,7 +70,9 @@ def read_settings(start: Start) -> list[Effective]:
         held_at_most=_window(start),
     )
     values = {name: app.conf.get(name) for name in effective.CELERYS}
-    return [*effective.compute(config, own, start.laid, values, delivering), *_declared(app)]
+    found = effective.compute(config, own, start.laid, values, delivering)
+    consumed, destinations = routing.read_consumed(app, config), routing.read_destinations(app, _own_tasks(app))
+    return [*found, *effective.compute_queues(own, consumed, destinations), *_declared(app)]
 
 
 def warn(start: Start) -> list[rules.Finding]:

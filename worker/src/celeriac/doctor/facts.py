@@ -61,5 +61,11 @@ class Facts:
     """A sentence for each task whose policy is wrong or has no effect."""
     ancestors: tuple[Ancestor, ...] = ()
     """From the worker's parent up to process 1; empty where the worker is process 1, or in no pod."""
+    consumed: tuple[str, ...] = ()
+    """The queues of this worker."""
+    destinations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The tasks that a call without options sends to each queue, where that does not depend on arguments."""
+    routes_problem: str | None = None
+    """Why the application's `task_routes` cannot be used."""
     versions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Of the distributions that the library adapts itself to."""

@@ -7,7 +7,8 @@ docs/operations/doctor.md lists them, and a test compares.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import difflib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -23,7 +24,7 @@ SUPERVISORS: Final = frozenset({"foreman", "honcho", "supervisord"})
 """Programs that end the whole process group of what they run."""
 OLDEST: Final = {"celery": (5, 4), "kombu": (5, 3), "redis": (5, 0), "sentry-sdk": (2, 0), "prometheus-client": (0, 20)}
 """The releases from which on the library's tests pass; docs/guides/versions.md."""
-SHOWN_TASKS: Final = 3
+SHOWN: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +204,41 @@ def broker_gives_back(facts: Facts) -> Finding | None:
     )
 
 
+def routes_can_be_used(facts: Facts) -> Finding | None:
+    """Celery reads `task_routes` when a task is called, so a mistake in it shows late."""
+    if facts.routes_problem is None:
+        return None
+    return Finding(
+        code="unusable-routes",
+        severity="error",
+        message=f"the application's task_routes cannot be used, and every call of a task fails: {facts.routes_problem}",
+    )
+
+
+def queues_get_tasks(facts: Facts) -> Finding | None:
+    """A worker of a queue that no task is sent to waits for ever, and is ready all the while."""
+    without = [queue for queue in facts.consumed if queue not in facts.destinations]
+    elsewhere = {queue: tasks for queue, tasks in facts.destinations.items() if queue not in facts.consumed}
+    if not without or not elsewhere:
+        return None
+    misspelt = {queue: near for queue in without if (near := _near(queue, elsewhere))}
+    if len(without) == len(facts.consumed):
+        message = (
+            f"no task is sent to {_queues(without)} by itself, and this worker consumes no other: "
+            f"{'; '.join(_goes(tasks, queue) for queue, tasks in elsewhere.items())}; put {' or '.join(elsewhere)} "
+            "into queues, or set task_default_queue or task_routes in the application"
+        )
+    elif misspelt:
+        queue, near = next(iter(misspelt.items()))
+        message = (
+            f"no task is sent to queue {queue} by itself; {_goes(elsewhere[near], near)}, which this worker does not "
+            "consume: is it the same queue, misspelt?"
+        )
+    else:
+        return None
+    return Finding(code="queues-without-tasks", severity="warning", message=message)
+
+
 # --- signals
 
 
@@ -315,6 +351,8 @@ RULES: Final[tuple[Rule, ...]] = (
     window_fills_a_batch,
     broker_gives_back,
     versions_are_enough,
+    routes_can_be_used,
+    queues_get_tasks,
     versions_are_tested,
     policies_have_effect,
 )
@@ -337,8 +375,26 @@ def _multiplies(process: Ancestor) -> bool:
     return process.name.startswith("tini") and "-g" in given
 
 
+def _near(queue: str, others: Iterable[str]) -> str | None:
+    """The one of the others that differs from `queue` as a misspelt name does."""
+    by_lower = {other.lower(): other for other in others}
+    near = difflib.get_close_matches(queue.lower(), by_lower, n=1, cutoff=0.8)
+    return by_lower[near[0]] if near else None
+
+
+def _queues(names: Sequence[str]) -> str:
+    return f"queue{'s' * (len(names) > 1)} {', '.join(names)}"
+
+
+def _goes(tasks: Sequence[str], queue: str) -> str:
+    return f"{_joined(tasks)} {'go' if len(tasks) > 1 else 'goes'} to {queue}"
+
+
 def _named(tasks: Sequence[TaskFacts]) -> str:
-    names = [task.name for task in tasks]
-    if len(names) <= SHOWN_TASKS:
-        return " and ".join(names) if len(names) < SHOWN_TASKS else f"{names[0]}, {names[1]} and {names[2]}"
-    return f"{', '.join(names[:SHOWN_TASKS])} and {len(names) - SHOWN_TASKS} more"
+    return _joined([task.name for task in tasks])
+
+
+def _joined(names: Sequence[str]) -> str:
+    if len(names) <= SHOWN:
+        return " and ".join(names) if len(names) < SHOWN else f"{names[0]}, {names[1]} and {names[2]}"
+    return f"{', '.join(names[:SHOWN])} and {len(names) - SHOWN} more"

@@ -13,6 +13,7 @@ kept in reserve, so that probes are answered while the application has used up i
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -42,7 +43,7 @@ class HealthServer:
     """Answers probes until it is stopped; starting and stopping twice does nothing.
 
     Args:
-        port: TCP port, on all addresses of the pod.
+        port: TCP port, on all addresses of the pod; 0: any free one, which `port` is once the server has started.
         observe: what is known of the worker, asked anew for each request.
         describe: what /status adds to it: names and versions.
         metrics: the body of /metrics and its content type.
@@ -72,11 +73,18 @@ class HealthServer:
         try:
             server = _Server(("", self.port), _handler(self))
         except OSError as error:
+            hint = (
+                ": if another worker runs here, give this one a port of its own, or any free one by --health-port 0"
+                if error.errno == errno.EADDRINUSE
+                else ""
+            )
             raise GivingUpError(
-                f"The health server cannot listen on port {self.port} (liveness.port): {error.strerror}",
+                f"The health server cannot listen on port {self.port} (liveness.port): {error.strerror}{hint}",
                 Exit.CONFIGURATION,
             ) from None
         self._server = server
+        if self.port == 0:
+            self.port = server.server_port
         threading.Thread(target=server.serve_forever, name="celeriac-health", daemon=True).start()
         os.register_at_fork(after_in_child=server.close_in_child)
 

@@ -17,6 +17,11 @@ runs what is queued as a worker does (with retries, callbacks, `self.request`), 
 becomes due, and results are kept in memory, so that `result.get()` works after it. With `redis_url` the decisions are a
 real Redis' instead, by real time, in keys that begin with a prefix of their own and are deleted at the end.
 
+Nothing runs by itself: `result.get()` before `run` raises `NotRunError`.
+
+With pytest the same is a fixture, `celeriac_calls`, of the application that the option `celeriac_app` names in
+pytest.ini (as `celery -A` does), or that the fixture `celeriac_app` of your conftest.py returns.
+
 **Limits.** One run at a time, so nothing ever waits for another run's lock, and a call meets a running one only when
 it is made from inside it. Without Redis the scripts are replaced by a model in Python; the library's own tests hold
 the two against each other.
@@ -24,7 +29,7 @@ the two against each other.
 
 from __future__ import annotations
 
-from celeriac.testing.calls import Calls, Dropped, Queued, Ran, policies
+from celeriac.testing.calls import Calls, Dropped, NotRunError, Queued, Ran, policies
 from celeriac.testing.clock import Clock
 
-__all__ = ["Calls", "Clock", "Dropped", "Queued", "Ran", "policies"]
+__all__ = ["Calls", "Clock", "Dropped", "NotRunError", "Queued", "Ran", "policies"]

@@ -305,10 +305,38 @@ class _FreeLock:
         self.fence = None
 
 
+class NotRunError(Exception):
+    """A test waits for the result of a call that has not run; no worker is going to run it meanwhile."""
+
+
+class _Results(CacheBackend):
+    """Results in this process: whoever asks for one that is not there would wait for ever."""
+
+    def wait_for_pending(self, result: Any, *args: Any, **options: Any) -> Any:
+        _check_ready([result])
+        return super().wait_for_pending(result, *args, **options)
+
+    def iter_native(self, result: Any, *args: Any, **options: Any) -> Any:
+        _check_ready(result.results)
+        return super().iter_native(result, *args, **options)
+
+
+def _check_ready(results: list[Any]) -> None:
+    waiting = [it for it in results if it.state not in states.READY_STATES]
+    if waiting:
+        ids = ", ".join(it.id for it in waiting[:3])
+        more = f" and {len(waiting) - 3} more" if len(waiting) > 3 else ""
+        raise NotRunError(
+            f"{ids}{more}: no result, because the call has not run (its state is {waiting[0].state}); in "
+            "testing.policies nothing runs by itself: call calls.run() first, or calls.advance(seconds) for a call "
+            "that is due later"
+        )
+
+
 @contextlib.contextmanager
 def _results_in_memory(app: Any) -> Iterator[None]:
     """Keep this application's results here; other applications keep theirs."""
-    backend = CacheBackend(app=app, backend="memory")
+    backend = _Results(app=app, backend="memory")
     original: Any = celery.Celery.backend
     replaced = property(lambda it: backend if it is app else original.__get__(it), original.fset)
     with mock.patch.object(celery.Celery, "backend", replaced):
