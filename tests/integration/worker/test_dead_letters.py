@@ -16,7 +16,7 @@ from tests.integration.worker import message_shapes
 from tests.integration.worker.conftest import StartWorker
 from tests.integration.worker.processes import APPS, RedisServer, WorkerProcess
 
-from celeriac.delivery.dead_entry import DeadEntry
+from celeriac.delivery.values.dead_entry import DeadEntry
 
 DEAD = "celeriac:dead:{celery}"
 

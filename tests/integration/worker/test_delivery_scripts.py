@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from tests.integration.worker.processes import RedisServer
 from tests.waiting import eventually
 
-from celeriac.delivery import scripts, taking
+from celeriac.delivery import scripts
 from celeriac.delivery.holdings import Holdings
-from celeriac.delivery.outcomes import Outcome
 from celeriac.delivery.renewal import LeaseRenewal
+from celeriac.delivery.values import taking
+from celeriac.delivery.values.outcomes import Outcome
 from celeriac.store import keys
 
 QUEUES = ["x", "y"]

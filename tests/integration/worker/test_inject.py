@@ -13,8 +13,8 @@ import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
 
-from celeriac import inject
 from celeriac.exits import Exit
+from celeriac.image import inject
 
 
 def launch(volume: Path) -> list[str]:

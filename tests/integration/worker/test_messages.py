@@ -22,8 +22,9 @@ from tests.integration.worker.conftest import StartWorker
 from tests.integration.worker.message_shapes import Shape
 from tests.integration.worker.processes import RedisServer, WorkerProcess
 
-from celeriac.delivery import dead, messages, outcomes, protocol
+from celeriac.delivery import dead
 from celeriac.delivery.dead import Letter
+from celeriac.delivery.values import messages, outcomes, protocol
 
 POOLS = os.environ.get("TEST_POOLS", "prefork threads solo gevent eventlet").split()
 SEED = int(os.environ.get("TEST_SEED", "1"))

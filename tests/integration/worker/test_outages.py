@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.integration.worker.processes import RedisServer
 
-from celeriac.delivery import scripts, taking
+from celeriac.delivery import scripts
 from celeriac.delivery.holdings import Holdings
-from celeriac.delivery.outcomes import Outcome
 from celeriac.delivery.renewal import LeaseRenewal
+from celeriac.delivery.values import taking
+from celeriac.delivery.values.outcomes import Outcome
 from celeriac.store import keys
 
 LEASE_SECONDS = 60

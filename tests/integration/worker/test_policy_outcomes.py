@@ -25,8 +25,9 @@ from tests.waiting import eventually
 import celeriac
 from celeriac import testing
 from celeriac.locks import scripts as lock_scripts
-from celeriac.policies import coalesce, debounce, keeping, settling
+from celeriac.policies import keeping, settling
 from celeriac.policies import scripts as policy_scripts
+from celeriac.policies.kinds import coalesce, debounce
 from celeriac.policies.values import Coalesce, Debounce, Exclusive, Throttle, Unique
 from celeriac.store import connections, keys
 

@@ -15,7 +15,8 @@ import pytest
 import redis
 from tests.integration.worker.processes import SERVER, RedisServer, eventually
 
-from celeriac.delivery import scripts, taking
+from celeriac.delivery import scripts
+from celeriac.delivery.values import taking
 from celeriac.store import error_replies, keys
 from celeriac.store.error_replies import Kind
 from celeriac.store.refused import RefusedError, refusing

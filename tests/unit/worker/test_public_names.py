@@ -11,7 +11,7 @@ import pytest
 from celery.utils.dispatch import Signal
 
 import celeriac
-from celeriac import installed
+from celeriac.config import installed
 
 
 def test_names_are_sorted_and_there() -> None:

@@ -51,7 +51,7 @@ def _worker(flags: argparse.Namespace, for_celery: list[str]) -> int:
 
 
 def _inject(flags: argparse.Namespace) -> int:
-    from celeriac import inject
+    from celeriac.image import inject
 
     return inject.main(flags.directory, flags.python or inject.DEFAULT_PYTHON)
 

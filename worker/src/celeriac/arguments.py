@@ -293,7 +293,7 @@ class _Version(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, **kwargs)
 
     def __call__(self, *_: Any) -> None:
-        from celeriac.installed import version
+        from celeriac.config.installed import version
 
         print(f"celeriac {version()} (celery {version('celery')}, Python {sys.version.split()[0]})")
         raise SystemExit(0)

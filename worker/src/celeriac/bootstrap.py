@@ -19,12 +19,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from celeriac import image
 from celeriac.config import application, contract, settings
 from celeriac.config.application import Start
 from celeriac.config.contract import Config, Environment
+from celeriac.config.installed import version
 from celeriac.exits import Exit, GivingUpError, scrub, without_secrets, write_termination_message
-from celeriac.installed import version
+from celeriac.image import requirements
 
 if TYPE_CHECKING:
     from celeriac.delivery.install import Deliveries
@@ -49,10 +49,10 @@ def run(document: str, environ: Mapping[str, str]) -> int:
         environment = contract.parse_environment(environ, hostname=socket.gethostname())
         config = contract.parse(document)
         os.environ[contract.CONFIG_VARIABLE] = document  # for children that are started anew
-        image.patch_green_pools(config)
+        requirements.patch_green_pools(config)
         start = application.prepare(config, environment)
-        image.require_custom_pool(config)
-        image.require_releases(start)
+        requirements.require_custom_pool(config)
+        requirements.require_releases(start)
         return work(start)
     except contract.ContractError as error:
         sentence = f"The worker's configuration cannot be used: {error}"
@@ -63,7 +63,7 @@ def run(document: str, environ: Mapping[str, str]) -> int:
 
 def work(start: Start) -> int:
     """Add the parts to the application and run Celery's worker command; its exit code."""
-    from celeriac import logs, loop, published
+    from celeriac import logs, loop
     from celeriac.delivery import incoming, install, refusing
     from celeriac.doctor import examination
     from celeriac.failures.reporter import dead_letters
@@ -72,6 +72,7 @@ def work(start: Start) -> int:
     from celeriac.hooks import bodies
     from celeriac.hooks.drain import Drain
     from celeriac.hooks.reaper import Reaper
+    from celeriac.policies import published
 
     app, config, environment = start.app, start.config, start.environment
     who = named(config, environment)
@@ -108,7 +109,7 @@ def work(start: Start) -> int:
         keep_out_of_garbage_collection,
     )
     application.select_queues(app, config)
-    app.fixups = {*app.fixups, f"{__name__}:set_up_spawned_child"}
+    app.fixups = {*app.fixups, "celeriac.spawned:set_up_spawned_child"}
     health.start()
     drain.start()
     Reaper(lambda: pool_processes(getattr(vitals.worker, "pool", None))).start()
@@ -121,36 +122,6 @@ def work(start: Start) -> int:
         reporter.flush()
         health.stop()
         loop.stop_all()  # but not the drain's clock: it bounds the time until the process has ended
-
-
-def set_up_spawned_child(app: Any) -> None:
-    """Set up a child of the prefork pool that was started anew, and inherits nothing but the environment.
-
-    One of Celery's fix-ups: called with the application that Celery builds again in such a child. What a forked child
-    has from its parent is made here, once Celery has imported the tasks and before it prepares to run them.
-    """
-    loader, celerys = app.loader, app.loader.on_worker_process_init
-
-    def set_up() -> None:
-        from celeriac import logs, published
-        from celeriac.hooks import bodies, storing
-
-        celerys()
-        app.finalize()
-        environment = contract.parse_environment(os.environ, hostname=socket.gethostname())
-        config = contract.parse(os.environ[contract.CONFIG_VARIABLE])
-        own = application.read_own(app, environment)
-        who = named(config, environment)
-        formatter = logs.build_formatter(config.logging, always=who, own=own, color=is_colored(config))
-        logs.install(formatter, config.logging, app)
-        start_sentry(config, who)
-        install_events(app)
-        published.install()
-        storing.install(app)
-        logs.install_task_loggers(app)
-        bodies.install(app)
-
-    loader.on_worker_process_init = set_up
 
 
 # --- the steps ---

@@ -25,9 +25,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import celery
 from celery.exceptions import Ignore
 
-from celeriac import published
 from celeriac.exceptions import PolicyError
-from celeriac.policies import misplaced
+from celeriac.policies import misplaced, published
 from celeriac.policies.values import CallPolicy, Debounce, Exclusive, Policy, carries_more
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ class Task(celery.Task):  # type: ignore[type-arg]  # generic only in the stubs
             logger.error("%s", error)  # noqa: TRY400 - the sentence says what to change
             return
         if isinstance(policies.calling, Debounce):
-            from celeriac.policies import debounce
+            from celeriac.policies.kinds import debounce
 
             debounce.register(app)
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from celeriac import counts, published
+from celeriac import counts
 from celeriac.hooks import counting
 from celeriac.metrics.tally import Tally
+from celeriac.policies import published
 
 
 @pytest.fixture

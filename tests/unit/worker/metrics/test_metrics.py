@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from celeriac import counts, published
+from celeriac import counts
 from celeriac.counts import Count, Timing
 from celeriac.health.rules import Observed, Running
 from celeriac.hooks import counting
 from celeriac.metrics.children import ChildCounts
 from celeriac.metrics.exposition import COUNTERS, GAUGES, WorkerMetrics
 from celeriac.metrics.tally import Snapshot, Tally
+from celeriac.policies import published
 
 SEEN = Observed(
     uptime_seconds=12.5,

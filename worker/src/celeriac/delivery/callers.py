@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from billiard.einfo import ExceptionInfo
 
-from celeriac.delivery import messages, protocol
-from celeriac.delivery.dead_entry import DeadEntry
+from celeriac.delivery.values import messages, protocol
+from celeriac.delivery.values.dead_entry import DeadEntry
 from celeriac.exceptions import DeadLetterError
 
 logger = logging.getLogger(__name__)

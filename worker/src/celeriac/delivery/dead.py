@@ -17,8 +17,9 @@ from datetime import datetime, timezone
 from typing import Any, Final, TextIO
 
 from celeriac import brokers
-from celeriac.delivery import dead_entry, messages, scripts
-from celeriac.delivery.dead_entry import DeadEntry
+from celeriac.delivery import scripts
+from celeriac.delivery.values import dead_entry, messages
+from celeriac.delivery.values.dead_entry import DeadEntry
 from celeriac.printable import printable
 from celeriac.store import keys, replies
 

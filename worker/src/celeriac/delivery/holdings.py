@@ -28,11 +28,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celeriac import counts
-from celeriac.delivery import messages, outcomes, scripts, taking
-from celeriac.delivery.dead_entry import DeadEntry
-from celeriac.delivery.held import Delayed, Holding
-from celeriac.delivery.outcomes import Outcome
+from celeriac.delivery import scripts
 from celeriac.delivery.unanswered import UnansweredTakes
+from celeriac.delivery.values import messages, outcomes, taking
+from celeriac.delivery.values.dead_entry import DeadEntry
+from celeriac.delivery.values.held import Delayed, Holding
+from celeriac.delivery.values.outcomes import Outcome
 from celeriac.exceptions import DeadLetterError
 from celeriac.store import keys
 from celeriac.store.replies import text

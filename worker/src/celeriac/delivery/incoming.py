@@ -24,8 +24,8 @@ from celery.worker import state
 from kombu.exceptions import ContentDisallowed, DecodeError
 from kombu.utils.imports import symbol_by_name
 
-from celeriac.delivery import protocol
 from celeriac.delivery.refusing import NoRefusals, Refusals
+from celeriac.delivery.values import protocol
 from celeriac.hooks import drain
 from celeriac.printable import printable
 

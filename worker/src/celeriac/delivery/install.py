@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from celeriac.config.contract import Config
-    from celeriac.delivery.dead_entry import DeadEntry
     from celeriac.delivery.holdings import Holdings
     from celeriac.delivery.renewal import LeaseRenewal
+    from celeriac.delivery.values.dead_entry import DeadEntry
     from celeriac.exceptions import DeadLetterError
     from celeriac.metrics.tally import Snapshot
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from celeriac.delivery import messages, outcomes
 from celeriac.delivery.holdings import AWAY, Holdings
-from celeriac.delivery.outcomes import Outcome
+from celeriac.delivery.values import messages, outcomes
+from celeriac.delivery.values.outcomes import Outcome
 from celeriac.printable import printable
 from celeriac.store import keys
 

@@ -23,7 +23,7 @@ from redis.exceptions import RedisError, ResponseError
 from celeriac import counts
 from celeriac.delivery import scripts
 from celeriac.delivery.holdings import AWAY, Holdings
-from celeriac.delivery.outcomes import Outcome
+from celeriac.delivery.values.outcomes import Outcome
 from celeriac.loop import Loop
 from celeriac.printable import printable
 from celeriac.store import keys

@@ -12,11 +12,11 @@ from dataclasses import asdict
 from typing import Any
 
 from celeriac.config import application, contract, standalone
+from celeriac.config.installed import version
 from celeriac.doctor import ancestry, examination, rules
 from celeriac.doctor.effective import Effective
 from celeriac.doctor.rules import Finding
 from celeriac.exits import Exit, GivingUpError
-from celeriac.installed import version
 
 
 def main(environ: Mapping[str, str], flags: Mapping[str, Any], *, as_json: bool) -> int:

@@ -6,8 +6,8 @@ import logging
 import os
 from typing import Any, Final
 
-from celeriac import brokers, installed
-from celeriac.config import application, settings
+from celeriac import brokers
+from celeriac.config import application, installed, settings
 from celeriac.config.application import Start
 from celeriac.config.contract import POOLS, Config
 from celeriac.config.settings import Own, Source

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from celeriac.config.installed import LEAST
 from celeriac.doctor.facts import Ancestor, Facts, TaskFacts
-from celeriac.installed import LEAST
 
 Severity = Literal["error", "warning"]
 

@@ -28,7 +28,8 @@ from celeriac.exits import GivingUpError
 from celeriac.failures import reporter
 from celeriac.failures.reporter import Reporter
 from celeriac.health.vitals import Vitals, is_inline
-from celeriac.hooks import broker, green, prefork, results, threads, timers
+from celeriac.hooks import broker, green, prefork, results, threads
+from celeriac.hooks.event_loop import timers
 from celeriac.hooks.threads import Endings
 
 logger = logging.getLogger(__name__)

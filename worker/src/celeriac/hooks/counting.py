@@ -14,7 +14,7 @@ from celery import signals
 
 from celeriac import counts
 from celeriac.hooks import requests
-from celeriac.published import published_at
+from celeriac.policies.published import published_at
 
 STATES: Final = ("received", "started", *requests.LAST_STATES)
 """Every value of the label `state`."""

@@ -21,8 +21,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from celeriac.hooks.event_loop.waking import Waker
 from celeriac.hooks.requests import RequestHooks
-from celeriac.hooks.waking import Waker
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from celeriac.policies import dispatch, exclusive
+from celeriac.policies import dispatch
 from celeriac.policies.key import bounded, text_of
+from celeriac.policies.kinds import exclusive
 from celeriac.policies.standing import Standing
 from celeriac.store import connections
 

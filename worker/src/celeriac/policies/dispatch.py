@@ -21,7 +21,7 @@ from celery.exceptions import Reject, TaskPredicate
 from kombu.utils.uuid import uuid
 
 from celeriac import counts
-from celeriac.policies import coalesce, debounce, exclusive, throttle, unique
+from celeriac.policies.kinds import coalesce, debounce, exclusive, throttle, unique
 from celeriac.policies.publishing import FAILURES, Call, Publish, logger, say_undecided
 from celeriac.policies.standing import Standing
 from celeriac.policies.values import (

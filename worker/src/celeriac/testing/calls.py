@@ -21,8 +21,9 @@ from kombu.transport import memory, virtual
 from kombu.utils.json import dumps
 from kombu.utils.uuid import uuid
 
-from celeriac.policies import exclusive, revoking
+from celeriac.policies import revoking
 from celeriac.policies import values as policy_values
+from celeriac.policies.kinds import exclusive
 from celeriac.policies.publishing import call_dropped
 from celeriac.policies.settling import Errand
 from celeriac.store import connections

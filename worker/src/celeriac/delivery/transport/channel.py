@@ -24,12 +24,13 @@ import kombu.transport.redis
 from celery.exceptions import WorkerShutdown, WorkerTerminate
 from redis.exceptions import NoScriptError, RedisError
 
-from celeriac.delivery import scripts, taking
-from celeriac.delivery.outcomes import Outcome
+from celeriac.delivery import scripts
 from celeriac.delivery.transport import aside, registered, tracking
 from celeriac.delivery.transport.pace import OVERDUE_SECONDS, Pace
 from celeriac.delivery.transport.pulling import Pulling, UndecodableBodyError
 from celeriac.delivery.transport.qos import MOST_AT_ONCE, QoS
+from celeriac.delivery.values import taking
+from celeriac.delivery.values.outcomes import Outcome
 from celeriac.store.refused import RefusedError, refusing
 
 # The published stubs know little of this module's classes.

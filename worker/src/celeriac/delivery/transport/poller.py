@@ -16,7 +16,7 @@ from typing import Any
 import kombu.transport.redis
 
 from celeriac.delivery.transport import pace
-from celeriac.hooks.waking import Waker
+from celeriac.hooks.event_loop.waking import Waker
 
 # The published stubs know little of this module's classes.
 kombu_redis: Any = kombu.transport.redis

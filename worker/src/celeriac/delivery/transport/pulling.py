@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from kombu.utils.json import loads
 from redis.exceptions import ResponseError
 
-from celeriac.delivery import messages, outcomes, scripts, taking
+from celeriac.delivery import scripts
 from celeriac.delivery.holdings import AWAY, Holdings
 from celeriac.delivery.transport import aside
+from celeriac.delivery.values import messages, outcomes, taking
 from celeriac.store.error_replies import text_of
 
 if TYPE_CHECKING:

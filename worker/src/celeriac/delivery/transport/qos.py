@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import kombu.transport.redis
 import kombu.transport.virtual
 
-from celeriac.delivery.outcomes import Outcome
+from celeriac.delivery.values.outcomes import Outcome
 
 if TYPE_CHECKING:
     from celeriac.delivery.holdings import Holdings

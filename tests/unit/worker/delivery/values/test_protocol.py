@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from celeriac.delivery import protocol
+from celeriac.delivery.values import protocol
 
 GOOD: dict[str, Any] = {"task": "shop.send", "id": "1"}
 

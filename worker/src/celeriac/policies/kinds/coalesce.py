@@ -25,8 +25,9 @@ from typing import Any, Final
 
 from kombu.utils.uuid import uuid
 
-from celeriac.policies import newest, scripts, settling
+from celeriac.policies import scripts, settling
 from celeriac.policies.keeping import RUN_SECONDS, keeper
+from celeriac.policies.kinds import newest
 from celeriac.policies.publishing import Call, Message, made, milliseconds
 from celeriac.policies.standing import Standing
 from celeriac.policies.values import CALL_HEADER, Coalesce

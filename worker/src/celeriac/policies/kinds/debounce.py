@@ -31,7 +31,8 @@ from typing import Any, Final
 import celery
 from kombu.utils.uuid import uuid
 
-from celeriac.policies import newest, scripts, settling
+from celeriac.policies import scripts, settling
+from celeriac.policies.kinds import newest
 from celeriac.policies.publishing import Call, Message, captured, milliseconds
 from celeriac.policies.standing import Standing
 from celeriac.policies.values import WAKER, Debounce

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from celeriac.delivery.dead_entry import DeadEntry, seconds
+from celeriac.delivery.values.dead_entry import DeadEntry, seconds
 
 
 def an_entry(message: bytes, why: str = "because") -> DeadEntry:

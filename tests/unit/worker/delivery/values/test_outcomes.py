@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celeriac.delivery import outcomes
-from celeriac.delivery.outcomes import Outcome
+from celeriac.delivery.values import outcomes
+from celeriac.delivery.values.outcomes import Outcome
 
 NOW = 1_700_000_000.0
 

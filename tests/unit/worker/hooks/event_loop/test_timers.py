@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from kombu.asynchronous import Hub
 
-from celeriac.hooks import timers
+from celeriac.hooks.event_loop import timers
 
 
 @pytest.fixture

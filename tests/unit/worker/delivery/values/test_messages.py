@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from celeriac.delivery import messages
+from celeriac.delivery.values import messages
 
 
 def test_a_held_value_is_split_whatever_the_names_are() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from celeriac.delivery.outcomes import Outcome
+from celeriac.delivery.values.outcomes import Outcome
 
 
 @dataclass(slots=True)

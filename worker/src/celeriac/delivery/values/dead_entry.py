@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from celeriac.delivery import messages, outcomes
+from celeriac.delivery.values import messages, outcomes
 from celeriac.printable import printable
 from celeriac.store import replies
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celeriac.delivery import taking
+from celeriac.delivery.values import taking
 from celeriac.store import keys
 
 

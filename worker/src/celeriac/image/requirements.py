@@ -13,8 +13,8 @@ from celeriac import brokers
 from celeriac.config import application
 from celeriac.config.application import Start
 from celeriac.config.contract import Config
+from celeriac.config.installed import LEAST, releases, version
 from celeriac.exits import Exit, GivingUpError
-from celeriac.installed import LEAST, releases, version
 
 
 def patch_green_pools(config: Config) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from celery import Celery
 
-from celeriac import image
 from celeriac.config import contract
 from celeriac.config.application import Start
 from celeriac.exits import Exit, GivingUpError
+from celeriac.image import requirements
 
 
 def a_start(broker: str) -> Start:
@@ -36,10 +36,10 @@ def a_start(broker: str) -> Start:
 def test_a_redis_py_that_is_too_old_is_one_sentence(
     broker: str, found: dict[str, tuple[int, ...]], gives_up: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image, "releases", lambda _: found)
+    monkeypatch.setattr(requirements, "releases", lambda _: found)
     if not gives_up:
-        image.require_releases(a_start(broker))
+        requirements.require_releases(a_start(broker))
         return
     with pytest.raises(GivingUpError, match=r"needs 4\.2 or later") as raised:
-        image.require_releases(a_start(broker))
+        requirements.require_releases(a_start(broker))
     assert raised.value.code == Exit.CONFIGURATION
