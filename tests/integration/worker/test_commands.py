@@ -26,6 +26,12 @@ app.conf.task_default_queue = "emails"
 @app.task
 def send(): ...
 """
+MY_APP = """
+from celery import Celery
+app = Celery("my_app")
+@app.task(name="my_app.tasks.hello")
+def hello(): ...
+"""
 CODE = re.compile(r"`([^`\n]+)`")
 EXEC = re.compile(r"^kubectl .*\bexec .* -- (.*)$")
 OURS = ("celeriac ", "celery ")
@@ -78,9 +84,10 @@ def mode(
     start_worker: StartWorker,
 ) -> Mode:
     shop = tmp_path / "app"
-    (shop / "shop").mkdir(parents=True)
-    (shop / "shop" / "__init__.py").touch()
-    (shop / "shop" / "celery.py").write_text(SHOP)
+    for package, source in (("shop", SHOP), ("my_app", MY_APP)):
+        (shop / package).mkdir(parents=True)
+        (shop / package / "__init__.py").touch()
+        (shop / package / "celery.py").write_text(source)
     binaries = tmp_path / "bin"
     binaries.mkdir()
     if request.param == "Always":

@@ -135,7 +135,7 @@ def test_each_way_to_fail_is_told_once_and_what_is_no_failure_is_not(
     lines = [line for message in slack.messages for line in message.splitlines()[1:]]
     told = {line.partition("): ")[0] for line in lines}
     assert told == {f"• {said} (`{sent[name].id}`" for name, said in expected.items()} | {
-        "• a message of `failing.fine` could not be decoded (`1-2-3`"
+        "• a message of `failing.fine` is in the dead-letter queue (`1-2-3`"
     }
     assert len(lines) == len(told)
 

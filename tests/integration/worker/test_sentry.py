@@ -221,8 +221,10 @@ def test_a_message_that_cannot_be_decoded_is_reported_once(
             content_encoding="utf-8",
             headers={"task": "failing.fine", "id": "1-2-3"},
         )
-    worker.until_logged("Can't decode message body|invalid task message")
+    worker.until_logged("dead-lettered the message")
     (event,) = events_in_the_end(worker, producer, sentry)
+    assert value(event)[0] == "DeadLetterError"
+    assert "can't decode byte 0xff" in value(event)[1]
     assert event["tags"]["task"] == "failing.fine"
     assert event["tags"]["task_id"] == "1-2-3"
 

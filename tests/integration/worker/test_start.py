@@ -160,7 +160,7 @@ def test_any_free_port_is_named_in_the_log(start_worker: StartWorker) -> None:
         pytest.param("http://user:secret@redis:6379", "No such transport: http", id="a web address"),
         pytest.param("redis://redis:port", "cannot be used", id="a port in letters"),
         pytest.param("postgres://redis", "No such transport: postgres", id="a database"),
-        pytest.param("sqla+sqlite://", "No module named 'sqlalchemy'", id="a driver that the image lacks"),
+        pytest.param("mongodb://redis", "No module named 'pymongo'", id="a driver that the image lacks"),
     ],
 )
 def test_a_broker_url_that_no_transport_takes_is_a_sentence(url: str, said: str, start_worker: StartWorker) -> None:

@@ -40,6 +40,8 @@ LONGEST_SHEBANG: Final = 127
 UNDECLARED: Final = ("packaging",)
 """Imported by kombu's Redis transport, which some of its versions do not say."""
 NATIVE: Final = (".so", ".pyd", ".dylib")
+_PACKAGE: Final = Path(__file__).parents[1]
+"""The library's own folder."""
 
 
 class InjectError(Exception):
@@ -76,7 +78,7 @@ def inject(directory: Path, python: Sequence[str] = DEFAULT_PYTHON) -> list[str]
             for distribution in distributions:
                 copy(distribution, fresh)
             _swap_in(directory, fresh)
-        _replace(directory / "launch.py", Path(__file__).with_name("launch.py").read_bytes())
+        _replace(directory / "launch.py", (_PACKAGE / "launch.py").read_bytes())
         _replace(directory / "celeriac", command(directory / "launch.py", python).encode(), mode=0o755)
     except OSError as error:
         raise InjectError(f"cannot write to {directory}: {error.strerror or error}: is it a writable volume?") from None
@@ -127,10 +129,9 @@ def copy(distribution: Distribution, target: Path) -> None:
 
 
 def _copy_source(target: Path) -> None:
-    source = Path(__file__).parent
-    for file in sorted(source.rglob("*")):
+    for file in sorted(_PACKAGE.rglob("*")):
         if file.is_file() and "__pycache__" not in file.parts:
-            _copy_file(file, target / LIBRARY / file.relative_to(source))
+            _copy_file(file, target / LIBRARY / file.relative_to(_PACKAGE))
 
 
 def _copy_file(source: Path, target: Path) -> None:
