@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from kombu import serialization
 
@@ -92,6 +92,7 @@ def travelled(value: Any, serializer: str) -> Any:
 
 
 @pytest.mark.parametrize("serializer", SERIALIZERS)
+@settings(max_examples=settings.default.max_examples // 4)  # for each of four serializers
 @given(value=arguments)
 def test_a_key_is_the_same_before_and_after_its_message(serializer: str, value: Any) -> None:
     after = travelled([value], serializer)[0]
