@@ -84,7 +84,8 @@ def test_an_edited_or_deleted_budget_is_put_right_and_says_so(place: Place) -> N
         what="another one",
     )
     told = {
-        "PodDisruptionBudget emails: spec.maxUnavailable is 0, not 1",
+        "PodDisruptionBudget emails: spec.maxUnavailable is 0, not 1; last changed by Python-urllib",
+        "PodDisruptionBudget emails: spec.maxUnavailable is absent, not 1; last changed by Python-urllib",
         "PodDisruptionBudget emails: it does not exist",
     }
     eventually(
