@@ -17,8 +17,8 @@ from localcluster.controlplane import ControlPlane
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]
 
 FIGHT_SECONDS = 12
-MOST_WRITES = 4
-"""Three corrections before the first pause of 10 s, and one after it."""
+MOST_WRITES = 6
+"""Five corrections before the first pause of 10 s, and one after it."""
 
 PATHS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments/emails",

@@ -1,7 +1,7 @@
 """(pure) Does somebody keep undoing what the operator applies, and how long does the operator pause?
 
 A program that wants an owned object differently would otherwise get an answer to each of its writes, several a second
-and for ever, and workers would be replaced each time. One or two edits by a person are corrected at once.
+and for ever, and workers would be replaced each time. The edits of a person are corrected at once.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-TIMES = 3
+TIMES = 5
 WITHIN = timedelta(seconds=120)
 """TIMES corrections of one object within this time are a dispute. It ends when this time has passed without another."""
 
