@@ -1,1 +1,1 @@
-"""How does a message get from its queue to a task, and what becomes of it? No message is lost, whoever dies when."""
+"""Delivers messages from their queues to tasks. No message is lost, whichever process dies at whatever moment."""

@@ -1,10 +1,12 @@
-"""What does a worker tell the operator's autoscaler of itself?
+"""What does a worker report to the operator's autoscaler?
 
-Written into the pool's hash with each renewal of the leases, in the same round trip, and read by the operator: slots,
-running tasks, what is held beyond them, how long recent tasks took. What it says holds for two leases, so a dead worker
-is soon forgotten. **Promise.** A task that was acknowledged before it runs is in no held set, so what counts it is
-written in the very step that takes its message out of there: at every moment a task that waits or runs is counted
-somewhere. **Limit.** Otherwise the figures are up to a quarter of a lease old.
+The report is written into the pool's hash with each renewal of the leases, in the same round trip, and the operator
+reads it. It gives the worker's slots, its running tasks, the messages that it holds beyond them, and how long recent
+tasks took. A report is valid for two leases, so a dead worker is soon left out.
+
+**Promise.** A task that waits or runs is counted somewhere at every moment. A task that is acknowledged before it runs
+is not in any held set, so the report that counts it is written in the same step that removes its message from the set.
+**Limit.** Apart from that, the figures are up to a quarter of a lease old.
 
 The JSON of an entry, whose keys an operator may not all know: `slots`, `busy` (tasks that run), `prefetched` (held for
 a slot), `scheduled` (held for their time), `recentTasks` and their mean `serviceSeconds` in seconds. The layout record:
@@ -31,7 +33,7 @@ KOMBUS_SEPARATOR: Final = "\x06\x16"
 
 
 class AutoscalingReport:
-    """What one worker says. All methods may be called from any thread.
+    """The report of one worker. All methods may be called from any thread.
 
     Args:
         pool: `namespace/name`.
@@ -54,7 +56,7 @@ class AutoscalingReport:
         self._said_busy = 0
 
     def say(self) -> tuple[str, int, str]:
-        """Key of the pool's workers, number and text of an entry. A higher number is newer."""
+        """Return the key of the pool's hash, and the number and the text of an entry. A higher number is newer."""
         with self._lock:
             self._number += 1
             slots, busy, prefetched, scheduled = observe(self._worker())
@@ -63,13 +65,13 @@ class AutoscalingReport:
             return self.workers_key, self._number, json.dumps({**entry, **self._recent.said()})
 
     def note_runtimes(self) -> None:
-        """Bring the mean runtime up to date; once for each renewal."""
+        """Update the mean runtime; call this once for each renewal."""
         timings = self._counted().timings.get(counts.RUNTIME.name, {}).values()
         with self._lock:
             self._recent.add(sum(sum(it.buckets) for it in timings), sum(it.sum_seconds for it in timings))
 
     def say_of(self, settled: Collection[str]) -> tuple[str, int, str] | None:
-        """As `say`, where one of these deliveries still runs and was not spoken of."""
+        """Return what `say` returns if one of these deliveries still runs and is not in a report yet, else `None`."""
         from celery.worker import state
 
         active = snapshot(state.active_requests)
@@ -78,23 +80,23 @@ class AutoscalingReport:
         return self.say()
 
     def forget(self) -> None:
-        """What was said last may not have been heard."""
+        """Note that the last report may not have arrived."""
         self._said_busy = 0
 
 
 class Recent:
-    """(pure) The mean runtime of recent tasks, from sums that only grow."""
+    """(pure) The mean runtime of recent tasks, computed from totals that only grow."""
 
     def __init__(self) -> None:
         self._sums: deque[tuple[int, float]] = deque([(0, 0.0)], maxlen=RECENT + 1)
 
     def add(self, tasks: int, seconds: float) -> None:
-        """Take all that has ended until now. Without a new task the time before it stays recent."""
+        """Add the totals of all tasks that have ended until now. Without a new task the last mean stays."""
         if tasks > self._sums[-1][0]:
             self._sums.append((tasks, seconds))
 
     def said(self) -> dict[str, float]:
-        """The keys of an entry; none before the first task."""
+        """Return the keys for the entry; empty before the first task has ended."""
         (before, seconds_before), (now, seconds_now) = self._sums[0], self._sums[-1]
         if now == before:
             return {}
@@ -105,7 +107,7 @@ class Recent:
 
 
 def observe(worker: Any) -> tuple[int, int, int, int]:
-    """Slots, and how many messages run, wait for a slot and wait for their time."""
+    """Return the slots, and how many messages run, wait for a slot, and wait for their ETA."""
     from celery.worker import state
 
     pool = getattr(worker, "pool", None)
@@ -116,7 +118,7 @@ def observe(worker: Any) -> tuple[int, int, int, int]:
 
 
 def layout_record(options: Mapping[str, Any]) -> str:
-    """How a transport with these options names its lists; the same text whenever they are the same."""
+    """Describe how a transport with these options names its lists; equal options give the same text."""
     return json.dumps(
         {
             "prefix": options.get("global_keyprefix") or "",

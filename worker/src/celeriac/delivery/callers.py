@@ -1,11 +1,11 @@
-"""Who waits for a task whose message is dead-lettered, and what are they told?
+"""How does the caller of a task learn that the task's message was dead-lettered?
 
-What Celery tells them of any other failure: the result backend has FAILURE with a `DeadLetterError`, a chord and a
-chain fail, errbacks run, and `task_failure` is sent. A result that is ignored is not stored.
+In the same way as Celery reports any other failure: the result backend stores FAILURE with a `DeadLetterError`, a chord
+or a chain fails, errbacks run, and `task_failure` is sent. An ignored result is not stored.
 
-The result backend may be slow or away, so this happens in a thread of its own: neither the fetch nor the renewal of
-leases waits for it. **Limit.** A worker that is killed in that moment has told nobody; the dead letter is there all the
-same.
+The result backend may be slow or unavailable, so this happens in a separate thread: neither the fetch nor the renewal
+of leases waits for it. **Limit.** If the worker is killed before the thread has done this, the caller is not told. The
+dead letter is kept in any case.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from celeriac.exceptions import DeadLetterError
 logger = logging.getLogger(__name__)
 
 MOST_WAITING: Final = 10_000
-"""Dead letters that are still to be told of; more than that are not told of."""
+"""Dead letters that may wait to be reported to their callers; further ones are not reported."""
 FIELDS: Final = (
     *("args", "kwargs", "group", "group_index", "root_id", "parent_id", "ignore_result"),
     *("retries", "shadow", "stamps", "stamped_headers"),
 )
-"""What result backends read of a call."""
+"""The fields of a call that result backends read."""
 CALLS: Final = ("errbacks", "chain", "chord")
-"""What a call says of other tasks that end with it."""
+"""The fields of a call that name other tasks, which fail together with it."""
 
 
 class Callers:
-    """Tells the callers of an application's tasks. Methods may be called from any thread."""
+    """Reports dead letters to the callers of an application's tasks. Methods may be called from any thread."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -45,7 +45,7 @@ class Callers:
         self._thread: threading.Thread | None = None
 
     def tell(self, entry: DeadEntry, error: DeadLetterError) -> None:
-        """Tell the caller of one task soon."""
+        """Queue a report to the caller of one task."""
         with self._lock:
             self._waiting.append((entry, error))
             if self._thread is None:
@@ -53,7 +53,7 @@ class Callers:
                 self._thread.start()
 
     def flush(self, seconds: float) -> None:
-        """Wait until everybody has been told, for at most so many seconds."""
+        """Wait until all reports are made, for at most `seconds`."""
         thread = self._thread
         if thread is not None:
             thread.join(seconds)
@@ -72,10 +72,10 @@ class Callers:
 
 
 def fail(app: Any, entry: DeadEntry, error: DeadLetterError) -> None:
-    """Make one task a failure, as Celery's worker does when a process is lost.
+    """Mark one task as failed, as Celery's worker does when a process is lost.
 
     Raises:
-        Exception: the result backend's, or that of an errback.
+        Exception: the result backend or an errback raised it.
     """
     from celery import signals
 
@@ -100,9 +100,9 @@ def fail(app: Any, entry: DeadEntry, error: DeadLetterError) -> None:
 
 
 def request_of(app: Any, entry: DeadEntry) -> Any:
-    """The context of the call in a dead letter; `None` where the message calls no task that could have a result.
+    """Return the context of the call in a dead letter; `None` if the message does not call a task with a result.
 
-    Fields of a wrong type, which may be why the message is dead, are left out.
+    Fields of a wrong type are left out; they may be the reason why the message was dead-lettered.
     """
     from celery.app.task import Context
 
@@ -140,12 +140,12 @@ def _raised(error: DeadLetterError) -> Any:
 
 
 def _is_of_calls(value: Any) -> bool:
-    """Whether a field can say which tasks to call."""
+    """Return whether a field can name tasks to call."""
     return isinstance(value, dict) or (isinstance(value, (list, tuple)) and all(isinstance(it, dict) for it in value))
 
 
 def _body_of(app: Any, payload: dict[str, Any]) -> Any:
-    """The decoded body; empty where this application cannot decode it, which may be why the message is dead."""
+    """Return the decoded body; empty if this application cannot decode it (perhaps why the message is dead)."""
     from kombu.message import Message
     from kombu.serialization import prepare_accept_content
 

@@ -1,8 +1,9 @@
-"""`celeriac dead`: which messages were given up, and what becomes of them?
+"""`celeriac dead`: lists, shows, requeues and drops dead-lettered messages.
 
-A message lands in its queue's dead-letter queue (`celeriac:dead:{queue}`, a Redis stream) when it was delivered
-`maxDeliveries` times without coming to an end, or when it cannot be delivered at all. It stays there until a person
-decides. Everything that comes from a message is printed escaped and cut; `--json` escapes it as JSON does.
+A message is moved to its queue's dead-letter queue (`celeriac:dead:{queue}`, a Redis stream) when it was delivered
+`maxDeliveries` times without being finished, or when it cannot be delivered at all. It stays there until a person
+requeues or drops it. Everything that comes from a message is escaped and cut before it is printed; `--json` escapes it
+as JSON does.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Letter:
     """One entry of a dead-letter queue."""
 
     entry: str
-    """Its id in the dead-letter queue."""
+    """The entry's id in the dead-letter queue."""
     dead: DeadEntry
 
     def summary(self) -> dict[str, Any]:
@@ -84,19 +85,19 @@ class DeadLetters:
     """The dead-letter queues of one Redis database."""
 
     def __init__(self, client: Any, prefix: str = "", *, forget: Callable[[str], object] = lambda _: None) -> None:
-        """Look at a database.
+        """Prepare to read a database.
 
         Args:
             client: a redis-py client.
             prefix: the transport's `global_keyprefix`.
-            forget: given the id of a task that is to run again; makes its result pending.
+            forget: called with the id of a task that will run again; makes its result pending.
         """
         self._client = client
         self._prefix = prefix
         self._forget = forget
 
     def queues(self) -> list[str]:
-        """Queues that have dead messages, sorted."""
+        """Return the names of the queues that have dead messages, sorted."""
         start = keys.dead("", prefix=self._prefix).removesuffix("{}")
         pattern = keys.dead_pattern(prefix=self._prefix)
         names = {
@@ -106,7 +107,7 @@ class DeadLetters:
         return sorted(name[1:-1] if name.startswith("{") and name.endswith("}") else name for name in found)
 
     def read(self, queues: Iterable[str] | None = None) -> Iterator[Letter]:
-        """Entries of these queues (default: of all), the oldest of each first."""
+        """Yield the entries of these queues (default: all queues), the oldest entry of each queue first."""
         for queue in self.queues() if queues is None else queues:
             for entry, fields in self._client.xrange(self._key(queue)):
                 dead = DeadEntry.read(fields, queue=queue)
@@ -115,9 +116,9 @@ class DeadLetters:
                 yield Letter(replies.text(entry), dead)
 
     def requeue(self, letter: Letter) -> bool:
-        """Put a message back into its queue, with its deliveries counted from zero; whether it was still there.
+        """Put a message back into its queue and reset its count of deliveries; return whether it was still there.
 
-        Its result is pending again. A chord that has failed because of it stays failed.
+        The task's result becomes pending again. A chord that failed because of the message stays failed.
 
         Raises:
             ValueError: the message cannot be read, so no worker could run it.
@@ -130,14 +131,14 @@ class DeadLetters:
             return False
         task_id = messages.task_of(payload)[1]
         if task_id:
-            # Before a worker can have it: what that worker stores must not be forgotten.
+            # Forget the result before a worker can take the message, or the new result could be deleted.
             self._forget(task_id)
         properties = {name: value for name, value in payload["properties"].items() if name != "celeriac"}
         text = messages.write({**payload, "properties": properties})
         return bool(scripts.REVIVE.run(self._client, [key, self._prefix + letter.dead.queue], [letter.entry, text]))
 
     def drop(self, letter: Letter) -> bool:
-        """Delete an entry for good; whether it was still there."""
+        """Delete an entry permanently; return whether it was still there."""
         return bool(self._client.xdel(self._key(letter.dead.queue), letter.entry))
 
     def _key(self, queue: str) -> str:
@@ -145,17 +146,17 @@ class DeadLetters:
 
 
 def make_pending(app: Any) -> Callable[[str], object]:
-    """What forgets the failure of a task that is to run again, in an application's result backend."""
+    """Return a function that deletes the failure of a task, which will run again, from the result backend."""
 
     def forget(task_id: str) -> None:
-        with contextlib.suppress(NotImplementedError):  # a backend that cannot: the next outcome replaces the failure
+        with contextlib.suppress(NotImplementedError):  # backend cannot forget: the next result replaces the failure
             app.backend.forget(task_id)
 
     return forget
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command's arguments; `parser` is that of `dead`."""
+    """Add the command's arguments to `parser`, the parser of `dead`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
@@ -179,9 +180,9 @@ def main(
     as_json: bool,
     out: TextIO | None = None,
 ) -> int:
-    """Run the command on an application's broker; its exit code.
+    """Run the command on an application's broker and return the exit code.
 
-    0: done. 1: an entry that was named is not there, or cannot be put back. 2: the arguments do not fit together.
+    0: done. 1: a named entry does not exist or cannot be requeued. 2: the arguments cannot be combined.
     """
     out = out or sys.stdout
     if action != "list" and not entries:
@@ -269,7 +270,7 @@ def _print_details(chosen: list[Letter], as_json: bool, out: TextIO) -> None:
 
 
 def _event(written: Any) -> dict[str, Any]:
-    """One event of a message's history. Anybody may have written it, so anything that makes no sense is its reason."""
+    """Read one event of a message's history. Any client may have written it; an invalid event becomes its reason."""
     if not isinstance(written, dict):
         return {"at": 0.0, "where": "?", "why": printable(written)}
     where, why = (_text_of(written.get(name, "?")) for name in ("where", "why"))
@@ -277,7 +278,7 @@ def _event(written: Any) -> dict[str, Any]:
 
 
 def _text_of(value: Any) -> str | None:
-    """A text from a message as it is; anything else, which may be nested deeply, as one line."""
+    """Return a text from a message unchanged, and any other value, which may be deeply nested, as one line."""
     return value if value is None or isinstance(value, str) else printable(value, limit=SHOWN_LENGTH)
 
 

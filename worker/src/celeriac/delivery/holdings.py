@@ -1,18 +1,18 @@
-"""Which messages does this process hold, and how long are they still its own?
+"""Which messages does this process hold, and until when?
 
-A held message is one that was delivered to this process and is not settled: it runs, it waits for a slot, or it waits
-for its ETA. Each is held under a lease, which is renewed well before it runs out.
+A held message was delivered to this process and is not settled yet: it runs, it waits for a slot, or it waits for its
+ETA. Each message is held under a lease, which is renewed well before it expires.
 
-**Promise.** A message is in its queue's lists or held under a lease at every moment, so whatever happens to a worker,
-it is delivered again at most `lease_seconds` plus a quarter of it after the last renewal. As long as the process lives
-and reaches Redis, nobody else gets what it holds, however long a task runs.
+**Promise.** A message is in its queue's lists or held under a lease at every moment. If its worker fails, the message
+is delivered again at most `lease_seconds` plus a quarter of that after the last renewal. While the process lives and
+reaches Redis, no other worker gets the messages that it holds, however long a task runs.
 
 **Limit.** A process that is paused, or cut off from Redis, for longer than the lease loses its leases: the messages
-are delivered elsewhere while their tasks may still run here. That is noticed at the next renewal or acknowledgement,
-logged and counted; a late acknowledgement changes nothing any more.
+are delivered to other workers while their tasks may still run here. The next renewal or acknowledgement detects this;
+it is logged and counted. A late acknowledgement has no effect.
 
-Delivery ids are `<identity>:<number>`; the identity is new for each process, so that a container restarted under
-the same name is never taken for its predecessor.
+Delivery ids are `<identity>:<number>`. Each process has a new identity, so a container that restarts under the same
+name is not mistaken for its predecessor.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ logger = logging.getLogger(__name__)
 
 
 AWAY: Final = (OSError, RedisConnectionError, RedisTimeoutError)
-"""What a redis-py client raises when Redis cannot be reached, or refuses for the time being."""
+"""What a redis-py client raises when Redis cannot be reached or temporarily refuses commands."""
 GIVEN_BACK_AT_ONCE: Final = 100
-"""Messages read and given back in one round trip: bounds its size."""
+"""Messages read and given back in one round trip; bounds the size of the request."""
 SETTLED_AT_ONCE: Final = 500
-"""Messages settled in one script call: bounds how long it keeps the server."""
+"""Messages settled in one script call; bounds how long the call blocks the server."""
 
 
 class Holdings:
@@ -64,14 +64,14 @@ class Holdings:
         where: str = "",
         max_deliveries: int | None = None,
     ) -> None:
-        """Hold nothing yet, and touch no network.
+        """Start without messages; does not access the network.
 
         Args:
             connect: makes a redis-py client; called once, on first use.
-            lease_seconds: how long a message stays this process's own without a renewal.
+            lease_seconds: seconds that this process keeps a message without a renewal.
             prefix: the transport's `global_keyprefix`.
             where: names this worker (namespace/pod) in a message's history.
-            max_deliveries: after so many deliveries without an end a message is dead-lettered; `None`: never.
+            max_deliveries: number of unfinished deliveries after which a message is dead-lettered; `None`: never.
         """
         self.lease_seconds = lease_seconds
         self.prefix = prefix
@@ -80,13 +80,13 @@ class Holdings:
         self.on_dead_letter: Callable[[DeadEntry, DeadLetterError], object] | None = None
         """Is notified of each message that goes to the dead-letter queue."""
         self.on_watch: Callable[[], object] = lambda: None
-        """Told that there are queues to look after."""
+        """Is notified when there are queues to watch."""
         self.keeps: Callable[[str], bool] = lambda _: False
-        """Whether a delivery that has not ended outlives its connection: its task runs on during the reconnect."""
+        """Whether an unfinished delivery is kept when its connection ends: its task runs on during the reconnect."""
         self.is_leaving: Callable[[], bool] = lambda: False
         """Whether this worker starts no more tasks."""
         self.figures: AutoscalingReport | None = None
-        """What is told the autoscaler with each renewal; `None`: nothing."""
+        """The report to the autoscaler, sent with each renewal; `None`: no report."""
         self._connect = connect
         self._begin()
 
@@ -105,7 +105,7 @@ class Holdings:
         self._lock = threading.Lock()
 
     def begin_anew(self) -> None:
-        """Hold nothing, under another identity: for a process that was forked off. It reports nothing to anybody."""
+        """Start again without messages, under a new identity and without reports; for a forked process."""
         self._begin()
         self.figures = None
         self.on_dead_letter = None
@@ -119,39 +119,39 @@ class Holdings:
         return delivery in self._held
 
     def ids(self) -> list[str]:
-        """The ids of all held deliveries, oldest first."""
+        """Return the ids of all held deliveries, oldest first."""
         with self._lock:
             return list(self._held)
 
     def queue_of(self, delivery: str) -> str | None:
-        """The queue a held delivery came from; `None` when it is not held."""
+        """Return the queue that a held delivery came from; `None` if it is not held."""
         holding = self._held.get(delivery)
         return holding.queue if holding else None
 
     def numbers(self, count: int) -> int:
-        """Set aside ids for up to `count` deliveries; the first number."""
+        """Reserve ids for up to `count` deliveries; return the first number."""
         with self._lock:
             first = self._number
             self._number += count
             return first
 
     def id_of(self, number: int) -> str:
-        """The id of the delivery with this number."""
+        """Return the id of the delivery with this number."""
         return f"{self.identity}:{number}"
 
     def add(self, delivery: str, queue: str) -> None:
-        """Remember a delivery that the script has taken."""
+        """Record a delivery that the script has taken."""
         with self._lock:
             self._held[delivery] = Holding(queue)
             self._queues.add(queue)
 
     @property
     def kept_count(self) -> int:
-        """Deliveries of connections that are gone whose tasks run on; part of what this process may hold."""
+        """Return how many deliveries of closed connections still run; they count towards what this process may hold."""
         return self._kept_count
 
     def note_kept(self, deliveries: Iterable[str]) -> None:
-        """Note that these deliveries' tasks run on without the connection that they came by."""
+        """Note that the tasks of these deliveries run on after their connection was closed."""
         with self._lock:
             for delivery in deliveries:
                 holding = self._held.get(delivery)
@@ -160,18 +160,18 @@ class Holdings:
                     self._kept_count += 1
 
     def mark_ended(self, delivery: str) -> None:
-        """Note that a delivery's task has ended: it is about to be settled, and must not be given back meanwhile."""
+        """Note that a delivery's task has ended: it will be settled soon and must not be given back until then."""
         holding = self._held.get(delivery)
         if holding is not None:
             holding.ended = True
 
     def has_ended(self, delivery: str) -> bool:
-        """Whether a held delivery's task has ended."""
+        """Return whether a held delivery's task has ended."""
         holding = self._held.get(delivery)
         return holding is not None and holding.ended
 
     def forget(self, delivery: str) -> str | None:
-        """Drop a delivery that is about to be settled; its queue, or `None` when it is not held (any more)."""
+        """Remove a delivery that will be settled; return its queue, or `None` if it is not held (any more)."""
         with self._lock:
             holding = self._held.pop(delivery, None)
             if holding is not None and holding.kept:
@@ -179,7 +179,7 @@ class Holdings:
         return holding.queue if holding else None
 
     def watch(self, queues: Iterable[str]) -> None:
-        """Look after the expired messages of these queues from now on."""
+        """Recover the expired messages of these queues from now on."""
         with self._lock:
             self._queues.update(queues)
         self.on_watch()
@@ -188,7 +188,7 @@ class Holdings:
 
     @property
     def client(self) -> Any:
-        """The redis-py client that everything but the fetch itself goes through."""
+        """Return the redis-py client that is used for everything except the fetch."""
         if self._client is None:
             self._client = self._connect()
         return self._client
@@ -196,12 +196,12 @@ class Holdings:
     def settle(self, deliveries: Iterable[tuple[str, str]]) -> None:
         """Settle (id, queue) pairs now, in one round trip.
 
-        While Redis is away they stay held, their leases are renewed, and they are settled with the next renewal: the
-        work is done and must not be done again.
+        If Redis is unavailable, they stay held, their leases are renewed, and they are settled with the next renewal,
+        because the work is done and must not be repeated.
         """
         pairs = list(deliveries)
         if self._unsettled and not self.is_leaving():
-            # Redis did not answer at the last time, and each attempt may take seconds: the renewal will find out.
+            # Redis did not answer last time, and each attempt may take seconds; leave the next attempt to the renewal.
             self._keep_unsettled(pairs)
             return
         try:
@@ -222,14 +222,14 @@ class Holdings:
         self.note_lost(taking.read(scripts.TAKE.run(self.client, names, args)).lost)
 
     def give_back(self, deliveries: Iterable[str], outcome: Outcome, why: str) -> int:
-        """Put held messages back into their queues; how many were still held.
+        """Put held messages back into their queues; return how many were still held.
 
-        One that is not held any more, by this process or in Redis, is left alone. While Redis is away they stay held,
-        their leases are renewed, and they are given back as soon as Redis is reached again, with the same outcome: a
-        message that has not begun does not pay for the outage.
+        A message that is not held any more, by this process or in Redis, is not touched. If Redis is unavailable, the
+        messages stay held, their leases are renewed, and they are given back with the same outcome as soon as Redis is
+        available again. So the outage does not count as a delivery for a message that has not started.
 
         Raises:
-            OSError, redis.exceptions.RedisError: Redis is away, and this worker leaves: there is no later.
+            OSError, redis.exceptions.RedisError: Redis is unavailable, and this worker is leaving and cannot retry.
         """
         by_queue: dict[str, list[str]] = {}
         for delivery in deliveries:
@@ -242,7 +242,7 @@ class Holdings:
         given_back = 0
         try:
             for queue, ids in by_queue.items():
-                # From the youngest to the oldest: put to the front, they stand in their old order again.
+                # From the newest to the oldest: each is put at the front, so their order stays the same.
                 while ids:
                     part = ids[-GIVEN_BACK_AT_ONCE:]
                     given_back += self._give_back_part(queue, part, outcome, why, again=again)
@@ -262,7 +262,7 @@ class Holdings:
 
     def _give_back_part(self, queue: str, ids: list[str], outcome: Outcome, why: str, *, again: bool) -> int:
         values = self.client.hmget(keys.held(queue, prefix=self.prefix), ids)
-        # When it is tried again, the first try may have succeeded without an answer.
+        # On a retry, the first attempt may have succeeded although its reply was lost.
         if not again:
             self.note_lost([delivery for delivery, value in zip(ids, values, strict=True) if value is None])
         calls = []
@@ -275,9 +275,9 @@ class Holdings:
     def put_back_call(
         self, queue: str, delivery: str, value: bytes, outcome: Outcome, why: str
     ) -> tuple[list[str], list[Any]] | None:
-        """Keys and arguments of the script that puts a message back; one that cannot be read is dead-lettered instead.
+        """Return keys and arguments of the script that puts a message back; an unreadable one is dead-lettered.
 
-        Whatever is in the value, no other message of the round is touched.
+        Whatever the value contains, the other messages of the round are not affected.
         """
         message, problem = value, "it cannot be read"
         try:
@@ -293,24 +293,24 @@ class Holdings:
         return None
 
     def give_back_later(self, delivery: str, seconds: float, outcome: Outcome, why: str) -> None:
-        """Go on holding a message, and give it back after a delay (or at once when the worker leaves)."""
+        """Keep holding a message, and give it back after a delay (or at once when the worker leaves)."""
         if delivery in self._held:
             self._delayed[delivery] = Delayed(time.monotonic() + seconds, outcome, why)
 
     def note_unanswered(self, first: int, most: int, queues: Iterable[str]) -> None:
-        """Look, as soon as Redis is reached, for what a take has taken whose answer was not received.
+        """After a take whose reply was lost, look for the messages that it took, as soon as Redis is available.
 
         Args:
-            first: the number of the first delivery that the take was to make.
-            most: how many it was to make at most.
-            queues: what it was to take from.
+            first: number of the first delivery of the take.
+            most: largest number of deliveries of the take.
+            queues: the queues that it was to take from.
         """
         if most:
             ids = [self.id_of(number) for number in range(first, first + most)]
             self._unanswered.add(ids, queues)
 
     def dead_letter(self, delivery: str, queue: str, message: bytes, why: str) -> bool:
-        """Move a held message to the dead-letter queue; whether it was still held."""
+        """Move a held message to the dead-letter queue; return whether it was still held."""
         self.forget(delivery)
         entry = DeadEntry.of(message, queue=queue, why=why, where=self.where, now=time.time())
         names = [*self.pairs([queue]), keys.dead(queue, prefix=self.prefix)]
@@ -322,12 +322,12 @@ class Holdings:
         if self.on_dead_letter is not None:
             try:
                 self.on_dead_letter(entry, DeadLetterError(entry.sentence(text(entry_id))))
-            except Exception:  # of a reporter, which must not end the round or the fetch that this is part of
+            except Exception:  # raised by a reporter: it must not end the round or the fetch that called this
                 logger.exception("could not report a dead letter")
         return True
 
     def note_lost(self, deliveries: list[str]) -> None:
-        """Take note of deliveries whose lease was lost: somebody else has the message now."""
+        """Remove deliveries whose lease was lost: another worker has the message now."""
         for delivery in deliveries:
             self.forget(delivery)
         if not deliveries:
@@ -343,7 +343,7 @@ class Holdings:
     # --- what the renewal asks for
 
     def by_queue(self) -> dict[str, list[str]]:
-        """The ids of all held deliveries of each queue that is looked after, oldest first; queues in order."""
+        """Return the held deliveries' ids for each watched queue, oldest first; queues in order."""
         with self._lock:
             ids: dict[str, list[str]] = {queue: [] for queue in sorted(self._queues)}
             for delivery, holding in self._held.items():

@@ -1,8 +1,8 @@
 """Which messages may reach Celery's own code, and what happens when that code raises?
 
-Celery's worker handles three kinds of exception where it takes a message, and ends with any other: then Kubernetes
-starts the next worker, which takes the same message. So each message is looked at before Celery has it, and whatever
-Celery raises all the same is tied to the one message that it was raised for:
+Celery's worker handles three kinds of exception where it takes a message, and exits on any other; Kubernetes then
+starts the next worker, which takes the same message. So each message is checked before Celery gets it, and any
+exception that Celery still raises is assigned to the one message that caused it:
 
     it is not a call of a task     refused: dead-lettered at once on Redis, rejected on other brokers
     making its request raises      the same
@@ -41,15 +41,15 @@ else:
 
 
 def install(app: Any, refusals: Takers) -> None:
-    """Look at each message before the consumer of an application has it; before the consumer is made."""
+    """Check each message before an application's consumer gets it. Call this before the consumer is made."""
     base = symbol_by_name(app.conf.worker_consumer)
     app.conf.worker_consumer = type("Consumer", (IncomingHooks, base), {"refusals": refusals, "__module__": __name__})
 
 
 class IncomingHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, chosen at run time
-    """What Celery calls for messages, to be put before a Celery consumer class.
+    """A mixin for a Celery consumer class: the methods that Celery calls for messages.
 
-    Each of the methods for messages that it cannot run returns true for one that was taken care of.
+    The methods for messages that cannot run return true if the message was handled.
     """
 
     refusals: Takers
@@ -60,7 +60,7 @@ class IncomingHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
 
     def stop(self) -> None:
         if state.should_terminate not in {None, False}:
-            # What Celery's handler of SIGQUIT has not come to: it sleeps, which raises in a green pool.
+            # Celery's SIGQUIT handler has not reached these: it sleeps, which raises in a green pool.
             for request in list(state.active_requests):
                 if not (request.acknowledged or request.given_back):
                     request.cancel(self.pool)
@@ -68,7 +68,7 @@ class IncomingHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         super().stop()
 
     def _give_back_cancelled(self) -> None:
-        """Give back what Celery has cancelled, once the processes that ran it have ended: two must not run it."""
+        """Give back the messages that Celery cancelled, after the processes that ran them ended: none may run twice."""
         cancelled = self.refusals.take_cancelled()
         if not cancelled:
             return
@@ -98,12 +98,12 @@ class IncomingHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
 
 
 def guarded(handle: Callable[[Any], Any], consumer: Any, refusals: Takers) -> Callable[[Any], Any]:
-    """Celery's handler of messages, which gets none that it cannot handle and raises for none.
+    """Wrap Celery's message handler: it gets only messages that it can handle, and never raises because of one.
 
     Args:
         handle: the handler that Celery's consumer has made.
         consumer: that consumer; its `on_decode_error` and `on_invalid_task` refuse a message.
-        refusals: takes care of messages for which Celery raises.
+        refusals: handles messages for which Celery raises.
     """
 
     def on_task_received(message: Any) -> None:
@@ -125,9 +125,9 @@ def guarded(handle: Callable[[Any], Any], consumer: Any, refusals: Takers) -> Ca
 
 
 def why_refused(message: Any, tasks: Any) -> Exception | None:
-    """What keeps a message from being a call of a task, as an exception of Celery's or kombu's; `None` if nothing.
+    """Return why a message is not a call of a task, as an exception of Celery or kombu; `None` if it is one.
 
-    The body of a task that is not among `tasks` is left alone: another worker may know how to read it.
+    The body is not checked if the task is not in `tasks`: another worker may be able to read it.
     """
     fields = message.headers
     if "task" not in fields:
@@ -140,12 +140,12 @@ def why_refused(message: Any, tasks: Any) -> Exception | None:
 
 
 def _read(message: Any, why_no: Callable[[Any], str | None]) -> Exception | None:
-    """Decode the body, which the message then keeps for Celery, and look at it."""
+    """Decode the body and check it; the message keeps the decoded body for Celery."""
     try:
         why = why_no(message.payload)
     except (DecodeError, ContentDisallowed) as error:
         return error
-    except Exception as error:  # of the serializer, whose reader may raise anything
+    except Exception as error:  # the serializer may raise anything
         return DecodeError(f"its body cannot be decoded: {printable(repr(error))}")
     return None if why is None else InvalidTaskError(why)
 
@@ -160,15 +160,15 @@ def _why_no_first_protocol(body: Any) -> str | None:
 
 
 def _make_id_text(fields: dict[str, Any]) -> None:
-    """Have a task's id that is a number or a UUID be its text: result backends can store no result for another one."""
+    """Convert a task's id that is a number or a UUID to text: result backends cannot store a result for other ids."""
     if not isinstance(fields["id"], str):
         fields["id"] = str(fields["id"])
 
 
 def check_requests(app: Any, refusals: Takers) -> None:
-    """Keep the requests of every task of an application from raising where nobody expects it.
+    """Keep the requests of all tasks of an application from raising where Celery does not handle it.
 
-    To be called once all tasks are known, and before the consumer is made.
+    Call this when all tasks are known and before the consumer is made.
     """
     classes: dict[Any, Any] = {}
     for task in app.tasks.values():
@@ -179,15 +179,15 @@ def check_requests(app: Any, refusals: Takers) -> None:
 
 
 class CheckedRequest(_Request):  # type: ignore[misc]  # a class of Celery's, chosen at run time
-    """Says whose fault an exception is, to be put before a Celery request class."""
+    """A mixin for a Celery request class: assigns an exception to the message that caused it."""
 
     refusals: Takers
     given_back = False
-    """Set by whoever gives the message back: what happens to the run from then on changes nothing."""
+    """Set when the message is given back; the end of the run has no effect after that."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        # Celery makes a subclass for each task, whose methods do not call its base's.
+        # Celery makes a subclass for each task; its methods do not call those of the base class.
         faster = cls.__dict__.get("execute_using_pool")
         if faster is not None:
             cls.execute_using_pool = _checked(faster)
@@ -200,16 +200,16 @@ class CheckedRequest(_Request):  # type: ignore[misc]  # a class of Celery's, ch
             super().__init__(*args, **options)
         except (InvalidTaskError, ContentDisallowed, DecodeError):
             raise
-        except Exception as error:  # it does nothing but read the message
+        except Exception as error:  # this code only reads the message
             raise InvalidTaskError(f"Celery cannot read it: {printable(repr(error))}") from error
 
     def cancel(self, *args: Any, **options: Any) -> None:
-        """End the run: on a lost connection where the application wants that, and when the worker ends by SIGQUIT.
+        """End the run: on a lost connection, if the application is set to do so, and when SIGQUIT ends the worker.
 
         May be called in a signal handler.
         """
         keeps_message = not self.acknowledged
-        # A green pool ends the task within the call, and reports a success.
+        # A green pool ends the task within this call and reports a success.
         self.given_back = keeps_message
         try:
             super().cancel(*args, **options)
@@ -226,14 +226,14 @@ class CheckedRequest(_Request):  # type: ignore[misc]  # a class of Celery's, ch
 
     def reject(self, requeue: bool = False) -> None:
         if not requeue and self.time_start is None and not self.acknowledged:
-            # Celery before 5.7 throws a message away like this whose ETA no clock can show.
+            # Celery before 5.7 discards a message in this way if its ETA is out of the range of dates.
             is_refused = self.refusals.refuse(self.message, "Celery rejected it before its task began")
             self.acknowledged: bool = is_refused
         super().reject(requeue=requeue)
 
 
 def _checked(execute_using_pool: Callable[..., Any]) -> Callable[..., Any]:
-    """What hands a request to the pool: in the consumer's loop, a timer or where a slot has become free."""
+    """Wrap the method that hands a request to the pool; Celery calls it in the loop, a timer, or for a free slot."""
 
     @functools.wraps(execute_using_pool)
     def execute(self: Any, *args: Any, **options: Any) -> Any:
@@ -244,7 +244,7 @@ def _checked(execute_using_pool: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             state.task_ready(self)
             if self.acknowledged:
-                # The task has run in this thread (solo), and its end was being recorded. In other pools the same
+                # The task has run in this thread (solo pool), and recording its end raised. In other pools the same
                 # exception reaches the pool's own handler, which logs it.
                 logger.exception(
                     "the end of task %s[%s] could not be recorded", printable(self.name), printable(self.id)
@@ -252,13 +252,13 @@ def _checked(execute_using_pool: Callable[..., Any]) -> Callable[..., Any]:
                 return None
             if not self.refusals.set_aside(self.message, error):
                 raise
-            raise TaskRevokedError(self.id) from None  # Celery frees the slot that this request had
+            raise TaskRevokedError(self.id) from None  # makes Celery free the slot of this request
 
     return execute
 
 
 def _unless_given_back(on_success: Callable[..., Any]) -> Callable[..., Any]:
-    """Celery's callback for a run that has ended, which does nothing once the message was given back."""
+    """Wrap Celery's callback for the end of a run: it does nothing if the message was given back."""
 
     @functools.wraps(on_success)
     def callback(self: Any, *args: Any, **options: Any) -> Any:

@@ -1,13 +1,14 @@
-"""How do messages reach this worker's tasks without loss?
+"""Installs the transport that delivers messages to this worker's tasks without loss.
 
-`install` is called once by the worker's start-up, after the application was imported and before Celery's worker is
-made. On a Redis broker (also behind TLS or Sentinel) it puts the transport with the atomic fetch in place and returns
-what the rest of the library asks about deliveries. Any other broker has leases and acknowledgements of its own;
-nothing is changed then, and `install` returns `None`.
+The worker's start-up calls `install` once, after the application was imported and before Celery's worker is made. On a
+Redis broker (also behind TLS or Sentinel) it installs the transport with the atomic fetch, and returns the object that
+the rest of the library uses for deliveries. Any other broker has its own leases and acknowledgements; then nothing is
+changed, and `install` returns `None`.
 
-**Promise.** A message is delivered at least once, whatever is killed, as long as Redis keeps its data. **Limits.** A
-task runs twice when its worker dies, or is cut off for longer than the lease, after the task began and before its end
-reached Redis. A Redis that loses its last second (AOF `everysec`, or no AOF) loses what happened in it.
+**Promise.** A message is delivered at least once, whichever process is killed, if Redis keeps its data. **Limits.** A
+task runs twice if its worker dies, or is cut off for longer than the lease, after the task began and before its end
+reached Redis. If Redis loses its last second of writes (AOF `everysec`, or no AOF), the changes of that second are
+lost.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT_LEASE_SECONDS: Final = 60
-"""A dead worker's messages come again after about a minute; a node that pauses for less than that costs nothing."""
+"""A dead worker's messages are redelivered after about a minute; a node may pause for less without losing leases."""
 DEFAULT_MAX_DELIVERIES: Final = 5
 FLUSH_SECONDS: Final = 5.0
-"""How long a worker that leaves waits until the callers of dead-lettered tasks have been told."""
+"""How long a leaving worker waits until the callers of dead-lettered tasks are told."""
 
 
 class Deliveries(Listener):
@@ -58,20 +59,20 @@ class Deliveries(Listener):
     def run_ended(self, request: Any) -> None:
         """Note that a delivery's run has ended; its acknowledgement follows.
 
-        Celery has not removed the request from its active set yet: whoever closes the channel from now on knows that
-        the message must not be given back.
+        Celery has not removed the request from its active set yet. If the channel is closed from now on, this note
+        keeps the message from being given back.
         """
         self.holdings.mark_ended(request.message.delivery_tag)
 
     def tell_figures(self, pool: str, *, worker: Callable[[], Any], counted: Callable[[], Snapshot]) -> None:
-        """Tell the operator's autoscaler what this worker does; see `AutoscalingReport` for the arguments."""
+        """Report this worker to the operator's autoscaler; see `AutoscalingReport` for the arguments."""
         from celeriac.delivery.autoscaling_report import AutoscalingReport
 
         options = self.app.conf.broker_transport_options or {}
         self.holdings.figures = AutoscalingReport(pool, options, worker=worker, counted=counted)
 
     def on_dead_letter(self, *others: Callable[[DeadEntry, DeadLetterError], object]) -> None:
-        """Have the callers of a dead-lettered task told, and these others as well."""
+        """Tell the callers of a dead-lettered task, and also call these functions."""
 
         def tell(entry: DeadEntry, error: DeadLetterError) -> None:
             for it in (self.callers.tell, *others):
@@ -80,24 +81,24 @@ class Deliveries(Listener):
         self.holdings.on_dead_letter = tell
 
     def begin_anew(self) -> None:
-        """Have a process that was forked off, as the children of a prefork pool, hold messages of its own."""
+        """Let a forked process, such as a child of a prefork pool, hold its own messages."""
         self.holdings.begin_anew()
         self.renewal.begin_anew()
 
     def leave(self) -> None:
-        """Tell everybody what is still to be told, within seconds, and stop renewing leases."""
+        """Send the remaining reports, within seconds, and stop renewing leases."""
         self.callers.flush(FLUSH_SECONDS)
         self.renewal.leave()
 
     def close(self) -> None:
-        """Stop renewing leases; for tests, since a worker's process ends anyway."""
+        """Stop renewing leases; for tests, since the process of a worker ends in any case."""
         from celeriac.delivery import transport
 
         self.renewal.stop()
         transport.unregister(self.holdings)
 
     def _runs_on(self, delivery: str) -> bool:
-        """Whether a delivery's task goes on when the connection it came by is closed."""
+        """Return whether a delivery's task goes on when the connection that delivered it is closed."""
         from celery.worker import state
 
         if _is_leaving():
@@ -109,10 +110,10 @@ class Deliveries(Listener):
 
 
 def install(app: Any, config: Config, *, pod: str) -> Deliveries | None:
-    """Put the atomic, leased transport in place; `None` where the broker is not Redis.
+    """Install the transport with atomic fetch and leases; return `None` if the broker is not Redis.
 
     Args:
-        app: the application, its configuration final.
+        app: the application; its configuration must be final.
         config: the pool's document: `delivery.lease_seconds` and `delivery.max_deliveries`.
         pod: the pod's name, for the history of messages.
     """
@@ -143,7 +144,7 @@ def install(app: Any, config: Config, *, pod: str) -> Deliveries | None:
     )
     transport.register(holdings)
     for alias, path in brokers.TRANSPORTS.items():
-        # kombu's own table: the scheme of a URL decides, also after a failover to another URL.
+        # This is kombu's own table: it is read for the scheme of each URL, also after a failover to another URL.
         kombu.transport.TRANSPORT_ALIASES[alias] = path
         kombu.transport._transport_cache.pop(alias, None)  # type: ignore[attr-defined]  # not in the stubs
     app.conf.broker_transport_options = {**options, transport.OPTION: holdings.identity}
@@ -159,10 +160,10 @@ def _is_leaving() -> bool:
 
 
 def _is_certain_to_run(request: Any) -> bool:
-    """Whether a task that has not begun begins though its connection is lost.
+    """Return whether a task that has not begun will still begin after its connection is lost.
 
-    Celery then forgets what waits for a free slot, and its prefork pool what no child has been sent; other pools run
-    all that they were handed.
+    Celery then discards the requests that wait for a free slot, and its prefork pool those that were not sent to a
+    child yet. Other pools run every request that they were given.
     """
     reference = request._apply_result
     if reference is None:

@@ -1,9 +1,9 @@
 """What happens to a message that this worker cannot run?
 
-Celery's consumer acknowledges a message that it cannot read and rejects one that is no call of a task: both are gone.
-Here they are dead-lettered at once, with the reason. A message whose task this worker does not know goes back after a
-delay: in a rollout a worker with the new code may be the next to get it. So does one for which Celery raises where it
-is to begin the task. Both count a delivery.
+Celery's consumer acknowledges a message that it cannot read, and rejects one that is not a call of a task. Both would
+be lost. Here they are dead-lettered at once, with the reason. A message whose task this worker does not know is given
+back after a delay: during a rollout, a worker with the new code may get it next. A message for which Celery raises
+before the task begins is also given back after a delay. Both count as a delivery.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from celeriac.store import keys
 logger = logging.getLogger(__name__)
 
 DELAY_SECONDS: Final = 5.0
-"""A message that goes back after a delay waits this long, doubled with each delivery."""
+"""Delay before a message is given back; doubled with each delivery."""
 LONGEST_DELAY_SECONDS: Final = 60.0
 
 
 class Refusals:
-    """Takes care of messages that this worker holds and cannot run. Each method says whether it did.
+    """Handles messages that this worker holds and cannot run. Each method returns whether it handled the message.
 
-    A message that came by a connection without leases is left to Celery.
+    A message from a connection without leases is left to Celery.
     """
 
     def __init__(self, holdings: Holdings) -> None:
@@ -49,28 +49,28 @@ class Refusals:
         return True
 
     def return_unknown(self, message: Any, name: object) -> bool:
-        """Give a message back after a delay whose task this worker does not know."""
+        """Give back, after a delay, a message whose task this worker does not know."""
         why = f"no task named {printable(name)} on this worker"
         return self._return_later(message, Outcome.UNKNOWN_TASK, why)
 
     def set_aside(self, message: Any, error: BaseException) -> bool:
-        """Give a message back after a delay for which Celery has raised before its task began."""
+        """Give back, after a delay, a message for which Celery raised before its task began."""
         why = f"its task could not begin: {printable(repr(error))}"
         if message.delivery_tag in self.holdings:
             logger.error("Celery raised where it was to begin a task", exc_info=error)
         return self._return_later(message, Outcome.NOT_STARTED, why)
 
     def note_cancelled(self, request: Any) -> None:
-        """Remember a request that Celery has cancelled; may be called in a signal handler."""
+        """Record a request that Celery has cancelled; may be called in a signal handler."""
         self._cancelled.append(request)
 
     def take_cancelled(self) -> list[Any]:
-        """The requests that were cancelled since the last call."""
+        """Return the requests that were cancelled since the last call."""
         cancelled, self._cancelled = self._cancelled, []
         return cancelled
 
     def give_back_cancelled(self, requests: list[Any]) -> None:
-        """Give the messages of cancelled requests back, uncounted: it was not the tasks that failed."""
+        """Give back the messages of cancelled requests without counting a delivery: the tasks did not fail."""
         deliveries = [request.message.delivery_tag for request in requests]
         try:
             self.holdings.give_back(deliveries, Outcome.RETURNED, "its task was cancelled")
@@ -90,7 +90,7 @@ class Refusals:
 
 
 class NoRefusals:
-    """Leaves every message to Celery: for a broker other than Redis, whose messages it acknowledges and rejects."""
+    """Leaves every message to Celery, which acknowledges and rejects it; for brokers other than Redis."""
 
     def refuse(self, message: Any, why: str) -> bool:  # noqa: ARG002 - see `Refusals`
         """Leave it to Celery."""
@@ -105,10 +105,10 @@ class NoRefusals:
         return False
 
     def note_cancelled(self, request: Any) -> None:
-        """Leave it to the broker, which delivers again what was not acknowledged."""
+        """Leave it to the broker, which redelivers unacknowledged messages."""
 
     def take_cancelled(self) -> list[Any]:
-        """Nothing."""
+        """Return an empty list."""
         return []
 
     def give_back_cancelled(self, requests: list[Any]) -> None:
@@ -116,5 +116,5 @@ class NoRefusals:
 
 
 def _leave_window(message: Any) -> None:
-    """Take a message out of the prefetch window of its channel, where it stays held."""
+    """Remove a message from its channel's prefetch window; it stays held."""
     message.channel.qos._quick_ack(message.delivery_tag)

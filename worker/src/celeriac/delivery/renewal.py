@@ -1,14 +1,14 @@
-"""How does a process keep the leases of what it holds, and who puts back what a dead worker has left?
+"""Renews the leases of held messages, and puts back the messages of dead workers.
 
-A thread renews the leases well before they run out, through a connection of its own. The same thread puts back messages
-of other workers whose leases have run out, settles what Redis was not reached for, and tells the autoscaler what this
-worker does.
+One thread renews the leases well before they expire, through its own connection. The same thread puts back messages of
+other workers whose leases have expired, settles deliveries that could not be settled while Redis was unavailable, and
+reports this worker to the autoscaler.
 
-**An outage of Redis** takes nothing from a worker that is alive, however long it lasts: once it is over, owners get
-half a lease to renew before anything counts as run out (see the script). A renewal that failed is therefore tried again
-much sooner than the next one is due.
+**An outage of Redis** never costs a living worker its messages, however long the outage lasts: after it, owners have
+half a lease to renew before a lease counts as expired (see the script). A failed renewal is therefore repeated much
+sooner than the next one is due.
 
-**Limit.** A thread cannot renew while other code holds Python's global lock for longer than the lease.
+**Limit.** The thread cannot renew while other code holds the GIL for longer than the lease.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ logger = logging.getLogger(__name__)
 RENEWALS_PER_LEASE: Final = 4
 """Three renewals in a row may fail before a lease is lost."""
 EXPIRED_AT_ONCE: Final = 100
-"""Expired messages of one queue put back in one round: bounds the size of an answer."""
+"""Expired messages of one queue put back in one round; bounds the size of a reply."""
 
 
 RENEWED_AT_ONCE: Final = 1000
-"""Leases renewed by one call of the script: bounds how long it keeps the server."""
+"""Leases renewed by one call of the script; bounds how long the call blocks the server."""
 SOONEST_RETRY_SECONDS: Final = 0.5
 RETRIES_PER_INTERVAL: Final = 8
-"""Attempts within the time between two renewals, while they fail: well within the grace after an outage."""
+"""Attempts in the time between two renewals while they fail; well within the grace period after an outage."""
 
 
 @dataclass(slots=True)
 class Round:
-    """What one pass of the renewal did; returned for logs and tests."""
+    """The result of one round of the renewal; for logs and tests."""
 
     renewed: int = 0
     lost: list[str] = field(default_factory=list)
@@ -67,43 +67,43 @@ class LeaseRenewal:
 
     def _begin(self) -> None:
         self._is_failing = False
-        # The first round is for the autoscaler, which is notified at once that there is a worker.
+        # The first round runs at once, so that the autoscaler learns immediately that there is a worker.
         self._loop = Loop(self._round, name="leases", seconds=self._pause_seconds, begins_at_once=True)
         self._has_said_refused = False
 
     def begin_anew(self) -> None:
-        """Renew nothing yet; called in a process that was forked off, which has none of its parent's threads."""
+        """Start again without a thread; called in a forked process, which has none of its parent's threads."""
         self._begin()
 
     @property
     def interval_seconds(self) -> float:
-        """Seconds between two renewals."""
+        """Return the seconds between two renewals."""
         return self.holdings.lease_seconds / RENEWALS_PER_LEASE
 
     def start(self) -> None:
-        """Start renewing; a second call changes nothing."""
+        """Start renewing; a second call has no effect."""
         self._loop.start()
 
     def stop(self) -> None:
-        """Stop renewing. The leases of what is still held then run out."""
+        """Stop renewing. The leases of messages that are still held then expire."""
         self._loop.stop()
 
     def leave(self) -> None:
-        """Stop renewing, settle what is left, and be counted among the pool's workers no more.
+        """Stop renewing, settle the remaining deliveries, and remove this worker from the pool's workers.
 
-        Without Redis the last takes two leases.
+        If Redis is unavailable, the worker's entry expires after two leases.
         """
         has_reported = self._loop.is_running
-        self._loop.stop(wait_seconds=1)  # else its last report might be written after this one
+        self._loop.stop(wait_seconds=1)  # otherwise its last report might be written after this one
         holdings = self.holdings
         with contextlib.suppress(OSError, RedisError):
-            holdings.catch_up()  # nobody will do it later
+            holdings.catch_up()  # there is no later round that would do it
         if holdings.figures is not None and has_reported and not self._is_failing:
             with contextlib.suppress(OSError, RedisError):
                 holdings.client.hdel(holdings.figures.workers_key, holdings.identity)
 
     def run_once(self) -> Round:
-        """Renew every lease once, put back what has expired, give back what was to be given back by now."""
+        """Renew every lease once, put back expired messages, and give back the delayed ones that are due."""
         holdings = self.holdings
         holdings.catch_up()
         ids = holdings.by_queue()
@@ -112,7 +112,7 @@ class LeaseRenewal:
         if not queues:
             return done
         failed: dict[str, str] = {}
-        # Leases that have run out are looked for in the last call, when all own ones are renewed.
+        # Only the last call looks for expired leases: all leases of this process are renewed by then.
         *parts, last = _slices(ids)
         for part in parts:
             self._renew(list(part), part, looks=False, done=done, failed=failed)
@@ -130,7 +130,7 @@ class LeaseRenewal:
     def _renew(
         self, queues: list[str], ids: dict[str, list[str]], *, looks: bool, done: Round, failed: dict[str, str]
     ) -> list[tuple[str, str, str, bytes]]:
-        """Call the script once; queue, id, end of the lease and value of each delivery whose lease has run out."""
+        """Call the script once; return queue, id, end of the lease and value of each delivery with an expired lease."""
         holdings = self.holdings
         says = self._says() if looks else [""] * 6
         args: list[Any] = [int(holdings.lease_seconds * 1000), EXPIRED_AT_ONCE if looks else 0, *says]
@@ -141,7 +141,7 @@ class LeaseRenewal:
         names += [keys.renewed(queue, prefix=holdings.prefix) for queue in queues]
         lost, expired, refused, errors = scripts.RENEW.run(holdings.client, names, args)
         self._note_refused(text(refused))
-        # What was settled while the script ran is not lost.
+        # A delivery that was settled while the script ran is not lost.
         still_held = [delivery for item in lost if (delivery := text(item)) in holdings]
         holdings.note_lost(still_held)
         done.lost += still_held
@@ -150,9 +150,9 @@ class LeaseRenewal:
         return [(queues[index], text(delivery), text(due), value) for index, delivery, due, value in fours]
 
     def _put_back(self, queue: str, delivery: str, due: str, value: bytes) -> bool:
-        """Put back a message of another worker whose lease has run out at `due`; whether it was still held.
+        """Put back a message of another worker whose lease expired at `due`; return whether it was still held.
 
-        One that Redis refuses to move, for instance because its list's key has another type, stays where it is. The
+        A message that Redis refuses to move, for instance because its list's key has another type, stays held. The
         other messages of the round are put back.
         """
         why = f"its worker stopped renewing the lease of {self.holdings.lease_seconds:g} s"
@@ -169,7 +169,7 @@ class LeaseRenewal:
             return False
 
     def _says(self) -> list[Any]:
-        """What the script writes down for the autoscaler."""
+        """Return what the script writes for the autoscaler."""
         figures = self.holdings.figures
         if figures is None:
             return [""] * 6
@@ -198,13 +198,13 @@ class LeaseRenewal:
     def _attempt(self) -> Exception | None:
         try:
             self.run_once()
-        except Exception as error:  # whatever it was, the next round may succeed, and the thread must not end
+        except Exception as error:  # the thread must not end on any error: the next round may succeed
             return error
         return None
 
 
 def _slices(ids: dict[str, list[str]]) -> list[dict[str, list[str]]]:
-    """Cut what is to be renewed into parts of at most `RENEWED_AT_ONCE`; at least one part."""
+    """Split the leases into parts of at most `RENEWED_AT_ONCE`; at least one part."""
     flat = [(queue, delivery) for queue, deliveries in ids.items() for delivery in deliveries]
     parts = []
     for at in range(0, max(1, len(flat)), RENEWED_AT_ONCE):

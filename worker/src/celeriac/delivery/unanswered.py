@@ -1,9 +1,9 @@
-"""What has a take done whose answer was not received?
+"""Finds the messages of a take whose reply was lost.
 
-The server may have taken messages for this process before the connection was lost, and this process does not know of
-them: nobody renews their leases, and nothing runs them. A server that was paused runs the script even after its client
-has gone, and after it was first looked for. So such a take is looked for as soon as Redis answers, and then for as long
-as a lease lasts.
+The server may have taken messages for this process before the connection was lost. This process does not know of them,
+so their leases are not renewed and their tasks do not run. A paused server may run the script after its client has
+disconnected, and even after the first search. So the search starts as soon as Redis answers, and is repeated for the
+length of a lease.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from celeriac.store import keys
 
 @dataclass(slots=True)
 class Unanswered:
-    """One take: the deliveries that it may have made, and the queues that it may have taken from."""
+    """One take: its possible deliveries, and the queues that it may have taken from."""
 
     ids: list[str]
     queues: list[str]
     until: float | None = None
-    """When it is no longer looked for; set once Redis was asked."""
+    """When the search ends; set after Redis was first asked."""
 
 
 class UnansweredTakes:
-    """The unanswered takes of one process."""
+    """The takes of one process that got no reply."""
 
     def __init__(self) -> None:
         self._takes: list[Unanswered] = []
@@ -38,17 +38,17 @@ class UnansweredTakes:
     def find(
         self, client: Any, *, prefix: str, known: Collection[str], now: float, seconds: float
     ) -> dict[str, list[str]]:
-        """Queue -> ids of deliveries that are held in Redis without this process's knowledge.
+        """Return, by queue, the ids of deliveries that Redis holds for this process and that it does not know.
 
         Args:
             client: a redis-py client.
             prefix: the transport's `global_keyprefix`.
-            known: the ids of deliveries that this process knows of.
-            now: any clock in seconds that only goes forward.
-            seconds: how long a take is looked for after Redis was first asked.
+            known: the ids of deliveries that this process knows.
+            now: time of a monotonic clock, in seconds.
+            seconds: how long the search goes on after Redis was first asked.
 
         Raises:
-            OSError, redis.exceptions.RedisError: Redis cannot be asked now; nothing is forgotten.
+            OSError, redis.exceptions.RedisError: Redis is unavailable; the search is repeated later.
         """
         found: dict[str, list[str]] = {}
         for take in list(self._takes):

@@ -1,8 +1,8 @@
 """Which Redis do policies use?
 
-The application's broker if that is Redis; else its result backend if that is; else the setting `celeriac_redis_url`
-or the environment variable `CELERIAC_REDIS_URL`. Connections are made on first use and kept for each application; a
-process that forks makes its own.
+The application's broker if it is Redis; otherwise its result backend if it is Redis; otherwise the setting
+`celeriac_redis_url` or the environment variable `CELERIAC_REDIS_URL`. Connections are made on first use and kept for
+each application; a forked process makes its own.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from celeriac.store import keys
 SETTING: Final = "celeriac_redis_url"
 VARIABLE: Final = "CELERIAC_REDIS_URL"
 MOST_CONNECTIONS: Final = 10_000
-"""kombu's pools stop at 10 connections with an error; each waiting thread needs one."""
+"""Limit of a connection pool. kombu's pools raise an error beyond 10 connections, and each waiting thread needs one."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """Where policies are decided."""
+    """The Redis in which policies are decided."""
 
     client: Any
     """A redis-py client."""
     prefix: str
-    """What every key begins with: the transport's `global_keyprefix`, where the store is the broker."""
+    """The prefix of every key: the transport's `global_keyprefix` if the store is the broker."""
     is_broker: bool
     """Whether messages are in the same Redis, so that a decision and its message can be written in one step."""
 
     @property
     def revoked_prefix(self) -> str:
-        """What keys of revoked calls begin with; empty on a Cluster, where a script may not look at them."""
+        """Return the prefix of the keys of revoked calls; empty on a Cluster, where a script must not read them."""
         return keys.revoked_prefix(prefix=self.prefix) if hasattr(self.client, "connection_pool") else ""
 
 
@@ -47,11 +47,11 @@ _making = threading.Lock()
 
 
 def store(app: Any) -> Store:
-    """The store of an application's policies.
+    """Return the store of an application's policies.
 
     Raises:
-        PolicyError: the application has no Redis that it could be.
-        kombu.exceptions.OperationalError, redis.exceptions.RedisError: it cannot be reached.
+        PolicyError: the application has no Redis that policies can use.
+        kombu.exceptions.OperationalError, redis.exceptions.RedisError: Redis cannot be reached.
     """
     found = _stores.get(app)
     if found is None:
@@ -64,7 +64,7 @@ def store(app: Any) -> Store:
 
 @contextlib.contextmanager
 def replaced(app: Any, store: Store) -> Iterator[None]:
-    """Let an application's policies be decided elsewhere for a while; for tests."""
+    """Replace the store of an application's policies for the duration of the block; for tests."""
     before = _stores.get(app)
     _stores[app] = store
     try:
@@ -76,10 +76,10 @@ def replaced(app: Any, store: Store) -> Iterator[None]:
 
 
 def broker_client(app: Any) -> Any:
-    """A redis-py client of the Redis broker, with kombu's reading of its URL and options.
+    """Return a redis-py client for the Redis broker; kombu reads the URL and the options.
 
-    It gives up after a moment, where redis-py's default goes on for seconds: its callers know what to do without Redis,
-    and some of them answer web requests.
+    The client gives up quickly, while redis-py's default retries for seconds: its callers can go on without Redis, and
+    some of them answer web requests.
     """
     import redis
     from redis.backoff import ExponentialBackoff

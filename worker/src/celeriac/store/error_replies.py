@@ -1,8 +1,8 @@
-"""(pure) What does an error mean that Redis replies: is it worth waiting, and what can a person do?
+"""(pure) What does an error reply of Redis mean: can waiting help, and what can a person do?
 
 An error begins with a prefix in capitals (https://redis.io/docs/latest/develop/reference/errors/). Every prefix of a
-redis-server is in the table below, and a test compares it with the server's program. What is not there, such as a
-module's error, counts as a mistake.
+redis-server is in the table below, and a test compares the table with the server's program. An error that is not in the
+table, such as a module's, counts as a mistake.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ class Kind(enum.Enum):
     """What to do about an error."""
 
     OUTAGE = "outage"
-    """The server refuses for the time being. Wait, as if it could not be reached."""
+    """The server refuses temporarily. Wait, as if it could not be reached."""
     REFUSAL = "refusal"
-    """The server refuses until somebody changes it or this client's settings. Wait too, and say what is wrong."""
+    """The server refuses until its settings or this client's settings are changed. Wait too, and log the reason."""
     MISTAKE = "mistake"
     """The request or the data is wrong. The same request fails again, so waiting does not help."""
 
@@ -77,7 +77,7 @@ _PREFIXES_BY_CLASS: Final = {
     "ReadOnlyError": "READONLY",
     "TryAgainError": "TRYAGAIN",
 }
-"""redis-py takes the prefix off the text of errors that have a class of their own."""
+"""redis-py removes the prefix from the text of errors that have their own class."""
 
 WITHOUT_PREFIX: Final = {
     "max number of clients": "OUTAGE_CLIENTS",
@@ -85,22 +85,22 @@ WITHOUT_PREFIX: Final = {
     "The user executing the script can't": "NOPERM",  # Redis 6
     "has no permissions to": "NOPERM",
 }
-"""What the text of an `ERR` says -> the prefix that it deserves."""
+"""Text of an `ERR` -> the prefix that describes the error better."""
 
 PIPELINE: Final = " of pipeline caused error: "
-"""What redis-py puts before an error, after the command with its arguments."""
+"""redis-py puts this text between the command with its arguments and the error."""
 
 _INNER: Final = re.compile(r"(?:^|[: ]-)([A-Z]{3,})(?= )")
 """The prefix of an error, and of the one inside the error of a script (Redis 6)."""
 
 
 def said(text: str) -> str:
-    """What the server said, without the command that redis-py adds: a command's arguments may be anybody's."""
+    """Return the server's text without the command that redis-py adds: the arguments may contain anything."""
     return text.rpartition(PIPELINE)[2]
 
 
 def prefix_of(text: str) -> str:
-    """The prefix of an error; that of the error inside a script's; "" where there is none."""
+    """Return the prefix of an error, or of the error inside a script's error; "" if there is none."""
     for words, prefix in WITHOUT_PREFIX.items():
         if words in text:
             return prefix
@@ -115,19 +115,19 @@ def kind_of(text: str) -> Kind:
 
 
 def meaning_of(text: str) -> str:
-    """What an error means, to follow "The broker ... refuses requests:"; never part of the error's own text."""
+    """Return what an error means, to follow "The broker ... refuses requests:"; never contains the error's text."""
     prefix = prefix_of(text)
     return "it has no connection left" if prefix == "OUTAGE_CLIENTS" else PREFIXES.get(prefix, PREFIXES["ERR"])[1]
 
 
 def text_of(error: BaseException) -> str:
-    """What the server said, with the prefix of the error."""
+    """Return the server's text, with the prefix of the error."""
     words = said(str(error))
     prefix = _PREFIXES_BY_CLASS.get(type(error).__name__, "")
     return f"{prefix} {words}" if prefix and not words.startswith(prefix) else words
 
 
 def is_worth_waiting(error: BaseException) -> bool:
-    """Whether Redis has replied this error, and the same request may succeed later."""
+    """Return whether this is an error reply of Redis after which the same request may succeed later."""
     is_reply = any(cls.__name__ == "ResponseError" for cls in type(error).__mro__)  # redis may not be installed
     return is_reply and kind_of(text_of(error)) is not Kind.MISTAKE

@@ -1,9 +1,9 @@
 """(pure) Which keys does the library have in Redis?
 
-Every key is built here and nowhere else. Braces make a hash tag, so that keys which one script touches together
-land in one slot of a Redis Cluster. `{queue}` below stands for the queue's name as the application spells it; keys
-of the delivery carry the application's `global_keyprefix` in front, as the transport's own keys do. Those of a pool
-carry none: the operator, which reads them, learns the prefix there.
+Every key is built here and nowhere else. Braces make a hash tag, so that all keys of one script are in one slot of a
+Redis Cluster. `{queue}` below stands for the queue's name as the application spells it. Keys of the delivery begin with
+the application's `global_keyprefix`, as the transport's own keys do. Keys of a pool have no prefix: the operator reads
+them to learn the prefix.
 
 | key | type | what | expiry |
 |---|---|---|---|
@@ -41,13 +41,13 @@ COVERED_SECONDS: Final = 86_400
 WAITERS_SECONDS: Final = 3_600
 OVER_SECONDS: Final = 86_400
 REVOKED_SECONDS: Final = 10_800
-"""As long as Celery's workers remember that a call is revoked."""
+"""Celery's workers remember a revoked call for the same time."""
 WORKERS_SECONDS: Final = 3_600
 RENEWED_SECONDS: Final = 3_600
 LINE_SECONDS: Final = 300
-"""A worker that waits joins the line again after a minute at most."""
+"""A waiting worker joins the line again after at most a minute."""
 LAYOUT_SECONDS: Final = 365 * 86_400
-"""A pool may have no worker for long, and must still be found by its first message."""
+"""A pool may have no worker for a long time; the operator must still find its lists when the first message comes."""
 
 OVER_PREFIX: Final = "celeriac:over:"
 _LONGEST_NAME: Final = 200
@@ -59,7 +59,7 @@ def held(queue: str, *, prefix: str = "") -> str:
 
 
 def leases(queue: str, *, prefix: str = "") -> str:
-    """Until when each held message of a queue belongs to the worker that took it."""
+    """When the lease of each held message of a queue ends."""
     return f"{prefix}celeriac:leases:{_tag(queue)}"
 
 
@@ -69,12 +69,12 @@ def renewed(queue: str, *, prefix: str = "") -> str:
 
 
 def line(queue: str, *, prefix: str = "") -> str:
-    """Workers that wait; `queue` is the first, by name, of those that they consume."""
+    """Waiting workers; `queue` is the first, by name, of the queues that they consume."""
     return f"{prefix}celeriac:line:{_tag(queue)}"
 
 
 def dead(queue: str, *, prefix: str = "") -> str:
-    """Messages of a queue that were given up."""
+    """Dead-lettered messages of a queue."""
     return f"{prefix}celeriac:dead:{_tag(queue)}"
 
 
@@ -84,7 +84,7 @@ def dead_pattern(*, prefix: str = "") -> str:
 
 
 def workers(pool: str) -> str:
-    """What the workers of a pool (`namespace/name`) say of themselves."""
+    """The reports of the workers of a pool (`namespace/name`)."""
     return f"celeriac:workers:{_tag(pool)}"
 
 
@@ -104,12 +104,12 @@ def waiters(lock: str) -> str:
 
 
 def inbox_prefix(lock: str) -> str:
-    """What every waiter's inbox begins with; the waiter's token follows."""
+    """The prefix of every waiter's inbox; the waiter's token follows."""
     return f"celeriac:inbox:{_tag(lock)}:"
 
 
 def over(delivery: str) -> str:
-    """Says that a delivery was given back. Its id is unique by itself, and locks know no prefix."""
+    """The note that a delivery was given back. The delivery's id is unique, and locks do not know a prefix."""
     return f"{OVER_PREFIX}{delivery}"
 
 
@@ -129,12 +129,12 @@ def queued(unique: str) -> str:
 
 
 def revoked_prefix(*, prefix: str = "") -> str:
-    """The beginning of a key that says of one call that it is revoked; the call's id follows."""
+    """The prefix of a key that marks one call as revoked; the call's id follows."""
     return f"{prefix}celeriac:revoked:"
 
 
 def covered(unique: str) -> str:
-    """Messages of a unique task and key that need not run any more."""
+    """Messages of a unique task and key that do not need to run any more."""
     return f"{unique}:covered"
 
 
@@ -159,17 +159,17 @@ def exclusive(task: str, key: str, *, prefix: str = "") -> str:
 
 
 def _tag(name: str) -> str:
-    """Put a name so that the key hashes as the bare name does.
+    """Write a name so that a key with it hashes to the same slot as the name alone.
 
-    A name with a hash tag of its own (`lock:{42}`) is left as it is: the key's first braces are then the name's. Redis
-    hashes a name with an empty or unclosed tag as a whole, which no longer key can repeat; on a Cluster such names do
-    not work, elsewhere they do.
+    A name with its own hash tag (`lock:{42}`) is not changed: the first braces of the key are then those of the name.
+    Redis hashes a name with an empty or unclosed tag as a whole, and a longer key cannot have the same hash. Such names
+    do not work on a Cluster; elsewhere they do.
     """
     return name if "{" in name else f"{{{name}}}"
 
 
 def _safe(name: str) -> str:
-    """A name that can stand inside a hash tag: without braces, and short."""
+    """Return a name that can be used inside a hash tag: without braces, and short."""
     if "{" in name or "}" in name or len(name) > _LONGEST_NAME:
         return f"sha256-{hashlib.sha256(name.encode()).hexdigest()}"
     return name

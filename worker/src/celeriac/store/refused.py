@@ -1,9 +1,9 @@
-"""How does a Redis that answers, and refuses, come to count as one that is away?
+"""Treats a Redis that answers but refuses commands as if it were unavailable.
 
-A replica after a failover, a full disk, a full memory, a busy script, missing rights: waiting is right for all of them,
-as for a lost connection. redis-py raises `ResponseError` for them, which kombu and Celery take for a programming error:
-it ends the worker. The connections of our transport raise `RefusedError` instead, which is also an `OSError`, and so is
-one of the errors after which kombu and Celery connect again.
+A replica after a failover, a full disk, full memory, a busy script, missing rights: in all these cases waiting is
+right, as after a lost connection. redis-py raises `ResponseError` for them. kombu and Celery treat that as a
+programming error, and the worker ends. The connections of our transport raise `RefusedError` instead. It is also an
+`OSError`, after which kombu and Celery connect again.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from celeriac.store.error_replies import Kind
 
 
 class RefusedError(ResponseError, OSError):
-    """Redis refuses for the time being; the text is the server's error with its prefix."""
+    """Redis refuses temporarily; the text is the server's error with its prefix."""
 
 
 def refusal(error: ResponseError) -> RefusedError | None:
-    """The error to raise instead, if waiting may help."""
+    """Return the error to raise instead if waiting may help, else `None`."""
     if isinstance(error, RefusedError):
         return error
     text = error_replies.text_of(error)
@@ -29,7 +29,7 @@ def refusal(error: ResponseError) -> RefusedError | None:
 
 
 def refusing(connection_class: type[Any]) -> type[Any]:
-    """A connection class that raises `RefusedError` where it applies."""
+    """Return a connection class that raises `RefusedError` where waiting may help."""
 
     class Refusing(connection_class):  # type: ignore[misc]  # a class made at run time
         def read_response(self, *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""(pure) How is a value read that Redis has replied? A client may decode replies, or leave them as bytes."""
+"""(pure) Reads values that Redis replied. A client may decode replies or leave them as bytes."""
 
 from __future__ import annotations
 

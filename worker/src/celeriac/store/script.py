@@ -1,9 +1,10 @@
-"""How does a Lua script run? By its digest; its text is sent only to a server that does not have it yet.
+"""Runs a Lua script by its digest; the text is sent only to a server that does not have it yet.
 
 A script is one atomic step. Every script of this library keeps these rules: time comes from the server (`TIME`), never
-from a client; a member or token that is not the caller's is never touched; nothing is decoded (no cjson: it turns `[]`
-into `{}` and rounds large numbers), so that a message stays byte for byte what its producer wrote. They run on Redis
-6.0 and later and on Valkey. `NOW` in a source stands for the server's time in milliseconds.
+from a client; a script never touches a member or token that does not belong to the caller; a script decodes nothing (no
+cjson: it turns `[]` into `{}` and rounds large numbers), so that a message stays byte for byte as its producer wrote
+it. The scripts run on Redis 6.0 and later and on Valkey. `NOW` in a source stands for the server's time in
+milliseconds.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ class Script:
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     def run(self, client: Any, keys: Sequence[str | bytes], args: list[Any]) -> Any:
-        """Run it on a redis-py client (plain, Sentinel's or Cluster's): one round trip, two on the first call."""
+        """Run the script on a redis-py client (plain, Sentinel or Cluster): one round trip, two on the first call."""
         try:
             return client.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
         except NoScriptError:
             return client.eval(self.source, len(keys), *keys, *args)
 
     def run_each(self, client: Any, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
-        """Run it once for each (keys, arguments), in this order: one round trip; what each call returned."""
+        """Run the script for each (keys, arguments) in order, in one round trip; return the result of each call."""
         if not calls:
             return []
         with client.pipeline(transaction=False) as pipeline:
@@ -51,7 +52,7 @@ class Script:
         return list(answers)
 
     def queue(self, pipeline: Any, keys: list[str], args: list[Any]) -> None:
-        """Add it to a pipeline, with its text: a pipeline cannot answer a missing digest half-way."""
+        """Add the script to a pipeline, with its text: a pipeline cannot send it later if the digest is missing."""
         pipeline.eval(self.source, len(keys), *keys, *args)
 
     def __repr__(self) -> str:

@@ -1,15 +1,15 @@
 """kombu's Redis transport with an atomic fetch.
 
-kombu takes a message with BRPOP and writes it down as unacknowledged in a second step; a worker killed in between
+kombu takes a message with BRPOP and records it as unacknowledged in a second step; a worker that is killed in between
 loses it. Here one script moves messages from the queues' lists into the held set, up to the free prefetch window, and
-settles in the same round trip what has ended since the last one. Lists and messages stay kombu's, so plain producers
-and plain workers work on the same queues.
+settles the deliveries that have ended in the same round trip. Lists and messages keep kombu's format, so plain
+producers and plain workers can use the same queues.
 
 **Waiting.** When the script finds every list empty, it has read them, and this connection tracks what it reads (CLIENT
 TRACKING, Redis 6): the server says once that a list has changed, and then the script runs again. An idle worker sends
-nothing but a sign of life every few seconds. All idle workers of a queue hear of each message and ask for it
-in the order of a line that the script keeps, so that a crowd does not run for every message. Where the server,
-its ACL or a proxy refuses tracking, the lists are asked in growing intervals instead.
+only a keepalive every few seconds. All idle workers of a queue are notified of each message. They ask for it in the
+order of a waiting line that the script keeps, so that they do not all ask at once. Where the server, its ACL or a proxy
+refuses tracking, the lists are polled at growing intervals.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]  # Any, see kombu_
             self.Channel = self.plain_channel
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
-        """Let an event loop read this transport's sockets."""
+        """Register this transport's sockets with an event loop."""
         if not isinstance(self.cycle, Poller):
             super().register_with_event_loop(connection, loop)
             return

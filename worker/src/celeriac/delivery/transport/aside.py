@@ -1,6 +1,6 @@
-"""(pure) Which queues are left out for a while, because nothing can be taken from them?
+"""(pure) Which queues are skipped for a while because messages cannot be taken from them?
 
-The key of a queue may have a wrong type, or its rights may be missing. The other queues go on.
+The key of a queue may have a wrong type, or the worker may lack rights to it. The other queues are still read.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from celeriac.store.error_replies import Kind
 logger = logging.getLogger(__name__)
 
 SECONDS: Final = 30.0
-"""How long a queue is left out before it is tried again."""
+"""How long a queue is skipped before it is tried again."""
 
 
 class Aside:
-    """The queues of one connection; `now` is any clock in seconds that only goes forward."""
+    """The skipped queues of one connection; `now` is a monotonic clock, in seconds."""
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
 
     def add(self, errors: Mapping[str, str], now: float) -> None:
-        """Leave these queues out from now on, each because of its error."""
+        """Skip these queues from now on, each because of its error."""
         self._until.update(dict.fromkeys(errors, now + SECONDS))
         for queue, why in errors.items():
             logger.error(
@@ -36,7 +36,7 @@ class Aside:
             )
 
     def usable(self, queues: Iterable[str], now: float) -> list[str]:
-        """Those of the queues that may be taken from, in their order."""
+        """Return the queues that are not skipped, in the given order."""
         if not self._until:
             return list(queues)
         self._until = {queue: until for queue, until in self._until.items() if until > now}
@@ -44,11 +44,11 @@ class Aside:
 
 
 def outage(errors: Iterable[str], *, is_all: bool) -> str | None:
-    """Which of these errors concerns the whole server, if any.
+    """Return the error that concerns the whole server, or `None`.
 
     Args:
-        errors: what Redis said of single queues.
-        is_all: every queue that was asked for has one.
+        errors: the errors that Redis reported for single queues.
+        is_all: whether every requested queue has an error.
     """
     kinds = {why: error_replies.kind_of(why) for why in errors}
     for why, kind in kinds.items():
