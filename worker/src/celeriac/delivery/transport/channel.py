@@ -1,12 +1,12 @@
-"""How does a channel take messages, hand them over and settle them?
+"""How does a channel take messages, hand them to the consumer, and settle them?
 
-**Timeline of one connection** (all in the thread that runs the consumer; others only add to `_ended`):
+**States of one connection** (all in the thread that runs the consumer; other threads only add to `_ended`):
 
-    idle ──take──> asked ──answer: messages──> idle
-                     └─────answer: nothing───> waiting ──notice, an acknowledgement, or time──> idle
+    idle ──take──> asked ──reply: messages──> idle
+                     └─────reply: nothing───> waiting ──announcement, acknowledgement, or time──> idle
 
 kombu's poller calls `_brpop_start` when a channel may consume and `_in_poll` is false, and `_brpop_read` when its
-socket can be read; the names are kombu's.
+socket can be read. The names are kombu's.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from celeriac.store.refused import RefusedError, refusing
 kombu_redis: Any = kombu.transport.redis
 
 OLD_KEYS_EVERY_SECONDS: Final = 60.0
-"""How often messages that a plain worker left behind in kombu's own keys are looked for."""
+"""Seconds between two checks for messages that a plain worker left in kombu's own keys."""
 
 
 class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see kombu_redis
@@ -45,7 +45,7 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
 
     QoS = QoS
     is_asked = False
-    """A take was sent and its answer is due."""
+    """Whether a take was sent and its reply has not arrived."""
     _takes_no_more = False
     _has_caught_up = False
 
@@ -53,8 +53,8 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
         self.holdings = registered.find(connection.client)
         self.pace = Pace()
         self.aside = aside.Aside()
-        self._ended: deque[tuple[str, str]] = deque()  # (id, queue), to be settled with the next take
-        self._ending: list[tuple[str, str]] = []  # sent with the take that is under way
+        self._ended: deque[tuple[str, str]] = deque()  # (id, queue), settled with the next take
+        self._ending: list[tuple[str, str]] = []  # sent with the current take
         self._no_ack: set[str] = set()
         self._asked: tuple[int, int, list[str]] = (0, 0, [])
         self._prepared: tuple[Any, Any] | None = None
@@ -74,7 +74,7 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
         self._ask(self.qos.window())
 
     def _ask(self, most: int) -> None:
-        """Send the script: take up to `most` messages, settle what has ended."""
+        """Send the script: it takes up to `most` messages and settles the deliveries that have ended."""
         active = self.active_queues
         in_turn = self._queue_cycle.consume(len(active)) if active else []
         queues = self.aside.usable(in_turn, time.monotonic())
@@ -99,7 +99,7 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
         self._in_poll = connection
         self.is_asked = True
         self.pace.asked(time.monotonic())
-        self._brpop_sent_at = None  # kombu's own check of overdue answers knows only BRPOP
+        self._brpop_sent_at = None  # kombu's own check for overdue replies handles only BRPOP
         try:
             connection.send_command("EVALSHA", scripts.TAKE.sha, len(names), *names, *args)
         except self.connection_errors:
@@ -117,7 +117,7 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
             answer = taking.read(connection.read_response())
         except NoScriptError:
             self._not_answered()
-            self._prepared = None  # the server forgot its scripts: a restart behind a proxy, SCRIPT FLUSH
+            self._prepared = None  # the server lost its scripts: a restart behind a proxy, or SCRIPT FLUSH
             raise Empty from None
         except self.connection_errors:
             self._not_answered()
@@ -126,7 +126,7 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
         return self._receive_answer(connection, answer)
 
     def read_announcement(self) -> None:
-        """Read what came unasked: an announcement, or the end of the connection."""
+        """Read data that arrives without a request: an announcement, or the end of the connection."""
         connection = self.client.connection
         try:
             connection.read_response(push_request=True)
@@ -134,7 +134,7 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
             self._not_answered()
             connection.disconnect()
             raise
-        # A list has changed: ask again, when it is this worker's turn.
+        # A list has changed: ask again when it is this worker's turn.
         self._in_poll = None
         seconds = self.pace.announced(time.monotonic())
         if seconds:
@@ -148,7 +148,7 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
         self._answered()
         if self.holdings.figures:
             self.holdings.figures.forget()
-        # What was sent to be settled may have been; settling twice is harmless, not settling is not.
+        # These deliveries may be settled or not. Settling twice is harmless; not settling would run the task again.
         self._ended.extend(self._ending)
         self._ending = []
         first, most, queues = self._asked
@@ -161,7 +161,7 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
         self._ending = []
         if answer.lost:
             self.holdings.note_lost(answer.lost)
-        # Held first, delivered after: whatever goes wrong with one message, all the others are known.
+        # Record all messages before the first is delivered, so that a failure of one message does not lose the others.
         deliveries = self._hold(answer)
         if answer.place is not None and not set(self.aside.usable(self.active_queues, time.monotonic())) - set(asked):
             self._wait(connection, answer.place, found=bool(deliveries))
@@ -174,7 +174,7 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
         return True
 
     def _set_aside(self, failed: dict[int, str], queues: list[str]) -> None:
-        """Take from the other queues only, for a while; where none is left to take from, Redis counts as away."""
+        """Skip the failed queues for a while; if no queue is left, Redis counts as unavailable."""
         texts = {queues[number]: why for number, why in failed.items() if number >= 0}
         refused = aside.outage(failed.values(), is_all=len(texts) == len(queues))
         if refused is not None:
@@ -183,7 +183,7 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
         self.aside.add(texts, time.monotonic())
 
     def _hold(self, answer: taking.Answer) -> list[tuple[str, str, bytes]]:
-        """Note what the script has taken: delivery, queue and message of each."""
+        """Record the messages that the script has taken; return delivery, queue and message of each."""
         first, _, queues = self._asked
         deliveries = []
         for number, queue, message in answer.taken:
@@ -203,7 +203,7 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
             while rest and not self.holdings.is_leaving():
                 self._hand_over(*rest.popleft())
         finally:
-            if rest:  # the worker leaves, or ends because of the message before these
+            if rest:  # the worker is leaving, or the previous message ended it
                 self.holdings.give_back([it for it, _, _ in rest], Outcome.RETURNED, "its worker left")
 
     def _hand_over(self, delivery: str, queue: str, message: bytes) -> None:
@@ -218,9 +218,9 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
             self.holdings.dead_letter(delivery, queue, message, f"its body cannot be decoded: {error}")
             return
         except (WorkerShutdown, WorkerTerminate, *self.connection_errors):
-            raise  # the message has nothing to do with it
+            raise  # not caused by the message
         except BaseException as error:
-            # Whatever ends the worker counts a delivery of this message, and of no other one.
+            # If this error ends the worker, only this message's delivery is counted.
             self.holdings.give_back([delivery], Outcome.REQUEUED, f"it ended its worker: {error!r}")
             raise
         if queue in self._no_ack:
@@ -236,11 +236,11 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
         self._in_poll = connection
         self.pace.listens(now, place)
         if connection.can_read(timeout=0):
-            # The announcement came with the answer, and lies where no poller sees it.
+            # The announcement arrived together with the reply and is already buffered, so the poller would not see it.
             self.read_announcement()
 
     def take_turn(self) -> None:
-        """What is due before the poller sleeps: settling, a sign of life, an answer that never came."""
+        """Do what is due before the poller sleeps: settle, send a keepalive, check for an overdue reply."""
         client = self.__dict__.get("client")
         connection = getattr(client, "connection", None)
         if connection is None or not self._in_use():
@@ -256,19 +256,19 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
             self._ask(self.qos.window())
 
     def _in_use(self) -> bool:
-        """Whether the poller reads this channel's socket."""
+        """Return whether the poller reads this channel's socket."""
         return bool(self.active_queues) and (self, self.client, "BRPOP") in self.connection.cycle._chan_to_sock
 
     # --- ending deliveries
 
     def end_delivery(self, delivery: str) -> None:
-        """Settle a delivery: with the next take while this channel consumes, at once when it does not."""
+        """Settle a delivery: with the next take if this channel consumes, otherwise at once."""
         queue = self.holdings.forget(delivery)
         if queue is None:
-            return  # its lease was lost, which has been said
+            return  # its lease was lost, which is already logged
         self._ended.append((delivery, queue))
-        # Looked at after it was added: this may be another thread than the one that stops consuming meanwhile, and one
-        # of the two finds the other's word.
+        # Check this after adding the delivery: another thread may stop consuming meanwhile. In this order, at least one
+        # of the two threads sees the other's change.
         connection = self.connection
         if self._takes_no_more or self.closed or not self.active_queues or connection is None or self.qos.is_by_hand:
             self.holdings.settle(self._take_ended())
@@ -276,7 +276,7 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
             connection.cycle.wake()
 
     def settle_now(self) -> None:
-        """Settle what has ended in a round trip of its own, where the next take is far off."""
+        """Settle ended deliveries in a separate round trip, for when the next take is not due soon."""
         self.holdings.settle(self._take_ended())
 
     def _take_ended(self) -> Iterator[tuple[str, str]]:
@@ -291,7 +291,7 @@ class Channel(Pulling, kombu_redis.Channel):  # type: ignore[misc]  # Any, see k
         return result
 
     def _settle_last(self) -> None:
-        """Settle what has ended: no take will do it any more."""
+        """Settle ended deliveries when no further take will do it."""
         if self.is_asked:
             self._read_last_answer()
         self._in_poll = None

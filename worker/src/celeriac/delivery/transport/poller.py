@@ -1,7 +1,7 @@
 """When does the consumer's thread sleep, and what wakes it?
 
-kombu's poller reads the channels' sockets, in an event loop (prefork, threads, solo) or on its own (gevent, eventlet,
-`drain_events`). This one is woken from other threads as well, and gives each channel a turn before it sleeps.
+kombu's poller reads the channels' sockets, in an event loop (prefork, threads, solo) or without one (gevent, eventlet,
+`drain_events`). This poller can also be woken by other threads, and gives each channel a turn before it sleeps.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ kombu_redis: Any = kombu.transport.redis
 
 
 class Poller(kombu_redis.MultiChannelPoller):  # type: ignore[misc]  # Any, see kombu_redis
-    """kombu's poller, woken from other threads, and giving each channel a turn before it sleeps."""
+    """kombu's poller; other threads can wake it, and each channel gets a turn before it sleeps."""
 
     def __init__(self) -> None:
         super().__init__()
         self._waker: Waker | None = None
         self.thread: int | None = None
         self.loop: Any = None
-        """kombu's event loop, where the worker has one."""
+        """kombu's event loop, if the worker has one."""
 
     def on_poll_start(self) -> None:
-        """Before each sleep: ask, settle and look after every channel."""
+        """Give every channel a turn before each sleep: it asks for messages, settles, and checks its connection."""
         super().on_poll_start()
         self._give_turns()
 
@@ -43,17 +43,17 @@ class Poller(kombu_redis.MultiChannelPoller):  # type: ignore[misc]  # Any, see 
             channel.take_turn()
 
     def get(self, callback: Any, timeout: float | None = None) -> Any:
-        """Wait for something without an event loop (gevent, eventlet, `drain_events`)."""
+        """Wait for an event, without an event loop (gevent, eventlet, `drain_events`)."""
         if self._waker is None:
             self._waker = Waker()
             self.poller.register(self._waker.fd, self.eventflags)
-        self._give_turns()  # kombu before 5.6 has no `on_poll_start` in its own; a second turn finds nothing to do
+        self._give_turns()  # kombu before 5.6 does not call `on_poll_start` in its `get`; a second turn does nothing
         now = time.monotonic()
         due = min((channel.pace.seconds_to_turn(now) for channel in self._channels), default=pace.LONGEST_POLL_SECONDS)
         return super().get(callback, timeout=due if timeout is None else min(timeout, due))
 
     def on_readable(self, fileno: int) -> Any:
-        """Read a socket; kombu closes a connection on which something comes unasked while the window is full."""
+        """Read a socket; kombu would close a connection that receives an announcement while the window is full."""
         channel, kind = self._fd_to_chan.get(fileno, (None, None))
         if kind == "BRPOP" and not channel.is_asked and not channel.qos.can_consume():
             channel.read_announcement()
@@ -61,16 +61,16 @@ class Poller(kombu_redis.MultiChannelPoller):  # type: ignore[misc]  # Any, see 
         return super().on_readable(fileno)
 
     def handle_event(self, fileno: int, event: int) -> Any:
-        """Read one event; a wake-up ends the wait like any other."""
+        """Handle one event; a wake-up ends the wait as any other event does."""
         if self._waker is not None and fileno == self._waker.fd:
             self._waker.woken()
             return (None, self)
         return super().handle_event(fileno, event)
 
     def keep_turning(self, turns: set[Any], own: set[Any]) -> None:
-        """Stay among what the event loop calls in each turn until the last channel has closed.
+        """Keep the poller among the event loop's callbacks until the last channel has closed.
 
-        kombu 5.3 takes itself out when any connection ends, and then reads nothing more (celery #7276).
+        kombu 5.3 removes its callback when any connection ends, and then reads nothing more (celery #7276).
         """
         ended: Callable[[Any], object] = self._on_connection_disconnect  # type: ignore[has-type]  # kombu's
 
@@ -82,12 +82,12 @@ class Poller(kombu_redis.MultiChannelPoller):  # type: ignore[misc]  # Any, see 
         self._on_connection_disconnect = on_end
 
     def tick_in(self, seconds: float) -> None:
-        """Have `on_poll_start` called after so long; without an event loop `get` sees to that."""
+        """Call `on_poll_start` after `seconds`; without an event loop, `get` does this."""
         if self.loop is not None:
             self.loop.call_later(seconds, _nothing)
 
     def wake(self) -> None:
-        """End a wait of the consumer's thread; harmless from that thread and with an event loop."""
+        """Wake the consumer's thread; it is safe to call this in that thread and with an event loop."""
         if self._waker is not None and threading.get_ident() != self.thread:
             self._waker.wake()
 
@@ -102,4 +102,4 @@ class Poller(kombu_redis.MultiChannelPoller):  # type: ignore[misc]  # Any, see 
 
 
 def _nothing() -> None:
-    """A timer's callback: that the loop turns is all."""
+    """Do nothing; the callback of a timer that only wakes the loop."""

@@ -1,4 +1,4 @@
-"""How is one message taken and read, and how long is a queue? What a channel does with consumers and without."""
+"""Takes and reads single messages, and counts the messages of a queue; for channels with and without consumers."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ else:
 
 
 class UndecodableBodyError(Exception):
-    """The body of a message is not what its `body_encoding` says."""
+    """The body of a message does not have the encoding that its `body_encoding` names."""
 
 
 class Pulling(_Channel):  # type: ignore[misc]  # kombu's channel, which it is put before
-    """What a channel does besides consuming; to be put before kombu's class."""
+    """A mixin for kombu's channel: everything except consuming."""
 
     holdings: Holdings
     aside: aside.Aside
@@ -43,11 +43,11 @@ class Pulling(_Channel):  # type: ignore[misc]  # kombu's channel, which it is p
         )
 
     def _lists(self, queues: list[str]) -> list[str]:
-        """The names of the queues' lists, all queues of the first priority first."""
+        """Return the names of the queues' lists, ordered by priority first."""
         return [f"{self.global_keyprefix}{self._q_for_pri(it, step)}" for step in self.priority_steps for it in queues]
 
     def _size(self, queue: str) -> int:
-        """Messages that wait in a queue; 0 where that cannot be asked, which must not keep the others from starting."""
+        """Return the messages in a queue; 0 if Redis refuses, because the other queues must start all the same."""
         try:
             return int(super()._size(queue))
         except ResponseError as error:
@@ -57,7 +57,7 @@ class Pulling(_Channel):  # type: ignore[misc]  # kombu's channel, which it is p
             return 0
 
     def _get(self, queue: str) -> Any:
-        """Take one message now (`basic_get`); one that cannot be read is dead-lettered, and the next one taken."""
+        """Take one message now (`basic_get`); an unreadable one is dead-lettered, and the next one is taken."""
         payload = None
         while payload is None:
             delivery, message = self._take_one(queue)
@@ -81,7 +81,7 @@ class Pulling(_Channel):  # type: ignore[misc]  # kombu's channel, which it is p
             raise
         if not answer.taken:
             if answer.failed:
-                # Among others: the client sent it again, and the first time had brought a message.
+                # For instance, the client may have sent the command twice, and the first one may have taken a message.
                 self.holdings.note_unanswered(first, 1, [queue])
             raise Empty
         delivery = self.holdings.id_of(first)
@@ -89,11 +89,11 @@ class Pulling(_Channel):  # type: ignore[misc]  # kombu's channel, which it is p
         return delivery, answer.taken[0][2]
 
     def _read(self, delivery: str, queue: str, message: bytes) -> dict[str, Any] | None:
-        """Read one message that was taken; `None` when it had to be dead-lettered."""
+        """Read one message that was taken; `None` if it had to be dead-lettered."""
         try:
             payload = loads(message.decode())
             why = messages.why_unreadable(payload)
-        except Exception as error:  # a typed value is read by a function that any application may have registered
+        except Exception as error:  # an application may have registered the function that reads a typed value
             payload, why = None, f"it cannot be read: {error!r}"
         if why is None:
             why = outcomes.why_given_up(payload, self.holdings.max_deliveries)
@@ -104,10 +104,10 @@ class Pulling(_Channel):  # type: ignore[misc]  # kombu's channel, which it is p
         return payload  # type: ignore[no-any-return]  # a dict, or there were a reason
 
     def decode_body(self, body: Any, encoding: str | None = None) -> Any:
-        """Undo a message's `body_encoding`.
+        """Decode a body from its `body_encoding`.
 
         Raises:
-            UndecodableBodyError: that is not possible.
+            UndecodableBodyError: the body does not have this encoding.
         """
         try:
             return super().decode_body(body, encoding)

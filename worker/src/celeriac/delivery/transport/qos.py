@@ -1,4 +1,4 @@
-"""How many messages may a channel hold, and what becomes of those it holds?"""
+"""How many messages may a channel hold, and how are they settled or given back?"""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ kombu_redis: Any = kombu.transport.redis
 virtual: Any = kombu.transport.virtual
 
 MOST_AT_ONCE: Final = 64
-"""Messages in one answer: bounds its size and the time that the script blocks the server."""
+"""Messages in one reply; bounds its size and the time that the script blocks the server."""
 
 
 class Holder(Protocol):
-    """What a channel offers to its `QoS`."""
+    """The part of a channel that its `QoS` uses."""
 
     holdings: Holdings
     connection: Any
     """kombu's transport; `None` once the channel is closed."""
     is_asked: bool
-    """A take was sent and its answer is due."""
+    """Whether a take was sent and its reply has not arrived."""
 
     def end_delivery(self, delivery: str) -> None:
         """Settle a delivery."""
 
     def is_time_for_old_keys(self) -> bool:
-        """Whether to look into kombu's own keys now."""
+        """Return whether to check kombu's own keys now."""
 
 
 class QoS(kombu_redis.QoS):  # type: ignore[misc]  # Any, see kombu_redis
-    """What a channel holds; the record in Redis is the script's, so nothing is written here."""
+    """The messages that a channel holds; the script keeps the record in Redis, so this class writes nothing."""
 
     channel: Holder
     free_slots: Callable[[], int] | None = None
-    """How many more tasks can begin at once; `None` where more may be fetched than that."""
+    """Number of tasks that can begin now; `None` if more messages than that may be fetched."""
     is_set = False
-    """Somebody has said how many messages the channel may hold."""
+    """Whether the consumer has set how many messages the channel may hold."""
 
     @property
     def is_by_hand(self) -> bool:
-        """Is this the channel of code that takes messages by itself, as a `SimpleQueue` in a task?
+        """Return whether application code takes messages from this channel, for instance a `SimpleQueue` in a task.
 
-        It gets one message for each `drain_events`, as from kombu, and what it acknowledges is settled at once: it may
-        never ask again. Celery's consumer says how many messages it may hold, or has an event loop.
+        Such code gets one message for each `drain_events`, as with kombu. Its acknowledgements are settled at once,
+        because it may never ask again. Celery's consumer sets how many messages it may hold, or has an event loop.
         """
         return not self.is_set and self.channel.connection is not None and self.channel.connection.cycle.loop is None
 
@@ -60,15 +60,15 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # Any, see kombu_redis
         virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        """Settle a message: at the next round trip of the fetch."""
+        """Settle a message with the next round trip of the fetch."""
         virtual.QoS.ack(self, delivery_tag)
         self.channel.end_delivery(delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Settle a message, or give it back.
 
-        One given back goes to the end of the line, and the delivery counts; from a worker that leaves it goes to the
-        front and costs nothing.
+        A message that is given back goes to the end of its queue, and the delivery is counted. If the worker is
+        leaving, the message goes to the front, and the delivery is not counted.
         """
         virtual.QoS.ack(self, delivery_tag)
         holdings = self.channel.holdings
@@ -80,10 +80,10 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # Any, see kombu_redis
             self.channel.end_delivery(delivery_tag)
 
     def window(self) -> int:
-        """How many more messages may be held now.
+        """Return how many more messages may be held now.
 
-        None by a worker that leaves: without an event loop (gevent, eventlet) Celery learns only after up to two
-        seconds that it is to stop, and would take what a short drain has just handed back.
+        0 if the worker is leaving: without an event loop (gevent, eventlet), Celery notices up to two seconds late that
+        it must stop, and would take messages that a short drain has just given back.
         """
         if self.channel.holdings.is_leaving():
             return 0
@@ -94,14 +94,14 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # Any, see kombu_redis
         return max(0, min(window, int(self.prefetch_count) - held))
 
     def can_consume(self) -> bool:
-        """As kombu's; always true while an answer is due, since what it brings is already taken."""
+        """As kombu's; always true while a reply is due, because its messages are already taken."""
         return self.channel.is_asked or (super().can_consume() and not self.channel.holdings.is_leaving())
 
     def restore_unacked(self, client: Any = None) -> list[Any]:  # noqa: ARG002 - kombu's signature
-        """Give back what this channel holds and nothing runs; called when it closes."""
+        """Give back the messages of this channel that do not run; called when it closes."""
         self._flush()
         holdings = self.channel.holdings
-        # Celery acknowledges in a turn of its loop, which does not turn now.
+        # Celery acknowledges in its event loop, which does not run now.
         unfinished = [tag for tag in self._delivered if not holdings.has_ended(tag)]
         runs_on = {tag for tag in unfinished if holdings.keeps(tag)}
         holdings.note_kept(runs_on)
@@ -111,6 +111,6 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # Any, see kombu_redis
         return []
 
     def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:  # noqa: ARG002 - kombu's
-        """Put back what plain workers left behind in kombu's own keys, after kombu's own time."""
+        """Put back messages that plain workers left in kombu's own keys, after kombu's visibility timeout."""
         if self.channel.is_time_for_old_keys():
             super().restore_visible(start, num, interval=1)

@@ -1,6 +1,6 @@
-"""Which transports hold messages in this process?
+"""Which connections use the holdings of this process?
 
-A connection says so by an identity in its transport options; any other connection is left to kombu.
+Those with the process's identity in their transport options; kombu handles any other connection.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ _holdings: dict[str, Holdings] = {}
 
 
 def register(holdings: Holdings) -> None:
-    """Let transports with this identity in their options hold messages here.
+    """Let transports with this identity in their options use these holdings.
 
-    In a process that is forked off later the option still says the parent's identity, and means the child's holdings.
+    In a process that is forked later, the option still contains the parent's identity and refers to the child's
+    holdings.
     """
     _holdings[holdings.identity] = holdings
 
@@ -29,10 +30,10 @@ def unregister(holdings: Holdings) -> None:
 
 
 def has_holdings(client: Any) -> bool:
-    """Whether a kombu connection's messages are held in this process."""
+    """Return whether a kombu connection uses the holdings of this process."""
     return client.transport_options.get(OPTION) in _holdings
 
 
 def find(client: Any) -> Holdings:
-    """The holdings of a kombu connection for which `has_holdings` is true."""
+    """Return the holdings of a kombu connection for which `has_holdings` is true."""
     return _holdings[client.transport_options[OPTION]]

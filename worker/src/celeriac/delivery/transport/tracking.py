@@ -1,7 +1,7 @@
-"""How does a connection get to hear of new messages?
+"""How is a connection notified of new messages?
 
-The fetch's connection speaks RESP3 and tracks what its script reads (CLIENT TRACKING, Redis 6): the server says once
-that a list has changed. Where the server, its ACL or a proxy refuses that, the lists are polled.
+The fetch's connection speaks RESP3 and tracks the keys that its script reads (CLIENT TRACKING, Redis 6): the server
+announces once that a list has changed. If the server, its ACL or a proxy refuses that, the lists are polled.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from celeriac.delivery import scripts
 logger = logging.getLogger(__name__)
 
 AbstractConnection: Any = getattr(redis.connection, "AbstractConnection", redis.connection.Connection)
-"""The base of all connections; redis-py before 4.5.2 has `Connection` in its place."""
+"""The base class of all connections; redis-py before 4.5.2 has only `Connection`."""
 
 
 def prepare(connection: Any) -> bool:
-    """Load the script and switch tracking on, once for each socket; whether the server announces changes."""
+    """Load the script and switch tracking on, once for each socket; return whether the server announces changes."""
     if connection._sock is None:
         connection.connect()
     connection.send_command("SCRIPT", "LOAD", scripts.TAKE.source)
@@ -42,15 +42,15 @@ def _track(connection: Any) -> bool:
         logger.info("this Redis refuses CLIENT TRACKING (%s): queues are polled", error)
         return False
     parser = connection._parser
-    # redis-py before 5.1 knows one handler for everything that is announced; this connection hears nothing else.
+    # redis-py before 5.1 has one handler for all announcements; this connection gets no others.
     listen = getattr(parser, "set_invalidation_push_handler", None) or parser.set_push_handler
     listen(lambda _: None)
     return True
 
 
 def parameters(params: dict[str, Any]) -> dict[str, Any]:
-    """A connection's parameters, changed so that it can be told of changes."""
-    # redis-py before 6 logs whatever is announced, other people's messages too, unless this logger exists.
+    """Return a connection's parameters, changed so that the server can announce changes to it."""
+    # redis-py before 6 logs every announcement, also those for other code, unless this logger exists.
     logging.getLogger("push_response").setLevel(logging.WARNING)
     connection_class = _greets_before_it_is_checked(_can_be_asked_for_announcements(params["connection_class"]))
     if not speaks_resp3():
@@ -60,7 +60,7 @@ def parameters(params: dict[str, Any]) -> dict[str, Any]:
 
 @functools.cache
 def speaks_resp3() -> bool:
-    """Whether this redis-py does; where it does not, that is said once."""
+    """Return whether this redis-py speaks RESP3; if it does not, log that once."""
     speaks = "protocol" in inspect.signature(AbstractConnection.__init__).parameters
     if not speaks:
         logger.warning("redis-py %s does not speak RESP3: queues are polled (from 5.0 on it does)", redis.__version__)
@@ -68,10 +68,11 @@ def speaks_resp3() -> bool:
 
 
 def _can_be_asked_for_announcements(connection_class: type[Any]) -> type[Any]:
-    """With redis-py 5.0 a connection behind Sentinel cannot be, and a subscription over RESP3 raises TypeError.
+    """Return a connection class that can be asked for announcements, also behind Sentinel with redis-py 5.0.
 
-    What such a connection adds to reading concerns answers to writes alone, so an announcement is read past it. With
-    redis-py 4 no connection can be asked; what comes unasked there is the connection's end.
+    There a connection behind Sentinel cannot be asked, and a subscription over RESP3 raises TypeError. Its own code for
+    reading concerns only replies to writes, so announcements bypass it. With redis-py 4 no connection can be asked; the
+    only thing that arrives without a request is the end of the connection.
     """
     if "push_request" in inspect.signature(connection_class.read_response).parameters:
         return connection_class
@@ -87,12 +88,15 @@ def _can_be_asked_for_announcements(connection_class: type[Any]) -> type[Any]:
 
 
 def _greets_before_it_is_checked(connection_class: type[Any]) -> type[Any]:
-    """redis-py before 6 checks a new RESP3 connection's health before it has sent the password, which a server that
-    wants one refuses. A connection that was opened just now needs no check."""
+    """Return a connection class that skips the health check of a new connection.
+
+    redis-py before 6 checks a new RESP3 connection before it has sent the password, and a server with a password
+    refuses that. A connection that was just opened needs no check.
+    """
 
     class Greeting(connection_class):  # type: ignore[misc]  # a class made at run time
         def on_connect(self, *args: Any, **kwargs: Any) -> None:
-            self.next_health_check = float("inf")  # the first answer sets it right
+            self.next_health_check = float("inf")  # the first reply sets the real time
             super().on_connect(*args, **kwargs)
 
     Greeting.__name__ = connection_class.__name__

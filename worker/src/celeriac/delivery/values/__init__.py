@@ -1,1 +1,1 @@
-"""(pure) What do messages, held entries, dead letters and replies of scripts look like, as values?"""
+"""(pure) Messages, held entries, dead letters and replies of scripts, as values."""

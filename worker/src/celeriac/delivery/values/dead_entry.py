@@ -1,7 +1,7 @@
-"""(pure) What does an entry of a dead-letter queue say?
+"""(pure) What does an entry of a dead-letter queue contain?
 
-Every field is built and read here, and nowhere else. All but `message` are for people and scripts that look at the
-queue; they are bounded. `message` is the message byte for byte, and what `requeue` puts back.
+Every field is built and read here, and nowhere else. All fields except `message` are for people and scripts that read
+the queue; their size is bounded. `message` is the message byte for byte; `requeue` puts it back.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ class DeadEntry:
 
     queue: str
     task: str
-    """The task's name; empty where the message names none."""
+    """The task's name; empty if the message has none."""
     id: str
-    """The task's id; empty where the message has none."""
+    """The task's id; empty if the message has none."""
     why: str
     where: str
-    """The worker that gave it up."""
+    """The worker that dead-lettered it."""
     at: float
     """Seconds since the epoch."""
     message: bytes
 
     @classmethod
     def of(cls, message: bytes, *, queue: str, why: str, where: str, now: float) -> DeadEntry:
-        """The entry of a message that is given up now."""
+        """Return the entry of a message that is dead-lettered now."""
         name, task_id = (printable(it, limit=LONGEST_NAME) for it in messages.task_of(messages.read(message)))
         why = printable(why, limit=LONGEST_REASON)
         return cls(queue=queue, task=name, id=task_id, why=why, where=where, at=now, message=message)
 
     @classmethod
     def read(cls, written: Mapping[Any, Any], *, queue: str) -> DeadEntry:
-        """Read an entry; what is missing or makes no sense in it is empty, since anybody may have written it.
+        """Read an entry; missing and invalid fields become empty, since any client may have written it.
 
         Args:
-            written: fields and values as redis-py hands them over, texts or bytes.
-            queue: the queue whose dead letters are read, for an entry that does not say it.
+            written: fields and values as redis-py returns them, texts or bytes.
+            queue: the queue whose dead letters are read; used if the entry does not name one.
         """
         values = {replies.text(name, errors=_SHOWN): value for name, value in written.items()}
         return cls(
@@ -64,14 +64,13 @@ class DeadEntry:
         )
 
     def written(self) -> list[Any]:
-        """Field, value, field, value, ... as Redis keeps them."""
+        """Return field, value, field, value, ... as Redis stores them."""
         values = {it.name: getattr(self, it.name) for it in fields(self)}
         values["at"] = f"{self.at:.3f}"
         return [part for pair in values.items() for part in pair]
 
     def sentence(self, entry: str) -> str:
-        """What happened, and what to do about it, for whoever waits for the task's result.
-
+        """Return what happened and what to do about it, for the code that waits for the task's result.
         Args:
             entry: the id of this entry in the dead-letter queue.
         """
@@ -81,20 +80,20 @@ class DeadEntry:
         )
 
     def payload(self) -> dict[str, Any] | None:
-        """The message, if it can be read."""
+        """Return the message if it can be read, else `None`."""
         return messages.read(self.message)
 
     @property
     def deliveries(self) -> int:
-        """How often the message was delivered without coming to an end."""
+        """Return how often the message was delivered without being finished."""
         payload = self.payload()
         return outcomes.deliveries(payload) if payload else 0
 
 
 def seconds(value: Any) -> float:
-    """Seconds since the epoch, as an entry or a history says them; 0 for anything that is no time.
+    """Read seconds since the epoch from an entry or a history; 0 if the value is not a time.
 
-    Times after the year 9999 cannot be shown and are none.
+    Times after the year 9999 cannot be shown and do not count as times.
     """
     try:
         number = float(value)

@@ -1,4 +1,4 @@
-"""(pure) What does a worker know of one delivery that it holds, or that it may hold?"""
+"""(pure) What does a worker know about one delivery that it holds, or may hold?"""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ class Holding:
 
     queue: str
     ended: bool = False
-    """Its task has ended, and it is about to be settled."""
+    """Whether its task has ended; it will be settled soon."""
     kept: bool = False
-    """It runs on, and the connection that it came by is gone."""
+    """Whether its task runs on after the connection that delivered it was closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delayed:
-    """A delivery that is still held, and is to be given back."""
+    """A delivery that is still held and will be given back."""
 
     due: float
     """On the monotonic clock."""
     outcome: Outcome
     why: str
     again: bool = False
-    """It was tried already, and may have succeeded without an answer."""
+    """Whether it was tried before; that attempt may have succeeded although its reply was lost."""

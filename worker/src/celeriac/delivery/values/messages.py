@@ -1,4 +1,4 @@
-"""(pure) What is in a message as the transport stores it, and in the value under which a worker holds it?"""
+"""(pure) Reads and writes messages as the transport stores them, and the values in which a worker holds them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 def split(value: bytes) -> tuple[str, bytes]:
-    """Read a held value: the list that the message came from, and the message.
+    """Split a held value into the list that the message came from and the message.
 
     Raises:
-        ValueError: it is not such a value.
+        ValueError: it is not a held value.
     """
     length, _, rest = value.partition(b":")
     size = int(length)
@@ -19,9 +19,10 @@ def split(value: bytes) -> tuple[str, bytes]:
 
 
 def read(message: bytes) -> dict[str, Any] | None:
-    """Read a message as the transport stores it; `None` when it is not one.
+    """Read a message as the transport stores it; `None` if it is not a message.
 
-    Plain JSON: kombu's own reader would turn tagged values into dates and the like, which need not survive a round.
+    It is read as plain JSON: kombu's own reader would convert tagged values into dates and other types, which may not
+    be written back unchanged.
     """
     try:
         payload = json.loads(message.decode())
@@ -34,15 +35,15 @@ def write(payload: dict[str, Any]) -> str:
     """Write a message as the transport stores it.
 
     Raises:
-        RecursionError: it is nested too deeply.
+        RecursionError: the message is nested too deeply.
     """
     return json.dumps(payload)
 
 
 def why_unreadable(payload: Any) -> str | None:
-    """What keeps kombu from making a message of this payload; `None` when nothing does.
+    """Return why kombu cannot make a message from this payload; `None` if it can.
 
-    The body is not looked into.
+    The body is not checked.
     """
     if not isinstance(payload, dict):
         return f"it is {_kind(payload)}, not a JSON object"
@@ -65,9 +66,9 @@ def why_unreadable(payload: Any) -> str | None:
 
 
 def task_of(payload: dict[str, Any] | None) -> tuple[str, str]:
-    """Name and id of the task that a message calls; empty where it names none that could be a task's.
+    """Return name and id of the task that a message calls; empty if they are missing or not valid.
 
-    Celery's second protocol has them in the headers, its first in the body.
+    Version 2 of Celery's protocol has them in the headers, version 1 in the body.
     """
     for fields in ((payload or {}).get("headers"), payload and _first_protocol(payload)):
         if isinstance(fields, dict) and "task" in fields:
@@ -79,7 +80,7 @@ def task_of(payload: dict[str, Any] | None) -> tuple[str, str]:
 
 
 def _first_protocol(payload: dict[str, Any]) -> Any:
-    """The body, where it is JSON."""
+    """Return the body if it is JSON."""
     if not str(payload.get("content-type")).endswith("json"):
         return None
     body = payload.get("body")
@@ -92,7 +93,7 @@ def _first_protocol(payload: dict[str, Any]) -> Any:
 
 
 def _kind(value: Any) -> str:
-    """The JSON name of a value's type."""
+    """Return the JSON name of a value's type."""
     if value is None:
         return "null"
     names = {bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "an array", dict: "an object"}

@@ -1,11 +1,11 @@
-"""(pure) What becomes of a delivery?
+"""(pure) How does a delivery end?
 
-A delivery is one hand-over of a message to a worker. It ends in exactly one of the ways below; who decides is the
-transport, and this module says what each means and when a message has been delivered often enough.
+A delivery hands a message to a worker once. It ends in exactly one of the ways below. The transport decides which; this
+module defines what each of them means and when a message has reached its limit of deliveries.
 
-A message carries its own record in `properties.celeriac`, so that counting costs no key and no round trip:
-`{"deliveries": n, "history": [{"at": seconds, "why": ..., "where": ...}, ...]}`; absent on a message that was never
-given back. Properties are not copied when a task retries itself, so a retry starts at zero.
+A message carries its own record in `properties.celeriac`, so that counting needs no key and no round trip:
+`{"deliveries": n, "history": [{"at": seconds, "why": ..., "where": ...}, ...]}`. A message that was never given back
+has no record. Properties are not copied when a task retries itself, so a retry starts at zero.
 """
 
 from __future__ import annotations
@@ -14,47 +14,47 @@ import enum
 from typing import Any, Final
 
 HISTORY_LENGTH: Final = 20
-"""Entries kept in a message's history; older ones go first."""
+"""Entries kept in a message's history; the oldest are removed first."""
 
 
 class Outcome(enum.Enum):
     """How a delivery ends."""
 
     SETTLED = "settled"
-    """Done, or given up by the application: acknowledged, rejected without requeue. The message is gone."""
+    """Finished: acknowledged, or rejected by the application without requeue. The message is deleted."""
     RETURNED = "returned"
-    """Given back before it was started, by a worker that leaves. It costs no delivery and goes to the front."""
+    """Given back by a leaving worker before it was started. Not counted; goes to the front."""
     REQUEUED = "requeued"
-    """Given back after it started: rejected with requeue, its process died. Counted; goes to the end of the line."""
+    """Given back after it started: rejected with requeue, or its process died. Counted; goes to the end."""
     EXPIRED = "expired"
-    """Its worker stopped renewing the lease. Counted; goes to the front, since it has waited longest."""
+    """Its worker stopped renewing the lease. Counted; goes to the front, since it has waited the longest."""
     UNKNOWN_TASK = "unknown-task"
-    """This worker has no task of that name, as in a rollout. Counted; given back after a delay."""
+    """This worker has no task of that name, for instance during a rollout. Counted; given back after a delay."""
     NOT_STARTED = "not-started"
-    """Celery raised where it was to begin the task. Counted; given back after a delay."""
+    """Celery raised before the task began. Counted; given back after a delay."""
     DEAD_LETTERED = "dead-lettered"
-    """Delivered `maxDeliveries` times without an end, or undeliverable: it goes to the dead-letter queue."""
+    """Delivered `maxDeliveries` times without being finished, or undeliverable. Moved to the dead-letter queue."""
 
     @property
     def is_counted(self) -> bool:
-        """Whether the delivery counts against `maxDeliveries`."""
+        """Return whether the delivery counts towards `maxDeliveries`."""
         return self in {Outcome.REQUEUED, Outcome.EXPIRED, Outcome.UNKNOWN_TASK, Outcome.NOT_STARTED}
 
     @property
     def goes_to_front(self) -> bool:
-        """Whether the message is the next to be delivered, rather than the last."""
+        """Return whether the message goes to the front of its queue, not to the end."""
         return self in {Outcome.RETURNED, Outcome.EXPIRED}
 
 
 def deliveries(payload: dict[str, Any]) -> int:
-    """Count the deliveries of a message that came to no end; 0 for a fresh one and for a record that makes no sense."""
+    """Return the unfinished deliveries of a message; 0 for a new message and for an invalid record."""
     record = (payload.get("properties") or {}).get("celeriac")
     count = record.get("deliveries") if isinstance(record, dict) else None
     return count if isinstance(count, int) and count > 0 else 0
 
 
 def why_given_up(payload: dict[str, Any], max_deliveries: int | None) -> str | None:
-    """The reason, when a message just taken has used up its deliveries; `None` when it has not.
+    """Return the reason if a message that was just taken has reached its limit of deliveries, else `None`.
 
     Args:
         payload: the message as the transport stores it.
@@ -70,7 +70,7 @@ def why_given_up(payload: dict[str, Any], max_deliveries: int | None) -> str | N
 
 
 def given_back(payload: dict[str, Any], outcome: Outcome, *, now: float, where: str, why: str) -> dict[str, Any]:
-    """Write a delivery's end into the message that goes back.
+    """Record the end of a delivery in the message that is given back.
 
     Args:
         payload: the message as the transport stores it; not changed.

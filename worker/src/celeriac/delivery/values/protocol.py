@@ -1,9 +1,9 @@
 """(pure) Which messages are calls of a task, as Celery's message protocol describes them?
 
-Celery's worker trusts a message that names a task. A header of a wrong type then raises wherever it is used first: in
-the consumer's loop, in a timer or in the pool's result handler, where nothing tells any more whose fault it is, and the
-worker ends. So everything that Celery's parent process uses is looked at before a message is handed to it. What only
-the task's own run uses is left to that run, which fails as Celery documents.
+Celery's worker trusts a message that names a task. A header of a wrong type then raises where it is first used: in the
+consumer's loop, in a timer or in the pool's result handler. The error does not say which message caused it, and the
+worker ends. So every field that Celery's parent process uses is checked before Celery gets the message. Fields that
+only the run of the task uses are not checked; the run then fails as Celery documents.
 
 Source: https://docs.celeryq.dev/en/stable/internals/protocol.html and `celery.worker.request`, `.strategy`.
 """
@@ -23,10 +23,10 @@ SHOWN: Final = 60
 
 
 def why_no_call(fields: Mapping[str, Any]) -> str | None:
-    """What is wrong with the fields of a call; `None` when nothing is.
+    """Return what is wrong with the fields of a call; `None` if nothing is.
 
     Args:
-        fields: the headers of a message of the second protocol, or the body of one of the first.
+        fields: the headers of a message of protocol version 2, or the body of a message of version 1.
     """
     for name, (is_right, expected) in _REQUIRED.items():
         if not is_right(fields.get(name)):
@@ -39,7 +39,7 @@ def why_no_call(fields: Mapping[str, Any]) -> str | None:
 
 
 def why_no_body(body: Any) -> str | None:
-    """What is wrong with the decoded body of a call of the second protocol; `None` when nothing is."""
+    """Return what is wrong with the decoded body of a call of protocol version 2; `None` if nothing is."""
     if isinstance(body, dict):
         return why_no_arguments(body) if "args" in body else "its body is an object without args"
     if not isinstance(body, (list, tuple)) or len(body) != 3:
@@ -51,10 +51,10 @@ def why_no_body(body: Any) -> str | None:
 
 
 def why_no_arguments(fields: Mapping[str, Any]) -> str | None:
-    """What is wrong with a call's arguments, and with the calls that follow it; `None` when nothing is.
+    """Return what is wrong with a call's arguments or with the calls that follow it; `None` if nothing is.
 
-    All of them may be absent. Celery finds a wrong one of the calls that follow only after the task has run, and then
-    stores no result.
+    All of them may be absent. Celery detects an invalid following call only after the task has run, and then stores no
+    result.
     """
     args, kwargs = fields.get("args", ()), fields.get("kwargs", {})
     if not isinstance(args, (list, tuple)):
@@ -75,7 +75,7 @@ def _wrong(name: str, fields: Mapping[str, Any], expected: str) -> str:
 
 
 def _is_text(value: Any) -> bool:
-    """A text without lone surrogates, which UTF-8 cannot express."""
+    """Return whether a value is a text without lone surrogates, which UTF-8 cannot encode."""
     if not isinstance(value, str):
         return False
     if value.isascii():
@@ -88,7 +88,7 @@ def _is_text(value: Any) -> bool:
 
 
 def is_name(value: Any) -> bool:
-    """Whether a value can name a task or be its id: a text, not empty, that Redis and JSON can carry."""
+    """Return whether a value can be a task's name or id: a text, not empty, that Redis and JSON can store."""
     return bool(value) and _is_text(value)
 
 
@@ -103,7 +103,7 @@ def _is_limits(value: Any) -> bool:
 def _is_number(value: Any) -> bool:
     try:
         return isinstance(value, (int, float)) and math.isfinite(value)
-    except OverflowError:  # an integer beyond every float
+    except OverflowError:  # an integer too large for a float
         return False
 
 

@@ -1,7 +1,7 @@
-"""(pure) What is the script that takes messages given, and what did it answer?
+"""(pure) Builds the keys and arguments of the script that takes messages, and reads its reply.
 
-The fetch, `basic_get` and the settling outside of it all run `scripts.TAKE`; its keys and arguments are laid out here
-and nowhere else.
+The fetch, `basic_get` and the settling outside of the fetch all run `scripts.TAKE`. Its keys and arguments are built
+here and nowhere else.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from celeriac.store.replies import text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the script said."""
+    """The script's reply."""
 
     place: int | None
-    """Every list was found empty, and the caller stands here (from 0) in the line of those who wait; a change of any
-    list is announced to a connection that tracks. `None`: there may be more messages."""
+    """The caller's place (from 0) in the waiting line, if every list was empty. Any change of a list is then announced
+    to a connection that tracks. `None`: there may be more messages."""
     lost: list[str]
-    """Ids that somebody else had given back when they were to be settled."""
+    """Ids that could not be settled because another worker had already given them back."""
     taken: list[tuple[int, int, bytes]]
-    """Number of the delivery id after the first, number of the queue in the order asked for (both from 0), message; in
-    the order of delivery."""
+    """The messages in the order of delivery, each with the offset of its delivery id from the first id, the number of
+    its queue in the requested order (both from 0), and the message."""
     failed: dict[int, str] = field(default_factory=dict)
-    """Number of a queue (from 0; -1: the line of those who wait) -> why nothing could be taken from it."""
+    """Number of a queue (from 0; -1: the waiting line) -> why nothing could be taken from it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,31 +35,31 @@ class Take:
     """One run of the script. Without lists it only settles."""
 
     queues: Sequence[str] = ()
-    """To take from, in the order of taking."""
+    """The queues to take from, in this order."""
     lists: Sequence[str] = ()
-    """Full names of their lists, all queues of the first priority first."""
+    """Full names of their lists, ordered by priority first."""
     settle: Sequence[tuple[str, str]] = ()
-    """(id, queue) of deliveries that have ended; their queues need not be consumed."""
+    """(id, queue) of deliveries that have ended; their queues do not have to be among `queues`."""
     prefix: str = ""
     """The transport's `global_keyprefix`."""
     most: int = 0
-    """Messages to take at most."""
+    """Largest number of messages to take."""
     lease_seconds: float = 0
-    """How long what is taken stays the caller's."""
+    """Length of the lease of the messages that are taken."""
     identity: str = ""
-    """What the ids of new deliveries begin with."""
+    """The prefix of the ids of new deliveries."""
     first: int = 0
-    """The number of the first of them."""
+    """The number of the first new delivery."""
     is_fair: bool = False
-    """One from each queue in turn, instead of one queue after the other."""
+    """Whether to take one message from each queue in turn, instead of emptying one queue after the other."""
     looks_first: bool = False
-    """The lists are thought empty: all of them are asked with one command first."""
+    """Whether the lists are probably empty; then one command checks all of them first."""
     says: tuple[str, int, str] | None = None
-    """Key of the pool's workers, number and text of what this one says of itself; where something that is settled
-    still runs, and is not known by what is held any more."""
+    """Key of the pool's hash, and number and text of this worker's report. Only set if a delivery that is settled still
+    runs, because it is then no longer among the held messages."""
 
     def build(self) -> tuple[list[str], list[Any]]:
-        """The script's keys and its arguments."""
+        """Return the script's keys and arguments."""
         others = sorted({queue for _, queue in self.settle}.difference(self.queues))
         numbers = {queue: number for number, queue in enumerate([*self.queues, *others], 1)}
         names: list[str] = []
@@ -75,7 +75,7 @@ class Take:
 
 
 def read(answer: list[Any]) -> Answer:
-    """Read the script's answer as redis-py returns it, texts as bytes."""
+    """Read the script's reply as redis-py returns it, with texts as bytes."""
     place, lost, failed, *taken = answer
     return Answer(
         place=place - 1 if place else None,
