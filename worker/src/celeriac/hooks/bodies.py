@@ -5,11 +5,11 @@
 is never stored, the message is never settled and the slot stays busy (celery #1018, #2911); in a prefork pool the child
 ends and the task runs again until it has used its deliveries up. A `MemoryError` ends Celery's parent process.
 
-Here the body of each task raises `celeriac.exceptions.TaskExitError` instead, with the original as its cause. From
-there on it is an ordinary failure on every pool: stored, reported once, acknowledged, and the slot is free. Whoever
-calls a task directly, as a function, still gets the original.
+With this module, the body of each task raises `celeriac.exceptions.TaskExitError` instead, with the original exception
+as its cause. This is an ordinary failure on every pool: it is stored, reported once and acknowledged, and the slot
+becomes free. Code that calls a task directly, as a function, still gets the original exception.
 
-**Limit.** A coroutine function, which only a pool of the application's own can run, is left as it is.
+**Limit.** Coroutine functions are not wrapped. Only an application's own pool can run them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from celery.exceptions import WorkerShutdown, WorkerTerminate
 from celeriac.exceptions import TaskExitError
 
 _OF_GREEN_POOLS: Final = (("greenlet", "GreenletExit"), ("gevent", "Timeout"), ("eventlet", "Timeout"))
-"""Module and name of the exceptions by which a green pool ends a task: one that is revoked, and its hard time limit."""
+"""Module and name of the exceptions that a green pool raises in a task to revoke it or to enforce its time limit."""
 
 
 def install(app: Any) -> None:
-    """Contain the bodies of all tasks of an application.
+    """Wrap the bodies of all tasks of an application.
 
-    To be called once all tasks are known, before Celery builds their tracers and before a pool forks.
+    Call this when all tasks are registered, before Celery builds their tracers and before a pool forks.
     """
     for task in app.tasks.values():
         if not inspect.iscoroutinefunction(task.run):
@@ -39,7 +39,7 @@ def install(app: Any) -> None:
 
 
 def contained(task: Any) -> Any:
-    """The body of `task`, which fails where it would have ended more than the task."""
+    """Wrap the body of `task`: an exception that would end more than the task becomes a `TaskExitError`."""
     run = task.run
 
     @functools.wraps(run)
@@ -60,10 +60,10 @@ def contained(task: Any) -> Any:
 
 
 def ends_the_run(error: BaseException) -> bool:
-    """Does a pool or the worker itself end a run by this exception, so that it has to pass?"""
+    """Whether a pool or the worker uses this exception to end a run. If so, it must not be replaced."""
     if isinstance(error, (WorkerShutdown, WorkerTerminate)):
         return True
-    # Set by billiard in a prefork child that was sent SIGTERM, before it raises SystemExit there.
+    # billiard sets this in a prefork child that received SIGTERM, before it raises SystemExit there.
     if getattr(billiard_common, "_should_have_exited", [False])[0]:
         return True
     for module, name in _OF_GREEN_POOLS:
@@ -74,9 +74,9 @@ def ends_the_run(error: BaseException) -> bool:
 
 
 def described(error: BaseException) -> str:
-    """What the failure says of the exception that was raised; works for one that cannot be shown."""
+    """The message of the failure. It also works for an exception whose `str()` fails."""
     try:
         text = str(error)
-    except Exception:  # an application's own exception may fail even at this
+    except Exception:  # the `__str__` of an application's own exception may raise
         text = ""
     return f"the task raised {type(error).__name__}{f': {text}' if text else ''}"

@@ -1,13 +1,13 @@
-"""When is the broker tried again, and when is it given up?
+"""When does the worker try to connect to the broker again, and when does it give up?
 
-Used by the consumer whenever it needs a connection: at start and after each loss. The promise: attempts follow each
-other after `initial`, twice that, four times that ... up to `max` seconds, each shortened by a random part, so that a
-pool whose broker comes back does not fall upon it in one instant; after `max_retries` attempts in a row the worker
-ends with a sentence that names the broker without its password. Whoever waits is asked between two slices of
-waiting, so SIGTERM is obeyed within a fraction of a second.
+The consumer uses this module for every connection: at start and after each loss. The promise: the pauses between
+attempts are `initial` seconds, twice that, four times that ... up to `max` seconds. Each pause is shortened by a random
+part, so that the workers of a pool do not all reconnect at the same moment. After `max_retries` failed attempts in a
+row the worker ends, with a message that names the broker without its password. A pause is split into slices, and the
+caller is called between them, so that the worker obeys SIGTERM within a fraction of a second.
 
-Wrong credentials are no outage: waiting does not cure them, and only a new container reads a renewed Secret. They
-are retried `CREDENTIAL_RETRIES` times in a row, since a server that is just starting can refuse them too.
+Wrong credentials are not an outage: waiting does not correct them, and only a new container reads a renewed Secret.
+They are retried only `CREDENTIAL_RETRIES` times in a row, because a server that is starting can refuse them too.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from celeriac.store import error_replies
 CREDENTIAL_RETRIES: Final = 3
 WAIT_SLICE_SECONDS: Final = 0.2
 REFUSALS: Final = {"AuthenticationError", "AuthenticationWrongNumberOfArgsError", "AccessRefused"}
-"""Exceptions of redis-py and py-amqp, by name: neither library needs to be there for the other's sake."""
+"""Exceptions of redis-py and py-amqp. They are compared by name, so that neither library has to be installed."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
-    """One attempt that failed, as the caller is told about it."""
+    """A failed attempt to connect, as passed to the caller."""
 
     error: BaseException
     retries: int
-    """Attempts before this one, the first not counted."""
+    """Number of attempts before this one, without the first."""
     delay_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Refusals:
-    """Connections in a row that were made, and on which the broker refused what a worker does."""
+    """Consecutive connections that succeeded, but on which the broker refused the worker's requests."""
 
     count: int
     error: BaseException
@@ -56,15 +56,15 @@ def connect(
     sleep: Callable[[float], None] = time.sleep,
     chance: Callable[[], float] = random.random,
 ) -> Any:
-    """Connect a kombu connection, as often and as patiently as `retry` says.
+    """Connect a kombu connection. `retry` sets the number of attempts and the pauses.
 
-    `on_failure` is told of each failed attempt; `while_waiting` is called between slices of waiting and may raise.
-    With `refused`, earlier connections succeeded and were of no use: they count as attempts, and the first pause comes
-    before the first new attempt. With several broker URLs each failure moves on to the next, and only a whole round of
-    failures waits.
+    `on_failure` is called after each failed attempt. `while_waiting` is called between the slices of a pause, and may
+    raise. With `refused`, earlier connections succeeded but their requests were refused: they count as attempts, and
+    the first new attempt is made after a pause. If there are several broker URLs, each failure moves on to the next
+    URL, and there is a pause only after all of them have failed.
 
     Raises:
-        GivingUpError: the retries are used up.
+        GivingUpError: all retries have failed.
     """
     from kombu.exceptions import OperationalError
 
@@ -87,28 +87,28 @@ def connect(
 
 
 def shown(connection: Any) -> str:
-    """The URL of the broker that a connection is for, without its password."""
+    """The broker URL of a connection, without its password."""
     url = scrub(str(connection.as_uri()))
-    return url if connection.password else url.replace("**@", "", 1)  # kombu masks one that is not there, too
+    return url if connection.password else url.replace("**@", "", 1)  # kombu shows a mask even if there is no password
 
 
 def said(error: BaseException) -> str:
-    """What an error says, in one line and without secrets."""
+    """The message of an error, in one line and without secrets."""
     return scrub(" ".join(error_replies.said(str(error)).split())).rstrip(".") or type(error).__name__
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Did the broker refuse our credentials?"""
+    """Whether the broker refused the credentials."""
     return any(cls.__name__ in REFUSALS for cls in type(error).__mro__)
 
 
 def refuses_requests(error: BaseException) -> bool:
-    """Does the broker answer, and refuse what a worker does? Known by name, as above."""
+    """Whether the broker answers but refuses the worker's requests. The class is compared by name, as above."""
     return any(cls.__name__ == "RefusedError" for cls in type(error).__mro__)
 
 
 def why_given_up(where: str, error: BaseException, retries: int) -> str:
-    """The sentence for the person who has to act; `where` is the broker's URL without its password."""
+    """The message for the person who has to act; `where` is the broker URL without its password."""
     if is_refusal(error):
         return (
             f"The broker {where} refuses the credentials ({said(error)}): put the right password into the Secret that "

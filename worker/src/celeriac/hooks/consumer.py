@@ -1,11 +1,11 @@
-"""How does this library take part in Celery's consumer?
+"""How does this library hook into Celery's consumer?
 
-Celery lets an application name its consumer class (`worker_consumer`); ours is a thin subclass of whatever class that
-is. It writes down signs of life, connects with our patience instead of Celery's, hands held messages back when the
-worker leaves, and reports messages that no task can take. Nothing of what a task sees changes.
+An application can name its consumer class in a Celery setting (`worker_consumer`). This library puts a thin subclass of
+that class in its place. The subclass records signs of life, connects with the pool's retries instead of Celery's, hands
+held messages back when the worker shuts down, and reports messages that no task can take. Tasks see no difference.
 
-Times at which the hooks run, by Celery's two loops: with an event loop (Redis, AMQP and SQS on prefork, threads and
-solo) a timer ticks once a second; without (gevent, eventlet) `perform_pending_operations` is called in each turn.
+When the hooks run depends on Celery's loop. With an event loop (Redis, AMQP and SQS on prefork, threads and solo) a
+timer ticks once a second. Without one (gevent, eventlet) `perform_pending_operations` is called in each turn.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 USEFUL_SECONDS = 10.0
-"""A connection that has lasted for this long was of use: it has asked for messages, and was not refused."""
+"""A connection that lasted longer than this was useful: it has asked for messages, and was not refused."""
 
 
 if TYPE_CHECKING:
@@ -47,26 +47,27 @@ else:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerParts:
-    """What a consumer needs from the rest of this library."""
+    """The parts of this library that a consumer uses."""
 
     vitals: Vitals
     retry: Retry
     reporter: Reporter
     prefetch_window: Callable[..., int | None]
-    """The consumer, and its slots where they have changed -> how many unacknowledged messages it may hold; `None`
-    leaves Celery's own figure."""
+    """Returns how many unacknowledged messages the consumer may hold; `None` keeps Celery's figure. Takes the consumer,
+    and the number of its slots if this has changed."""
     on_giving_up: Callable[[GivingUpError], object]
-    """Told the sentence before the worker ends for want of a broker."""
+    """Called with the reason before the worker ends because it cannot use the broker."""
     begin_drain: Callable[[], object]
-    """Starts the drain's clock, if it does not run yet."""
+    """Starts the drain, if it has not started yet."""
     hand_back: Callable[[Any], object]
-    """Gives back what is held and does not run yet; called once consuming has stopped."""
+    """Hands back the messages that are held and have not started. Called after consuming has stopped."""
 
 
 class Deferred:
-    """An action that is done once, in the loop's next turn or when there is none any more.
+    """An action that runs once: in the loop's next turn, or at shutdown when the loop has ended.
 
-    It is one of `waiting` until then. `lock` keeps actions apart: tasks of a threads pool end in threads of their own.
+    It is in `waiting` until then. `lock` prevents two actions from running at once, because each task of a threads pool
+    ends in its own thread.
     """
 
     def __init__(self, action: Callable[[], Any], waiting: set[Deferred], lock: threading.Lock) -> None:
@@ -83,7 +84,7 @@ class Deferred:
 
 
 class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, chosen at run time
-    """This library's hooks, to be put before a Celery consumer class."""
+    """This library's hooks, as a base class that comes before a Celery consumer class."""
 
     parts: ConsumerParts
     _leaving = False
@@ -91,7 +92,7 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
     _has_waited = False
     _ready_since: float | None = None
     _counts_running = False
-    """The transport itself counts what runs on from an earlier connection against the window (Redis)."""
+    """Whether the transport counts tasks of an earlier connection that still run against the window (Redis)."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -107,7 +108,7 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
             self.initial_prefetch_count = self._window
 
     def _update_prefetch_count(self, index: int = 0) -> Any:
-        """Follow a pool that `pool_grow` or `pool_shrink` has changed; Celery would go back to its multiplier."""
+        """Adapt the window to a pool changed by `pool_grow` or `pool_shrink`. Celery would use its multiplier again."""
         window = self.parts.prefetch_window(self, self.pool.num_processes)
         if window is None or not self.initial_prefetch_count:
             return super()._update_prefetch_count(index)
@@ -132,21 +133,21 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         self.parts.vitals.loop_entered()
 
     def _free_slots(self) -> int:
-        """Slots without a task, as Celery's `worker_disable_prefetch` counts them."""
+        """Number of slots without a task, counted as Celery's `worker_disable_prefetch` does."""
         slots = getattr(self.controller, "max_concurrency", None) or self.pool.num_processes
         return max(0, int(slots) - len(worker_state.reserved_requests))
 
     @property
     def max_prefetch_count(self) -> int:
-        """The window that Celery comes back to after a lost connection; its own is slots times the multiplier."""
+        """The window that Celery restores after a lost connection. Celery's own value is slots times multiplier."""
         most: int = super().max_prefetch_count if self._window is None else self._window
         return most
 
     def _keep_window(self) -> None:
-        """Let the next connection have the window of the first.
+        """Give the next connection the same window as the first.
 
-        Celery reduces it by the multiplier for each task that runs on, but to no less than the multiplier, which may
-        be more than the window: idle workers would wait beside one that hoards.
+        Celery reduces the window by the multiplier for each task that still runs, but not below the multiplier. The
+        multiplier may be larger than the window. Then this worker would hold messages that idle workers could run.
         """
         if self._counts_running:
             self.initial_prefetch_count = self.max_prefetch_count
@@ -158,7 +159,7 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         handle, take = super().create_task_handler(*args, **kwargs), self.parts.vitals.take
 
         def handle_message(message: Any) -> Any:
-            # Every message: Celery's own signal leaves out those that wait for their time, whatever a backlog they are.
+            # Count every message: Celery's own signal leaves out those with an ETA.
             take()
             return handle(message)
 
@@ -166,7 +167,7 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
 
     def register_with_event_loop(self, hub: Any) -> None:
         super().register_with_event_loop(hub)
-        # Celery takes this timer away with the connection and registers it again with the next one.
+        # Celery removes this timer when the connection is lost, and calls this method again for the next connection.
         hub.timer.call_repeatedly(TICK_SECONDS, self.parts.vitals.tick)
         if self._books_ends:
             self._endings.follow(hub)
@@ -193,7 +194,7 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
             )
 
         try:
-            # A consumer makes several connections when it starts; the first one waits.
+            # A consumer makes several connections when it starts. Only the first one waits.
             refused, self._has_waited = (None if self._has_waited else self._refused), True
             connected = broker.connect(
                 conn, self.parts.retry, on_failure=failed, while_waiting=self._while_disconnected, refused=refused
@@ -207,14 +208,14 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         return connected
 
     def _while_disconnected(self) -> None:
-        """Obey signals, and note what has ended meanwhile: it is settled as soon as Redis answers, which may be long
-        before the next attempt to connect is due."""
+        """Obey signals, and acknowledge tasks that have ended in the meantime. They are settled as soon as Redis
+        answers, which may be long before the next attempt to connect."""
         maybe_shutdown()
         for deferred in list(self._deferred):
             self._try("acknowledge", deferred)
 
     def _note_refusal(self, error: BaseException) -> None:
-        """Count connections in a row that were of no use, so that pauses between them grow as between attempts."""
+        """Count consecutive connections that were not useful, so that the pauses between them grow."""
         if not broker.refuses_requests(error):
             self._refused = None
             return
@@ -234,11 +235,11 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         self.parts.vitals.broker_failed()
         semaphore = getattr(self.controller, "semaphore", None)
         if semaphore is not None:
-            # Celery does this too, once it has closed the connection, which gives back what waits for a slot: until
-            # then each task that ends would let one of them begin.
+            # Celery clears it too, but only after it has closed the connection. Closing hands back the messages that
+            # wait for a slot, and until it is done each task that ends would start one of them.
             semaphore.clear()
         with warnings.catch_warnings():
-            # Celery announces at each lost connection that a default will change in its next major version.
+            # At each lost connection Celery warns that a default will change in its next major version.
             warnings.simplefilter("ignore", PendingDeprecationWarning)
             super().on_connection_error_after_connected(exc)
         self._keep_window()
@@ -258,11 +259,10 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         return super()._limit_post_eta(request, bucket, tokens)
 
     def _forget_timer(self, request: Any) -> None:
-        """A request and the timer's entry that begins it point at each other since Celery 5.6.
+        """Break the reference cycle between a request and its timer entry, which exists since Celery 5.6.
 
-        Once that has happened, the request, its message and all that hangs on them (forty objects) could only be
-        found by a full garbage collection, which halts every thread: for a tenth of a second at three hundred messages
-        a second.
+        Otherwise only a full garbage collection can free the request, its message and the objects that they refer to
+        (40 objects). A full collection stops every thread: for 0.1 s at 300 messages a second.
         """
         request._eta_timer_entry = None
 
@@ -277,21 +277,21 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
             self._report(message, exc, "invalid-message")
 
     def _report(self, message: Any, error: BaseException, kind: str) -> None:
-        """Report a message that Celery has thrown away; a dead letter is reported as such."""
+        """Report a message that Celery has discarded. A dead letter is reported as a dead letter."""
         reporter.report_message(self.parts.reporter, message, error, kind)
 
     # --- leaving
 
     def stop(self) -> None:
-        """The first thing that Celery does when it shuts down, in the main thread."""
+        """Called first when Celery shuts down, in the main thread."""
         self._leaving = True
-        self.parts.begin_drain()  # without a signal too: a remote shutdown, a broker that was given up
-        # What the loop was to do in its next turn, which does not come.
+        self.parts.begin_drain()  # there may be no signal: a remote shutdown, or giving up on the broker
+        # These actions were scheduled for the loop's next turn, but the loop has ended.
         self._endings.pause()
         for deferred in list(self._deferred):
             self._try("acknowledge", deferred)
         if self.task_consumer is not None and self.connection is not None:
-            # Not consuming any more comes first: what is handed back must not come here again.
+            # Stop consuming first: a message that is handed back must not be delivered to this worker again.
             self._try("stop consuming", self.task_consumer.cancel)
             self._try("hand messages back", lambda: self.parts.hand_back(self))
         super().stop()
@@ -303,28 +303,28 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         return self._soon(super().call_soon_ack, ppartial(p, *args, **kwargs))
 
     def _soon(self, schedule: Callable[[Any], Any], action: Callable[[], Any]) -> Any:
-        """Acknowledge in the loop's next turn; now, while the pool finishes its tasks and no loop turns."""
+        """Acknowledge in the loop's next turn; or now, if the loop has ended and the pool finishes its tasks."""
         if self._runs_inline and worker_state.active_requests:
-            # Early, of a task that is about to run in this thread: until it has ended there is no other turn.
+            # An early acknowledgement of a task that will run in this thread: the loop has no turn until it has ended.
             action()
             self._settle_now()
             return action
         deferred = Deferred(action, self._deferred, self._acknowledging)
         scheduled = None if self._leaving else schedule(deferred)
-        # Again, after it was added: it may have come too late for those that the main thread looked through.
+        # Check again after adding it: the main thread may have gone through the waiting actions in between.
         if self._leaving:
             self._try("acknowledge", deferred)
         return scheduled or deferred
 
     def _settle_now(self) -> None:
-        settle = getattr(getattr(self.task_consumer, "channel", None), "settle_now", None)  # Celeriac's transport alone
+        settle = getattr(getattr(self.task_consumer, "channel", None), "settle_now", None)  # Celeriac's transport only
         if settle is not None:
             self._try("settle", settle)
 
     def _try(self, what: str, action: Callable[[], Any]) -> None:
         try:
             action()
-        except Exception:  # the way out must be walked to its end
+        except Exception:  # the other steps of the shutdown must still run
             logger.warning("could not %s", what, exc_info=True)
 
 

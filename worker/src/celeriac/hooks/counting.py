@@ -1,7 +1,7 @@
 """Which states do tasks reach, and how long do they wait and run?
 
-Counted in the worker's parent process, which sees each step of a task whatever pool runs it. A task is `received`, then
-`started`, then it reaches one of the last states. A run that the drain cuts short reaches none of them here.
+The worker's parent process counts them, because it sees each step of a task on every pool. A task is `received`, then
+`started`, then it reaches one of the last states. A run that the drain cuts short does not reach a last state here.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ class Counting(requests.Listener):
     """Counts the tasks of all requests, and redeliveries."""
 
     def install(self) -> None:
-        """Count what is received; a request tells the rest."""
+        """Count each received task. The later steps are reported by its request."""
         signals.task_received.connect(_received, weak=False, dispatch_uid="celeriac-counts-received")
 
     def accepted(self, request: Any) -> None:
-        """Count the start, and how long the message has waited."""
+        """Count the start, and observe how long the message has waited."""
         counts.TASKS.add(request.name, "started")
         waited = waited_seconds(request.message.headers, request.eta, request.time_start)
         if waited is not None:
             counts.QUEUE_WAIT.observe(waited, queue_of(request.delivery_info))
 
     def reached(self, request: Any, state: str) -> None:
-        """Count the last state, and how long the run took."""
+        """Count the last state, and observe how long the run took."""
         counts.TASKS.add(request.name, state)
         runtime = request.runtime_seconds
         if runtime is None and request.time_start is not None:
-            runtime = max(0.0, time.time() - request.time_start)  # it was ended from outside
+            runtime = max(0.0, time.time() - request.time_start)  # the run was ended from outside
         if runtime is not None:
             counts.RUNTIME.observe(runtime, request.name)
 
@@ -51,14 +51,14 @@ def _received(request: Any, **_: Any) -> None:
 
 
 def waited_seconds(headers: Any, eta: datetime | None, started: float) -> float | None:
-    """How long a message waited until its run started, in seconds; `None` where its producer did not say when it sent.
+    """How long a message waited until its run started, in seconds; `None` if it does not say when it was published.
 
-    The producer's clock is another machine's: a negative difference counts as zero.
+    The time of publishing comes from another machine's clock, so a negative difference counts as zero.
 
     Args:
-        headers: the message's.
+        headers: the headers of the message.
         eta: the time before which the task must not run.
-        started: Unix time.
+        started: the start of the run, as Unix time.
     """
     published = published_at(headers)
     if published is None:
@@ -68,6 +68,6 @@ def waited_seconds(headers: Any, eta: datetime | None, started: float) -> float 
 
 
 def queue_of(delivery_info: Any) -> str:
-    """The queue a message came from, as far as its delivery information says."""
+    """The queue that a message came from, according to its delivery information; "-" if it does not say."""
     info = delivery_info or {}
     return str(info.get("routing_key") or info.get("exchange") or "-")

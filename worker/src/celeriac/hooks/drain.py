@@ -1,20 +1,21 @@
-"""How does a worker leave?
+"""How does a worker shut down?
 
-SIGTERM (or SIGINT) starts a drain. Celery's own warm shutdown does the work; this module adds what it lacks:
+SIGTERM (or SIGINT) starts a drain. Celery's own warm shutdown does most of the work. This module adds the rest:
 
-    SIGTERM            /readyz fails at once, the clock starts
-    consumer stops     nothing new is taken; what is held and does not run yet (prefetched, waiting for its time or
-                       its rate limit) is handed back to the broker
-    tasks finish       and are acknowledged as they do
-    time-out           what still runs is cut short and handed back: a prefork child is ended, a thread or an inline
-                       task ends with the process; the container's last words name these tasks, for the operator
-    end                Sentry is flushed, exit code 0; that of giving up, where the worker leaves by itself
+    SIGTERM            /readyz fails at once, and the timeout starts
+    consumer stops     the worker takes no new messages; it hands back to the broker those that it holds and has not
+                       started (prefetched, or waiting for their time or rate limit)
+    tasks finish       and each is acknowledged when it does
+    timeout            tasks that still run are cut short and handed back: a prefork child is ended, a thread or an
+                       inline task ends with the process; the container's last words name these tasks, for the operator
+    end                Sentry is flushed; the exit code is 0, or that of the reason if the worker gave up
 
-A second SIGTERM changes nothing. If the broker is away meanwhile, handing back fails, is logged, and the messages come
-back by themselves: with the connection (AMQP) or when the lease or visibility time-out ends (Redis). A task that was
-acknowledged before it ran (at most once) cannot be handed back; it is named in the log as lost.
+A second SIGTERM changes nothing. If the broker is unreachable during the drain, a message cannot be handed back. This
+is logged, and the broker redelivers the message when the connection is closed (AMQP), or when the lease or visibility
+timeout ends (Redis). A task that was acknowledged before it ran (at most once) cannot be handed back; the log names it
+as lost.
 
-The time-out is kept by a thread, for the main thread may be running a task itself (solo) or waiting for the pool.
+A thread keeps the timeout, because the main thread may be running a task (solo) or waiting for the pool.
 """
 
 from __future__ import annotations
@@ -41,19 +42,19 @@ from celeriac.health.vitals import Vitals
 logger = logging.getLogger(__name__)
 
 CHILD_SECONDS: Final = 5.0
-"""A child that is ended has so long before it is killed."""
+"""Seconds between SIGTERM and SIGKILL for a child that is ended."""
 MOST_NAMED: Final = 10
-"""Tasks in the last words, of which Kubernetes keeps four kilobytes; the log names all."""
+"""Maximum number of tasks named in the last words, of which Kubernetes keeps 4 KB. The log names all tasks."""
 
 
 class Drain:
-    """Keeps the time-out of a drain; `begin` may be called from a signal handler, and twice.
+    """Keeps the timeout of a drain. `begin` may be called from a signal handler, and more than once.
 
     Args:
-        vitals: knows when the drain began.
-        timeout_seconds: running tasks may take so long.
-        report: leaves a sentence about the tasks that were cut short, and one about what was given up.
-        flush: sends what is still to be sent.
+        vitals: records when the drain began.
+        timeout_seconds: time that running tasks get to finish.
+        report: writes the last words: a sentence about the tasks that were cut short, and the reason for giving up.
+        flush: sends reports that are still waiting.
         end: ends the process at once.
     """
 
@@ -72,27 +73,28 @@ class Drain:
         self.flush = flush
         self.end = end
         self.given_up: GivingUpError | None = None
-        """Why the worker leaves by itself, which stays its exit code and its last sentence."""
+        """Why the worker gave up, if it did. This sets its exit code and its last sentence."""
         self.is_interrupted = False
-        """Told to leave by SIGINT, where Celery's code for an orderly end is that of a failure (celery #7339)."""
+        """Whether SIGINT started the shutdown. Celery then exits with a failure code even if all went well
+        (celery #7339)."""
         self._begun = threading.Event()
 
     def start(self) -> None:
-        """Wait for a drain to begin. The thread is made now: a signal handler must not start one."""
+        """Wait for a drain to begin. The thread is started now, because a signal handler must not start one."""
         signals.worker_shutting_down.connect(self.begin, weak=False, dispatch_uid="celeriac-drain")
         threading.Thread(target=self._keep_time, name="celeriac-drain", daemon=True).start()
 
     def begin(self, sig: str = "", how: str = "", **_: Any) -> None:
-        """The worker has been told to leave; Celery says by which signal, and whether it is a warm shutdown."""
-        if sig:  # not from within
+        """Begin the drain. Celery passes the name of the signal, and the kind of shutdown ("Warm" or "Cold")."""
+        if sig:  # empty when the worker itself begins the drain
             self.is_interrupted = sig == "SIGINT" and how == "Warm"
-        if self.vitals.draining is not None:  # also keeps a second signal out of the event's lock
+        if self.vitals.draining is not None:  # a second signal must not wait for the event's lock
             return
         self.vitals.drain_begun()
         self._begun.set()
 
     def exit_code(self, code: int) -> int:
-        """The exit code of a worker for which Celery says `code`."""
+        """The exit code of the worker, given Celery's `code`."""
         return int(Exit.OK) if self.is_interrupted and self.given_up is None and code == Exit.FAILURE else code
 
     def _keep_time(self) -> None:
@@ -103,7 +105,7 @@ class Drain:
         try:
             cut = cut_short(self.vitals.worker, self.timeout_seconds)
             if cut:
-                # The sentence is the last line: that is what the operator shows in the pool's condition.
+                # The reason for giving up comes last: the operator shows the last line in the pool's condition.
                 self.report(last_words(cut, self.timeout_seconds), *([str(self.given_up)] if self.given_up else []))
             self.flush()
         except Exception:
@@ -116,13 +118,13 @@ class Drain:
 
 
 def hand_back_held(consumer: Any) -> int:
-    """Hand back what is held and does not run yet; how many messages that were.
+    """Hand back the messages that are held and have not started, and return their number.
 
-    Called in the main thread once consuming has stopped.
+    Called in the main thread after consuming has stopped.
     """
     semaphore = getattr(consumer.controller, "semaphore", None)
     if semaphore is not None:
-        semaphore.clear()  # requests that wait here for a slot of the pool
+        semaphore.clear()  # holds requests that wait for a slot of the pool
     waiting = _waiting(consumer)
     held = [request for request in waiting if hand_back(request)]
     for request in held:
@@ -135,7 +137,7 @@ def hand_back_held(consumer: Any) -> int:
 
 
 def _waiting(consumer: Any) -> list[Any]:
-    """Requests that have not begun, each of them kept from beginning."""
+    """The requests that have not started. None of them can start afterwards."""
     waiting = []
     for request, entry in vital_signs.scheduled(consumer).items():
         if entry is not None:
@@ -155,7 +157,7 @@ def _waiting(consumer: Any) -> list[Any]:
 
 
 def hand_back(request: Any) -> bool:
-    """Give one unacknowledged message back to the broker, to be delivered again at once; was it possible?"""
+    """Hand one unacknowledged message back to the broker, for immediate redelivery. True if this succeeded."""
     if request.acknowledged or request.message.acknowledged:
         return False
     try:
@@ -168,10 +170,10 @@ def hand_back(request: Any) -> bool:
 
 
 def cut_short(worker: Any, after_seconds: float) -> list[str]:
-    """End what still runs and hand it back; name and fate of each, which are one line of the log each, too."""
+    """End the tasks that still run and hand them back. Logs each task and its fate, and returns these as texts."""
     running = vital_signs.snapshot(state.active_requests)
     for request in running:
-        request.given_back = True  # whatever happens to its process now is no failure
+        request.given_back = True  # what happens to its process now does not count as a failure
     end_children(worker, running)
     cut = []
     for request in running:
@@ -186,20 +188,20 @@ def cut_short(worker: Any, after_seconds: float) -> list[str]:
 
 
 def last_words(cut: list[str], after_seconds: float) -> str:
-    """One sentence, which the operator knows by its beginning."""
+    """The sentence about tasks that were cut short. The operator recognizes it by its beginning."""
     tasks = "1 task" if len(cut) == 1 else f"{len(cut)} tasks"
     more = f", and {len(cut) - MOST_NAMED} more" if len(cut) > MOST_NAMED else ""
     return f"drain: {tasks} cut short after {after_seconds:.0f} s: {', '.join(cut[:MOST_NAMED])}{more}"
 
 
 class Fate(enum.Enum):
-    """What became of the message of a task that was cut short; the values are the metric's."""
+    """What happened to the message of a task that was cut short. The values are those of the metric's label."""
 
     HANDED_BACK = "handed_back"
     LEFT = "left"
-    """The broker could not be told; the message comes back when its lease (or visibility time-out) ends."""
+    """The broker was unreachable. It redelivers the message when its lease (or visibility timeout) ends."""
     LOST = "lost"
-    """It was acknowledged before it ran."""
+    """The message was acknowledged before the task ran."""
 
 
 _SAID: Final = {
@@ -210,7 +212,7 @@ _SAID: Final = {
 
 
 def _fate(request: Any) -> Fate | None:
-    """Hand one running request back; `None` when it has finished after all."""
+    """Hand one running request back; `None` if it has finished in the meantime."""
     if request.acknowledged or request.message.acknowledged:
         is_lost = not request.task.acks_late and request in state.active_requests
         return Fate.LOST if is_lost else None
@@ -218,7 +220,7 @@ def _fate(request: Any) -> Fate | None:
 
 
 def end_children(worker: Any, running: list[Any]) -> None:
-    """End the prefork children that run these requests, so that nobody runs them beside their next owner."""
+    """End the prefork children that run these requests, so that no task runs here and on its next worker at once."""
     own = set(vital_signs.pool_processes(getattr(worker, "pool", None)) or ())
     pids = {request.worker_pid for request in running} & own
     for number in (signal.SIGTERM, signal.SIGKILL):

@@ -1,9 +1,9 @@
 """Which failures of tasks does the worker's parent process report?
 
-A task's own exception is reported where it is raised, by the Sentry SDK's integration. A task that is killed cannot
-report anything: the hard time limit, a lost process (SIGKILL, out of memory) and a message that no task can take are
-seen by Celery's parent process alone. A reporter is told of each such failure exactly once. The parent also sees what
-a task has raised, whatever pool runs it; a reporter is told of that apart, since it may listen in the children too.
+The Sentry SDK's integration reports an exception of a task where it is raised. A task that is killed cannot report
+anything: only Celery's parent process sees the hard time limit, a lost process (SIGKILL, out of memory) and a message
+that no task can take. A reporter receives each of these failures exactly once. The parent also sees the exceptions that
+tasks raise, on every pool. A reporter receives them through another method, because it may also listen in the children.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from celeriac.hooks import requests
 
 
 class FailedRuns(requests.Listener):
-    """Tells a reporter of hard time limits, lost processes and what tasks raise."""
+    """Reports hard time limits, lost processes and the exceptions of tasks."""
 
     def __init__(self, reporter: Reporter) -> None:
         self.reporter = reporter
 
     def hard_limit_passed(self, request: Any, seconds: float) -> None:
-        """Report it, unless Celery has called `on_failure` first, which is one failure all the same."""
+        """Report the hard time limit, unless Celery has called `on_failure` first for the same failure."""
         self._report(request, TimeLimitExceeded(seconds), "hard-time-limit")
 
     def failed(self, request: Any, error: BaseException) -> None:
-        """Report what nobody intended."""
+        """Report the failure, unless it was intended (a revoked task, a shutdown)."""
         if isinstance(error, TimeLimitExceeded):
             self._report(request, error, "hard-time-limit")
         elif _was_intended(request):
@@ -45,7 +45,7 @@ class FailedRuns(requests.Listener):
 
 
 def install_unknown_tasks(reporter: Reporter) -> None:
-    """Tell of each message that is thrown away because this worker does not know its task."""
+    """Report each message that is discarded because its task is not registered in this worker."""
 
     def unknown(message: Any, name: str, **_: Any) -> None:
         report_message(reporter, message, NotRegistered(name), "unknown-task")

@@ -1,11 +1,11 @@
 """Where does a message wait while all slots of a gevent or eventlet pool are busy?
 
-Celery hands each message to the pool at once, and `spawn` of a full pool blocks whoever calls it: the loop that takes
-messages. Until a task ends, that loop obeys no SIGTERM, settles nothing, and looks dead to the liveness probe; what has
-ended meanwhile is not acknowledged, and runs again when its lease ends (celery #4968, #10263).
+Celery hands each message to the pool at once. If the pool is full, `spawn` blocks its caller, which is the loop that
+takes messages. Until a task ends, that loop does not obey SIGTERM, settles no messages, and fails the liveness probe.
+Tasks that end in the meantime are not acknowledged, and run again when their leases end (celery #4968, #10263).
 
-Here messages wait in front of the pool instead, in the semaphore that Celery uses for prefork pools, so that all that
-Celery does with it holds: it is cleared when the connection is lost and when a drain hands messages back.
+With this module, messages wait in front of the pool, in the semaphore that Celery uses for prefork pools. Celery clears
+this semaphore when the connection is lost, and this library clears it when a drain hands messages back.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 class Slots:
     """Celery's semaphore for the slots of a green pool: a callback waits until the pool has a free one.
 
-    The number of free slots is the pool's own, so it stays right when the pool grows and when the semaphore is cleared
-    while tasks run.
+    The pool itself counts its free slots, so the number stays correct when the pool grows and when the semaphore is
+    cleared while tasks run.
 
     Args:
         pool: Celery's pool. It need not have been started.
@@ -37,14 +37,14 @@ class Slots:
         self._is_filling = False
 
     def acquire(self, callback: Callable[..., object], *args: Any, **kwargs: Any) -> None:
-        """Call `callback` now if a slot is free and nobody waits, else when its turn comes."""
+        """Call `callback` now if a slot is free and nothing else waits; otherwise when its turn comes."""
         self._waiting.append(functools.partial(callback, *args, **kwargs))
         self.release()
 
     def release(self) -> None:
-        """Let those who wait have the slots that are free."""
+        """Give the free slots to the callbacks that wait."""
         if self._is_filling:
-            return  # a callback that needs no slot after all releases it again
+            return  # a callback that does not need its slot releases it at once
         self._is_filling = True
         try:
             while self._waiting and free_slots(self.pool) > 0:
@@ -53,11 +53,11 @@ class Slots:
             self._is_filling = False
 
     def clear(self) -> None:
-        """Forget those who wait."""
+        """Forget the callbacks that wait."""
         self._waiting.clear()
 
     def note_end(self, *_: Any) -> None:
-        """A task has ended; called where nothing may block."""
+        """Note that a task has ended. Called in a place where blocking is not allowed."""
         if self._waiting:
             self.spawn(self.release)
 
@@ -69,7 +69,7 @@ class Slots:
 
 
 def install(consumer: Any) -> bool:
-    """Let the messages of one of Celery's consumers wait in front of its pool, if that is a green one; is it?"""
+    """Let the messages of a Celery consumer wait in front of its pool, if the pool is green. True if it is."""
     pool, controller = consumer.pool, consumer.controller
     if not getattr(pool, "is_green", False):
         return False
@@ -83,11 +83,11 @@ def install(consumer: Any) -> bool:
 
 
 def free_slots(pool: Any) -> int:
-    """How many tasks a green pool can begin without blocking; 0 for one that does not run."""
+    """How many tasks a green pool can start without blocking; 0 if the pool does not run."""
     green = pool._pool
     if green is None:
         return 0
-    free: int = green.free_count() if hasattr(green, "free_count") else green.free()  # gevent's, eventlet's
+    free: int = green.free_count() if hasattr(green, "free_count") else green.free()  # in gevent; in eventlet
     return free
 
 

@@ -1,9 +1,9 @@
-"""Which tasks are with the children of Celery's prefork pool?
+"""Which tasks have been sent to the children of Celery's prefork pool?
 
-When its consumer closes, on a lost connection as at the end of the worker, Celery's pool forgets tasks that were sent
-to a child which has not said yet that it began (5.7), or all of them (5.4). It would hear neither of the task's end nor
-of the child's, while the child runs the task all the same. The message would be delivered again, or stay held, and the
-child would wait for half a minute that its result is read.
+The consumer closes when the connection is lost and when the worker ends. Celery's pool then forgets the tasks that it
+has sent to a child and that the child has not yet accepted (Celery 5.7), or all of its tasks (Celery 5.4). The child
+still runs the task, but the pool is not notified when the task or the child ends. The message would be redelivered, or
+stay held, and the child would wait half a minute for its result to be read.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 
 
 def remember_sent(request: Any) -> bool:
-    """Tell the pool now what the child is about to say, if a child has been sent this task; whether one has.
+    """Mark a task as accepted before the child says so, if it has been sent to a child. True if it has been sent.
 
     Args:
-        request: one of Celery's requests, on any kind of pool.
+        request: a Celery request, on any kind of pool.
     """
     reference = request._apply_result
     job = None if reference is None else reference()
@@ -31,7 +31,7 @@ def remember_sent(request: Any) -> bool:
 
 @contextlib.contextmanager
 def remembering(pool: Any) -> Iterator[None]:
-    """Let a pool, of any kind, know afterwards what it knew before of the tasks that have begun."""
+    """Keep what a pool (of any kind) knows about started tasks, even if the body of the `with` makes it forget them."""
     jobs = getattr(getattr(pool, "_pool", None), "_cache", None)
     begun = {number: job for number, job in jobs.items() if job._accepted} if isinstance(jobs, dict) else {}
     yield

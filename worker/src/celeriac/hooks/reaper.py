@@ -1,12 +1,12 @@
-"""Who buries processes whose parents are gone?
+"""Who reaps orphaned processes when the worker is PID 1?
 
-In a container the worker is process 1, and the kernel gives it every process that a task has started and left behind.
-When such a process ends it stays a zombie until its new parent asks for its exit status. Celery asks only for its own
-children, so this module asks for the others.
+In a container the worker is PID 1, and the kernel makes it the parent of every process that a task has started and left
+behind. When such a process ends, it stays a zombie until its parent reads its exit status. Celery reads only the exit
+statuses of its own children. This module reads the others.
 
-It must never ask too early: an exit status can be read once, and a task that runs in the worker's own process
-(threads, solo) may still want that of a program it has started. So a zombie is buried only after it has been one for
-a while, and never when it is one of the pool's processes.
+It must not read an exit status too early: it can be read only once, and a task that runs in the worker's own process
+(threads, solo) may still need that of a program it has started. Therefore a zombie is reaped only after it has been a
+zombie for a while (`PATIENCE_SECONDS`), and never if it is one of the pool's processes.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from celeriac.loop import Loop
 
 SCAN_SECONDS: Final = 30.0
 PATIENCE_SECONDS: Final = 60.0
-"""Prefork: the parent runs no tasks, so nobody else is going to ask."""
+"""Prefork: the parent runs no tasks, so no other code will read the exit status."""
 INLINE_PATIENCE_SECONDS: Final = 3600.0
-"""Threads, solo, gevent: a task may be the one who asks, late."""
+"""Threads, solo, gevent: a task may still read the exit status, late."""
 
 
 def choose(
     zombies: Iterable[int], pool: Iterable[int], first_seen: Mapping[int, float], *, now: float, patience_seconds: float
 ) -> set[int]:
-    """(pure) Which zombies to bury: not the pool's own, and only those that have been dead for long."""
+    """(pure) Which zombies to reap: those that have been zombies for `patience_seconds`, without the pool's own."""
     return {pid for pid in set(zombies) - set(pool) if now - first_seen.get(pid, now) >= patience_seconds}
 
 
 class Reaper:
-    """Buries orphans of process 1; does nothing in any other process.
+    """Reaps orphaned processes if this process is PID 1; otherwise does nothing.
 
     Args:
-        pool_processes: process ids of the pool's children; `None` where tasks run in this process.
+        pool_processes: returns the PIDs of the pool's children; `None` if tasks run in this process.
     """
 
     def __init__(self, pool_processes: Callable[[], list[int] | None]) -> None:
@@ -47,16 +47,16 @@ class Reaper:
         self._loop = Loop(lambda: self.run_once(time.monotonic()), name="reaper", seconds=SCAN_SECONDS)
 
     def start(self) -> None:
-        """Look about every half a minute, where this is process 1."""
+        """Look for zombies every `SCAN_SECONDS`, if this process is PID 1."""
         if os.getpid() == 1:
             self._loop.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop looking for zombies."""
         self._loop.stop()
 
     def run_once(self, now: float) -> set[int]:
-        """One look; the process ids that were buried."""
+        """Look for zombies once, and return the PIDs that were reaped."""
         own = self.pool_processes()
         dead = zombies_of(os.getpid())
         self._first_seen = {pid: self._first_seen.get(pid, now) for pid in dead}
@@ -69,7 +69,7 @@ class Reaper:
 
 
 def zombies_of(parent: int) -> list[int]:
-    """Children of `parent` that have ended and that nobody has asked for."""
+    """Children of `parent` that have ended and whose exit status has not been read."""
     found = []
     for task in Path(f"/proc/{parent}/task").iterdir():
         with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""What does Celery's parent process see of a task, and who is told of it?
+"""What does Celery's parent process see of a task, and which listeners are notified?
 
-Celery reports each step of a task to the request class that the task names (`Task.Request`), whatever pool runs it.
-`install` puts one class before the request classes of all tasks. That class calls an ordered tuple of listeners:
+On every pool, Celery reports each step of a task to the request class that the task names (`Task.Request`). `install`
+puts one class before the request classes of all tasks. That class calls an ordered tuple of listeners:
 
     accepted ─┬─ run_ended ─┬─ reached: succeeded
               │             └─ takes_failure, else Celery ─ failed ─ reached: failed, retried, ignored, rejected, lost
@@ -9,8 +9,9 @@ Celery reports each step of a task to the request class that the task names (`Ta
               └─ reached: revoked (terminated)
     reached: revoked, expired
 
-A run that the drain cuts short reaches no state here: its message is given back, and the task is counted where it runs
-next. A listener runs in the thread that Celery calls, which is the event loop's for most pools: it must not wait.
+A run that the drain cuts short does not reach a state here: its message is handed back, and the next worker that runs
+the task counts it. A listener runs in the thread that Celery uses, which is the event loop's for most pools. It must
+not block.
 """
 
 from __future__ import annotations
@@ -46,18 +47,18 @@ LAST_STATES: Final = (
 
 
 class Escaped(ExceptionInfo):
-    """What came out of a run beside its outcome, in a pool that runs tasks in this process.
+    """An exception that left Celery's tracer, in a pool that runs tasks in this process.
 
-    Celery's tracer makes an outcome of what a task raises. This is an exception of the tracer itself: storing the
-    result failed, and so did storing that failure.
+    The tracer turns the exceptions of a task into an outcome. This one is raised by the tracer itself: storing the
+    result failed, and storing that failure failed as well.
     """
 
 
 class Listener:
-    """Is told what happens to requests. Each method does nothing here; a listener overrides what it wants to know."""
+    """Is notified of what happens to requests. The methods do nothing here; a listener overrides those it needs."""
 
     def accepted(self, request: Any) -> None:
-        """The pool has begun the task."""
+        """The pool has started the task."""
 
     def run_ended(self, request: Any) -> None:
         """The run has ended, before Celery removes the request from its active set. May be called twice."""
@@ -67,16 +68,16 @@ class Listener:
 
         Args:
             request: the request.
-            exc_info: what the pool says of the failure.
+            exc_info: the failure, as reported by the pool.
             return_ok: whether the tracer has handled the failure (stored it, called `on_failure` of the task).
         """
         return False
 
     def failed(self, request: Any, error: BaseException) -> None:
-        """A run has failed, and Celery has handled it, or has failed to (its result backend is away)."""
+        """A run has failed. Celery has handled this, or could not (its result backend is unreachable)."""
 
     def hard_limit_passed(self, request: Any, seconds: float) -> None:
-        """The task is ended because it ran for longer than its hard time limit."""
+        """The pool ends the task, because it has run longer than its hard time limit."""
 
     def reached(self, request: Any, state: str) -> None:
         """The task has reached one of `LAST_STATES`; called once."""
@@ -84,7 +85,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """What to call at each step, in order. A step costs nothing for a listener that does not override its method."""
+    """The methods to call at each step, in order. Methods that a listener does not override are left out."""
 
     accepted: tuple[Callable[[Any], None], ...] = ()
     run_ended: tuple[Callable[[Any], None], ...] = ()
@@ -95,7 +96,7 @@ class Listeners:
 
     @classmethod
     def of(cls, listeners: Sequence[Listener]) -> Listeners:
-        """Find out who overrides what."""
+        """Collect the methods that the listeners override."""
         steps = {
             name: tuple(getattr(it, name) for it in listeners if getattr(type(it), name) is not getattr(Listener, name))
             for name in cls.__slots__
@@ -104,13 +105,13 @@ class Listeners:
 
 
 def install(app: Any, listeners: Sequence[Listener]) -> None:
-    """Tell the listeners of every request of an application.
+    """Notify the listeners of every request of an application.
 
-    To be called once all tasks are known, and before the consumer is made.
+    Call this when all tasks are registered, before the consumer is created.
 
     Args:
         app: the application.
-        listeners: who is told, in this order at each step.
+        listeners: notified in this order at each step.
     """
     told = Listeners.of(listeners)
     classes: dict[Any, Any] = {}
@@ -122,26 +123,26 @@ def install(app: Any, listeners: Sequence[Listener]) -> None:
 
 
 class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chosen at run time
-    """Tells the listeners what the parent process sees of a task; stands before a Celery request class."""
+    """Notifies the listeners of what the parent process sees of a task. It comes before a Celery request class."""
 
     listeners = Listeners()
     given_back = False
-    """Set by code that gives the message back: what happens to the run afterwards does not count as a failure."""
+    """Set when the message is handed back. What happens to the run afterwards does not count as a failure."""
     is_reported = False
-    """A reporter has been told of this task's failure."""
+    """Whether this task's failure has been reported."""
     had_succeeded = False
-    """The task had stored its result when its process was lost."""
+    """Whether the task had stored its result when its process was lost."""
     accepted_at: float | None = None
-    """When the pool began the task, on the monotonic clock, in seconds."""
+    """When the pool started the task, in seconds on the monotonic clock."""
     runtime_seconds: float | None = None
-    """What Celery's tracer has measured; `None` for a run that was ended from outside."""
+    """Run time that Celery's tracer has measured; `None` for a run that was ended from outside."""
     _has_reached_last_state = False
     _reference: Any = None
     _future: Any = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        # Celery makes a subclass for each task, whose `on_success` is a faster one that does not call its base's.
+        # Celery makes a subclass for each task, with a faster `on_success` that does not call the base class.
         faster = cls.__dict__.get("on_success")
         if faster is not None:
             cls.on_success = _telling(faster)
@@ -159,12 +160,12 @@ class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chos
         if self.given_back:
             return None
         error, result = error_of(exc_info), None
-        # What a child could not hand over as the outcome of a run comes without `return_ok`.
+        # An outcome that a child could not send to the parent comes without `return_ok`.
         return_ok = return_ok and not isinstance(exc_info, Escaped)
         try:
             if not any(take(self, exc_info, return_ok) for take in self.listeners.takes_failure):
                 result = super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
-        finally:  # also where Celery fails at it: it stores the failure, and the result backend may be away
+        finally:  # also if Celery raises: it stores the failure, and the result backend may be unreachable
             for tell in self.listeners.failed:
                 tell(self, error)
         if not self.given_back:
@@ -183,7 +184,7 @@ class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chos
         super()._announce_revoked(reason, terminated, signum, expired)
 
     def _success_was_stored(self) -> Any:
-        # A process that is lost after its task has succeeded took nothing with it.
+        # If a process is lost after its task has succeeded, nothing is lost with it.
         stored = super()._success_was_stored()
         self.had_succeeded = bool(stored)
         return stored
@@ -196,20 +197,20 @@ class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chos
     @_apply_result.setter
     def _apply_result(self, reference: Any) -> None:
         self._reference = reference
-        # Nobody holds the handle of a threads pool, so its future would be out of reach before the task begins.
+        # No other code keeps the handle of a threads pool, so its future would be unreachable before the task starts.
         self._future = getattr(reference() if reference is not None else None, "f", None)
 
     # --- what this library calls
 
     def note_run_ended(self) -> None:
-        """Tell the listeners that the run has ended, before Celery does anything about it."""
+        """Notify the listeners that the run has ended, before Celery handles the end."""
         for tell in self.listeners.run_ended:
             tell(self)
 
     def keep_from_beginning(self) -> bool:
-        """Take the task out of the pool's queue; false if it has begun or is certain to."""
+        """Remove the task from the pool's queue. False if it has started or cannot be kept from starting."""
         if self._reference is None:
-            return True  # it has not been handed to the pool
+            return True  # it has not been sent to the pool
         if remember_sent(self):
             return False  # a prefork pool cannot take it back, and is now notified of its end
         return self._future is not None and bool(self._future.cancel())
@@ -223,7 +224,7 @@ class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chos
 
 
 def _telling(on_success: Callable[..., Any]) -> Callable[..., Any]:
-    """Celery's callback for a run that came to its end, with or without an exception."""
+    """Wrap Celery's callback for a run that has ended, with or without an exception, to notify the listeners."""
 
     @functools.wraps(on_success)
     def callback(self: Any, failed__retval__runtime: Any, **options: Any) -> Any:
@@ -238,7 +239,7 @@ def _telling(on_success: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def error_of(exc_info: Any) -> BaseException:
-    """The exception itself of what `on_failure` is told; from another process it comes wrapped."""
+    """The exception in the argument of `on_failure`. An exception from another process is wrapped in another one."""
     error: BaseException = exc_info.exception
     return error.exc if isinstance(error, ExceptionWithTraceback) else error
 

@@ -1,14 +1,14 @@
 """What happens when the result of a finished task cannot be stored?
 
-Celery tries as long as the settings say, and then gives the result up: a prefork worker settles the message, and the
-result is lost; in a pool of threads the error gets lost instead, and the message is held for ever by a task that seems
-to run. Every task that follows would fare the same. Here the message goes back to its queue, which counts a delivery,
-and the worker ends with one sentence: what waits is safe in the queue, and Kubernetes starts the next worker with
+Celery retries according to its settings, and then gives up. A prefork worker settles the message, and the result is
+lost. In a threads pool the error is lost, and a task that seems to run holds the message forever. The same would happen
+to every later task. With this module, the message goes back to its queue, which counts as a delivery, and the worker
+ends with one sentence that says why. Waiting messages are safe in the queue, and Kubernetes restarts the worker after
 growing pauses.
 
-Promise: a task that is acknowledged late runs again until its result is stored, or until it has used its deliveries up
-and is a dead letter. One that was acknowledged early has no message any more, and its result is lost. A value that the
-backend refuses (too large) while it is there is a failure of its task alone.
+Promise: a task that is acknowledged late runs again until its result is stored, or until it has used up its deliveries
+and is dead-lettered. A task that was acknowledged early has no message any more, and its result is lost. If the backend
+works but refuses a value (too large), only that task fails.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from celeriac.exits import Exit, GivingUpError
 from celeriac.hooks import bodies, requests
 
 logger = logging.getLogger(__name__)
-"""Says the sentence; Sentry has the failure of the task already."""
+"""Logs the reason for giving up. Sentry already has the failure of the task."""
 
 
 def escaped(error: BaseException) -> requests.Escaped:
-    """What to tell the request of an exception that is being handled."""
+    """Convert the exception that is being handled into the failure that is passed to the request."""
     if isinstance(error, Exception) and not isinstance(error, MemoryError):
         return requests.Escaped()
     try:
@@ -41,7 +41,7 @@ def escaped(error: BaseException) -> requests.Escaped:
 
 
 def guard(pool: Any) -> None:
-    """Let a pool that runs tasks in this process tell what came out of a run, as billiard does for its children."""
+    """Make a pool that runs tasks in this process report exceptions that leave the tracer, as billiard does."""
     if isinstance(pool, Prefork):
         return
     apply_async = pool.apply_async
@@ -50,7 +50,7 @@ def guard(pool: Any) -> None:
         def run(*its_args: Any, **its_kwargs: Any) -> Any:
             try:
                 return target(*its_args, **its_kwargs)
-            except BaseException as error:  # whatever it is, the request must be told, or its message is held for ever
+            except BaseException as error:  # the request needs every failure, or its message is held forever
                 if bodies.ends_the_run(error):
                     raise
                 return 1, escaped(error), 0.0
@@ -61,13 +61,12 @@ def guard(pool: Any) -> None:
 
 
 class ResultsGivenUp(requests.Listener):
-    """Gives a message back when the result of its run was given up, and ends the worker, once.
-
+    """Hands a message back when its result could not be stored, and ends the worker, once.
 
     Args:
-        app: the application, which knows where results go and how often that is tried.
-        say: told the sentence, once.
-        begin_drain: starts the drain's clock: tasks that still run fare the same, and their time is bounded.
+        app: the application. Its settings say where results are stored and how often storing is retried.
+        say: called once, with the reason.
+        begin_drain: starts the drain, which limits the time of the tasks that still run. They may fail in the same way.
     """
 
     def __init__(self, app: Any, say: Callable[[GivingUpError], object], begin_drain: Callable[[], object]) -> None:
@@ -78,7 +77,7 @@ class ResultsGivenUp(requests.Listener):
         self._has_said = False
 
     def takes_failure(self, request: Any, exc_info: Any, return_ok: bool) -> bool:
-        """Give the message back; false for any other failure."""
+        """Hand the message back. False for any other failure."""
         if return_ok or not isinstance(requests.error_of(exc_info), BackendStoreError):
             return False
         state.task_ready(request)
@@ -99,5 +98,5 @@ class ResultsGivenUp(requests.Listener):
         )
         self.say(giving_up)
         self.begin_drain()
-        # The consumer's loop ends with it in its next turn.
+        # This ends the consumer's loop in its next turn.
         state.should_stop = int(giving_up.code)  # type: ignore[assignment]  # the stubs know only its first value

@@ -1,14 +1,14 @@
-"""When is storing a result tried again, and when does it count as impossible?
+"""When is storing a result retried, and when is it impossible?
 
-Celery asks each result backend whether an error is worth another try. Few know (Redis does; Redis of Celery 5.4, SQL of
-Celery before 5.7 and django-db mostly do not), and an error that is not known passes the tracer: the message is settled
-and the result lost. Here every backend that the application uses is asked in the same way, and answers by what PEP 249
-and client libraries call their errors:
+Celery asks each result backend whether to retry after an error. Only some backends can tell: Redis can; Redis in Celery
+5.4, SQL before Celery 5.7 and django-db mostly cannot. If a backend cannot tell, the error leaves the tracer, the
+message is settled and the result is lost. With this module, every backend that the application uses classifies errors
+in the same way, by the names that PEP 249 and client libraries give them:
 
-- an outage (OperationalError, InterfaceError, a lost connection, a time-out) is tried again, as long as the broker is;
-- a refusal (DataError, IntegrityError, ProgrammingError) is not: another try would be refused too. It is the failure of
-  its task alone, as long as that failure can be stored;
-- a failure that cannot be stored either, whatever the error, is `BackendStoreError`: the backend is of no use now.
+- An outage (OperationalError, InterfaceError, a lost connection, a timeout) is retried, for as long as the broker is.
+- A refusal (DataError, IntegrityError, ProgrammingError) is not retried, because the backend would refuse it again.
+  Only its task fails, provided that this failure can be stored.
+- If the failure cannot be stored either, `BackendStoreError` is raised, whatever the error: the backend is unusable.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from celeriac.store import error_replies
 
 OUTAGES: Final = frozenset(
     {
-        "OperationalError",  # PEP 249: not under the programmer's control; kombu's, SQLAlchemy's and Django's likewise
-        "InterfaceError",  # PEP 249: of the interface, such as a connection that is closed already
+        "OperationalError",  # PEP 249: not under the programmer's control; also in kombu, SQLAlchemy and Django
+        "InterfaceError",  # PEP 249: an error of the interface, such as a connection that is already closed
         "ConnectionFailure",  # pymongo
         "NoHostAvailable",  # cassandra-driver
         "OperationTimedOut",
@@ -41,14 +41,14 @@ OUTAGES: Final = frozenset(
         "ServiceUnavailable",  # google-api-core
     }
 )
-"""Names of error classes, or of their bases: no client library needs to be there for another's sake."""
+"""Names of error classes or of their base classes. Comparing names means that no client library has to be installed."""
 REFUSALS: Final = frozenset({"DataError", "IntegrityError", "ProgrammingError", "NotSupportedError"})
-"""PEP 249: errors of the value or of the statement."""
+"""PEP 249: errors in the value or in the statement."""
 
 
 def is_outage(error: BaseException) -> bool:
-    """Does an error mean that the backend cannot be reached, or cannot work, at the moment?"""
-    if isinstance(error, (OSError, EOFError)):  # with ConnectionError and TimeoutError
+    """Whether an error means that the backend is unreachable, or cannot work at the moment."""
+    if isinstance(error, (OSError, EOFError)):  # includes ConnectionError and TimeoutError
         return True
     if error_replies.is_worth_waiting(error):  # Redis answers and refuses, as a replica does after a failover
         return True
@@ -56,13 +56,13 @@ def is_outage(error: BaseException) -> bool:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Does an error mean that the backend is there and refuses the value?"""
+    """Whether an error means that the backend works and refuses the value."""
     return not REFUSALS.isdisjoint(_names(error))
 
 
 def install(app: Any) -> None:
-    """Let all result backends that an application's tasks use tell outages apart; once its tasks are known."""
-    with contextlib.suppress(Exception):  # one that cannot be made is what Celery itself says at the start
+    """Make all result backends of an application's tasks recognize outages. Call this when tasks are registered."""
+    with contextlib.suppress(Exception):  # if a backend cannot be created, Celery itself reports this at start
         backends = [app.backend, *(task.backend for task in app.tasks.values())]
         for kind in dict.fromkeys(map(type, backends)):
             if not issubclass(kind, DisabledBackend):
@@ -70,7 +70,7 @@ def install(app: Any) -> None:
 
 
 def _teach(kind: Any) -> None:
-    """Change the class: Celery makes an instance for each thread, from the application's settings."""
+    """Change the class, because Celery creates an instance for each thread, from the application's settings."""
     if "_celeriac_is_taught" in vars(kind):
         return
     kind._celeriac_is_taught = True
@@ -96,7 +96,7 @@ def _saying_what_failed(store: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return store(backend, task_id, result, state, *args, **kwargs)
         except Exception as error:
-            # Celery stores the failure to store a success, which may be possible (a value that was refused).
+            # If storing a success fails, Celery stores that failure. This may work (if the value was refused).
             if state == states.SUCCESS or isinstance(error, (BackendStoreError, MemoryError)):
                 raise
             reason = f"failed to store result on the backend: {type(error).__name__}"
@@ -106,10 +106,10 @@ def _saying_what_failed(store: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _saying_that_it_is_away(make: Callable[..., None]) -> Callable[..., None]:
-    """SQLAlchemy's makes its tables when it is made, which each thread of a pool does for itself."""
+    """Report an outage while a backend is created. SQLAlchemy's creates its tables then, in each thread of a pool."""
 
     @functools.wraps(make)
-    def __init__(backend: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it becomes the class's
+    def __init__(backend: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it becomes the method of the class
         try:
             make(backend, *args, **kwargs)
         except Exception as error:
@@ -121,10 +121,10 @@ def _saying_that_it_is_away(make: Callable[..., None]) -> Callable[..., None]:
 
 
 def _forget_django_connections() -> None:
-    """Django keeps a connection that is broken until somebody asks it not to; the next try would use it."""
+    """Close broken Django connections. Django keeps them otherwise, and the next try would use them."""
     database = sys.modules.get("django.db")
     if database is not None:
-        with contextlib.suppress(Exception):  # no settings: Django is installed, and not used
+        with contextlib.suppress(Exception):  # no settings: Django is installed but not used
             database.close_old_connections()
 
 

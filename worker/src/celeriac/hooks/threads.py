@@ -1,15 +1,17 @@
-"""What is left to do in the threads of a threads pool? As little as can be.
+"""Which work does the event loop take over from the threads of a threads pool?
 
-A thread that has ended one task is to begin the next, and while it does anything in Python, all others wait.
+A thread that has finished a task should start the next one at once: while it runs Python code, all other threads wait.
+This module moves the bookkeeping for each task from the pool's threads to the event loop.
 
-**Reading arguments.** Celery's loop has read them when a task comes to its thread, which would read them again. It gets
-what the loop has read.
+**Decoding arguments.** Celery's loop decodes the arguments of a task, and the thread would decode them again. With this
+module, the thread gets the arguments that the loop has decoded.
 
-**Booking an end.** Celery takes the task out of its books, acknowledges, counts and sends events in the thread. Here
-the thread only notes that the task has ended, and the loop books it in its next turn, as it does for the processes of a
-prefork pool.
+**Booking an end.** In the thread, Celery removes the task from its active set, acknowledges it, counts it and sends
+events. With this module, the thread only notes that the task has ended. The loop books the end in its next turn, as it
+does for the processes of a prefork pool.
 
-**Limit.** While no loop turns (the broker is away, or the worker leaves) an end is booked in its thread, Celery's way.
+**Limit.** While no loop runs (the broker is unreachable, or the worker shuts down), an end is booked in its thread, as
+in Celery.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def spare(pool: Any, endings: Endings) -> bool:
-    """Spare the threads of a threads pool what the loop can do; other pools stay as they are. Is it one?"""
+    """Move bookkeeping from the threads of a threads pool to the loop. False if `pool` is of another kind."""
     from celery.concurrency.thread import TaskPool
 
     if not isinstance(pool, TaskPool):
@@ -39,7 +41,7 @@ def spare(pool: Any, endings: Endings) -> bool:
     def sparing(trace: Any, args: Any, *, callback: Any = None, **options: Any) -> Any:
         request = getattr(callback, "__self__", None)
         if not isinstance(request, RequestHooks):
-            # A function of somebody else's, with arguments of its own: celery-batches runs many requests by one.
+            # Another library's function, with other arguments: celery-batches runs many requests in one call.
             return apply_async(trace, args=args, callback=callback, **options)
 
         def ended(outcome: Any) -> None:
@@ -53,15 +55,15 @@ def spare(pool: Any, endings: Endings) -> bool:
 
 
 def with_arguments_read(args: Any, request: Any) -> Any:
-    """What Celery gives its tracer: name, id, request, body, and how that is to be read. The body as it was read."""
+    """The arguments of Celery's tracer (name, id, request, body, content type, encoding), with the decoded body."""
     name, task_id, context, body, content_type, encoding = args
-    if content_type is None:  # a message of Celery's first protocol, which is read already
+    if content_type is None:  # a message of Celery's protocol 1, which is decoded already
         return name, task_id, context, body, content_type, encoding
     return name, task_id, context, request.message.payload, None, None
 
 
 class Endings:
-    """The ends that are to be booked in the loop's next turn."""
+    """The ends of tasks that the loop books in its next turn."""
 
     def __init__(self) -> None:
         self._waiting: deque[Callable[[], object]] = deque()
@@ -69,24 +71,24 @@ class Endings:
         self._turns = False
 
     def follow(self, hub: Any) -> None:
-        """Book in this event loop from now on; called in its thread, for each connection."""
+        """Book ends in this event loop from now on. Called in the loop's thread, for each connection."""
         self._waker = self._waker or Waker()
         hub.add_reader(self._waker.fd, self._turn)
         self._turns = True
 
     def pause(self) -> None:
-        """No loop turns from now on, until the next `follow`; what waits is booked now."""
+        """Note that no loop runs until the next `follow`, and book the waiting ends now."""
         self._turns = False
         self._book_waiting()
 
     def book(self, booking: Callable[[], object]) -> None:
-        """Book an end; called in the thread of the task."""
+        """Book an end. Called in the thread of the task."""
         if not self._turns or self._waker is None:
             booking()
             return
         self._waiting.append(booking)
         self._waker.wake()
-        # Again, after it was added: it may have come too late for `pause`.
+        # Check again after adding it: `pause` may have booked the waiting ends in between.
         if not self._turns:
             self._book_waiting()
 
@@ -98,8 +100,8 @@ class Endings:
     def _book_waiting(self) -> None:
         with contextlib.suppress(IndexError):
             while True:
-                booking = self._waiting.popleft()  # by one thread alone
+                booking = self._waiting.popleft()  # only one thread gets each item
                 try:
                     booking()
-                except (Exception, SystemExit, KeyboardInterrupt):  # the task's, which must not end the loop
+                except (Exception, SystemExit, KeyboardInterrupt):  # an exception of the task must not end the loop
                     logger.exception("the end of a task could not be booked")
