@@ -84,7 +84,7 @@ async def test_what_is_ready_and_what_is_unacknowledged_is_counted(server: Rabbi
 @pytest.mark.parametrize(
     ("user", "password", "virtual_host", "failure", "sentence"),
     [
-        pytest.param("reader", "wrong-word", "shop", AuthenticationFailed, "does not let", id="a wrong password"),
+        pytest.param("reader", "wrong-word", "shop", AuthenticationFailed, "wrong password", id="a wrong password"),
         pytest.param("plain", "plain-word", "shop", AuthenticationFailed, "not tagged management", id="a user's tag"),
         pytest.param("reader", "reader-word", "%2F", AuthenticationFailed, "virtual host /", id="somebody else's"),
         pytest.param("admin", "admin-word", "none", Unreachable, "no virtual host none", id="a wrong virtual host"),

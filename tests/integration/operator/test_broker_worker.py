@@ -24,7 +24,7 @@ import json, sys
 from celery import Celery
 url, prefix, has_library, calls = json.loads(sys.argv[1])
 if has_library:
-    from celeriac import published
+    from celeriac.policies import published
     published.install()
 app = Celery(broker=url, set_as_current=False)
 app.conf.broker_transport_options = {"global_keyprefix": prefix}

@@ -77,7 +77,7 @@ def test_an_edited_deployment_is_put_right_and_says_so(place: Place) -> None:
         what="event",
     )
     assert [e["message"] for e in events if e["reason"] == "Repaired"] == [
-        "Deployment emails: spec.replicas is 9, not 1"
+        "Deployment emails: spec.replicas is 9, not 1; last changed by kubectl-edit"
     ]
 
 

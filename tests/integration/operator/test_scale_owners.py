@@ -127,7 +127,9 @@ def test_taking_replicas_out_of_an_applied_manifest_leaves_the_number(
     del manifest["spec"]["replicas"]
     manifest["spec"]["image"] = "shop:2"
     control_plane.kubectl("apply", "-f", "-", input=json.dumps(manifest))
-    changed = place.await_deployment(lambda seen: image_of(place) == "shop:2" and bool(seen))
+    changed = place.await_deployment(
+        lambda seen: seen["spec"]["template"]["spec"]["containers"][0]["image"] == "shop:2"
+    )
     assert changed["spec"]["replicas"] == 5
     eventually(
         lambda: (place.get("CeleryWorkerPool") or {})["spec"]["replicas"], lambda number: number == 5, what="5 replicas"
