@@ -1,1 +1,1 @@
-"""Who may do a piece of work now? A fair lock in Redis, whose fencing token tells a late owner from the present one."""
+"""A fair lock in Redis. Its fencing token distinguishes a late owner from the current one."""

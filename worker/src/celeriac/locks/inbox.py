@@ -1,6 +1,6 @@
-"""How does somebody who waits for a lock sleep in Redis?
+"""How does a client that waits for a lock sleep in Redis?
 
-Each waiter has a list of its own, its inbox, into which the script that releases the lock puts the hand-over.
+Each waiter has its own list, the inbox. The script that releases the lock puts the hand-over into it.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 ANSWER_SECONDS: Final = 2.0
-"""A blocking command that takes this many seconds longer than asked has lost its connection."""
+"""If a blocking command takes this many seconds longer than requested, its connection is lost."""
 
 
 def pop(client: Any, inbox: bytes, seconds: float) -> Any:
-    """Sleep in Redis until something is in the inbox; `None` after `seconds`, or when the connection breaks.
+    """Sleep in Redis until the inbox has an entry; `None` after `seconds`, or when the connection breaks.
 
-    redis-py applies a client's `socket_timeout` (5 s unless set) to blocking commands too. So this waits on a
-    connection from its pool, and bounds the wait here. After a break the caller asks for the lock itself.
+    redis-py applies a client's `socket_timeout` (5 s unless set) to blocking commands too. So this function waits on a
+    connection from the client's pool with its own time limit. If the connection breaks, the caller asks for the lock
+    again.
     """
     pool = getattr(client, "connection_pool", None)
-    if pool is None:  # Cluster's client picks the node; it has no timeout unless one is set
+    if pool is None:  # the Cluster client selects the node; it has no timeout unless one is set
         handed = client.blpop([inbox], timeout=seconds)
         return None if handed is None else handed[1]
     connection = _connection(pool)
@@ -35,7 +36,7 @@ def pop(client: Any, inbox: bytes, seconds: float) -> Any:
         connection.disconnect()
         return None
     except BaseException:
-        connection.disconnect()  # the answer is still due: nobody else must read it
+        connection.disconnect()  # the reply may still arrive: no other code must read it
         raise
     finally:
         pool.release(connection)
@@ -45,5 +46,5 @@ def pop(client: Any, inbox: bytes, seconds: float) -> Any:
 def _connection(pool: Any) -> Any:
     try:
         return pool.get_connection()
-    except TypeError:  # redis-py before 5.3 wants a name that it does not use
+    except TypeError:  # redis-py before 5.3 requires a name that it does not use
         return pool.get_connection("_")

@@ -3,23 +3,25 @@
 `Lock` takes the arguments of `redis.lock.Lock` and raises its exceptions, so code and tests written for that class work
 with it. What is different:
 
-* Waiters do not poll. They stand in a line and sleep in Redis. Whoever releases the lock hands it, in the same step, to
-  the first of them.
+* Waiters do not poll. They wait in a queue and sleep in Redis. Releasing the lock hands it to the first waiter in the
+  same step.
 * Each acquisition gets a `fence`, a number that grows with every acquisition of that name. A store that remembers the
-  highest fence it has seen, and refuses lower ones, cannot be damaged by an owner who is late.
-* `renew=True` extends the lock while its owner lives, and reports when the lock is lost. `max_hold` bounds that, so
-  that a task which hangs does not keep its lock for ever.
-* A lock acquired in a task is free when its worker is known to be dead: when the lease of the task's delivery has run
-  out, or its process died, and the message was given back. The next client that asks gets it, usually that task's next
-  run.
+  highest fence it has seen, and refuses lower ones, cannot be damaged by a late owner.
+* `renew=True` extends the lock while its owner lives, and reports when the lock is lost. `max_hold` limits the time, so
+  that a hanging task does not keep its lock forever.
+* A lock acquired in a task becomes free when its worker is known to be dead: the lease of the task's delivery has
+  expired, or the task's process died, and the message was given back. The next client that asks gets the lock; usually
+  this is the next run of the same task.
 
-**Promise.** Of all clients that compare fences, one at a time. One round trip to acquire a free lock, one to release.
+**Promise.** Of all clients that compare fences, only one works at a time. Acquiring a free lock takes one round trip,
+releasing it takes one.
+
 **Limits.** The lock is as durable as one Redis. After a failover to a replica that did not have the last write, it can
-have two owners; their fences tell them apart (each fence is at least the server's clock in microseconds). A waiter that
-is killed just before the lock is handed to it keeps the lock from the others until one of them looks: 2 s and that
-one's place in the line in seconds, `scripts.LONGEST_WAIT_SECONDS` at most. Without a `timeout`, a lock whose owner dies
-is never free again, as with redis-py, unless the owner was a task. A forked child does not own what its parent has
-acquired.
+have two owners with different fences (each fence is at least the server's clock in microseconds). If a waiter is killed
+just before the lock is handed to it, the lock stays blocked until another waiter checks: after 2 s plus one second for
+each place of that waiter in the line, `scripts.LONGEST_WAIT_SECONDS` at most. Without a `timeout`, a lock whose owner
+dies is never free again, as with redis-py, unless the owner was a task. A forked child does not own the locks that its
+parent has acquired.
 """
 
 from __future__ import annotations
@@ -47,13 +49,13 @@ from celeriac.store.replies import text
 logger = logging.getLogger(__name__)
 
 _LEASED_DELIVERY: Final = re.compile(r"[0-9a-f]{12}:\d+")
-"""Ids that the leased transport gives. Other brokers and plain workers have other ids."""
+"""The form of the leased transport's delivery ids. Other brokers and plain workers use other ids."""
 
 
 class LockLostError(LockNotOwnedError):
-    """The lock expired, was taken over, or could not be renewed, while its owner believed to hold it.
+    """The lock expired, was taken over, or could not be renewed, while its owner still believed that it held it.
 
-    Another owner may have done the same work since then. Stores that compare fences have refused the older writer.
+    Another owner may have done the same work since then. Stores that compare fences refuse the older owner's writes.
     """
 
 
@@ -67,14 +69,14 @@ class Lock:
 
     Args:
         redis: a synchronous redis-py client (plain, Sentinel's or Cluster's; `decode_responses` either way).
-        name: the lock's name, which is also its key; text or bytes. `lock:{42}` keeps everything of this lock in the
+        name: the lock's name, which is also its key; text or bytes. `lock:{42}` keeps all keys of this lock in the
             Cluster slot of `42`.
-        timeout: seconds after which the lock expires whatever its owner does; `None`: never.
-        sleep: accepted because redis-py has it, and not used: waiters do not poll.
+        timeout: seconds after which the lock expires unless it is extended; `None`: never.
+        sleep: accepted for compatibility with redis-py, but not used, since waiters do not poll.
         blocking: whether `acquire` waits.
-        blocking_timeout: how many seconds `acquire` waits at most; `None`: for ever.
-        thread_local: keep the token for each thread, as redis-py does.
-        raise_on_release_error: whether leaving a `with` block whose lock was lost raises, or logs a warning.
+        blocking_timeout: longest time that `acquire` waits, in seconds; `None`: forever.
+        thread_local: whether each thread has its own token, as in redis-py.
+        raise_on_release_error: whether leaving a `with` block raises if the lock was lost, or logs a warning.
         renew: extend the lock in the background, every third of `timeout`, until it is released or lost, until this
             object is collected, or (with `thread_local`) until the thread that acquired it has ended.
         max_hold: seconds after which renewing stops; needs `renew`.
@@ -122,11 +124,11 @@ class Lock:
         self.local.fence = None
         self._process = os.getpid()
         self._lost: threading.Event | None = None
-        # A name is whatever bytes the client sends for it, and Latin-1 has one character for each byte.
+        # The client encodes the name to bytes, and Latin-1 has one character for each byte.
         plain = bytes(redis.get_encoder().encode(name)).decode("latin-1")
         names = (plain, keys.fence(plain), keys.waiters(plain), keys.inbox_prefix(plain))
         *self._keys, self._inbox_prefix = (it.encode("latin-1") for it in names)
-        # On a Cluster those keys are elsewhere, and a script may not look.
+        # On a Cluster those keys are in other slots, and a script must not read them.
         self._over = keys.OVER_PREFIX if hasattr(redis, "connection_pool") else ""
 
     # --- redis-py's interface
@@ -153,13 +155,13 @@ class Lock:
         blocking_timeout: float | None = None,
         token: str | bytes | None = None,
     ) -> bool:
-        """Acquire the lock; whether it was acquired.
+        """Acquire the lock; return whether it was acquired.
 
         Args:
             sleep: not used, see the class.
-            blocking: whether to wait; default as given to the class.
-            blocking_timeout: seconds to wait at most; default as given to the class.
-            token: what identifies the owner; default a new random one.
+            blocking: whether to wait; default: the value given to the class.
+            blocking_timeout: longest wait in seconds; default: the value given to the class.
+            token: identifies the owner; default: a new random token.
         """
         own: bytes = self.redis.get_encoder().encode(uuid.uuid4().hex + delivery_mark() if token is None else token)
         blocking = self.blocking if blocking is None else blocking
@@ -179,11 +181,11 @@ class Lock:
         return True
 
     def locked(self) -> bool:
-        """Whether anybody holds the lock."""
+        """Return whether any client holds the lock."""
         return self.redis.get(self.name) is not None
 
     def owned(self) -> bool:
-        """Whether this object (in this thread, see `thread_local`) holds the lock."""
+        """Return whether this object (in this thread, see `thread_local`) holds the lock."""
         token = self._token
         if token is None:
             return False
@@ -191,11 +193,11 @@ class Lock:
         return owner is not None and bool(self.redis.get_encoder().encode(owner) == token)
 
     def release(self) -> None:
-        """Release the lock and hand it to the first in the line.
+        """Release the lock and hand it to the first waiter.
 
         Raises:
-            LockError: the lock was never acquired here, or is released already.
-            LockLostError: the lock was lost while it was held; another owner's lock is not touched. It is a
+            LockError: the lock was never acquired here, or is already released.
+            LockLostError: the lock was lost while it was held; a new owner's lock is not touched. This is a
                 `LockNotOwnedError`.
         """
         token = self._token
@@ -207,7 +209,7 @@ class Lock:
             raise _named(LockLostError("Cannot release a lock that's no longer owned"), self.name)
 
     def extend(self, additional_time: float, replace_ttl: bool = False) -> Literal[True]:
-        """Add seconds to the time that the lock has left, or with `replace_ttl` replace that time.
+        """Add seconds to the lock's remaining time, or with `replace_ttl` replace the remaining time.
 
         Raises:
             LockError: the lock is not held here, or has no timeout.
@@ -235,7 +237,7 @@ class Lock:
         return self._lost
 
     def check(self) -> None:
-        """Raise if the renewed lock has been lost; for long work to call between its steps.
+        """Raise if the renewed lock was lost; long work calls this between its steps.
 
         Raises:
             LockLostError: the lock was lost.
@@ -247,23 +249,23 @@ class Lock:
 
     @property
     def _token(self) -> bytes | None:
-        # A thread that has not acquired sees no attribute of another thread's; a forked child inherits a copy of them.
+        # A thread does not see the attributes of other threads; a forked child inherits a copy of them.
         value: bytes | None = getattr(self.local, "token", None)
         return value if self._process == os.getpid() else None
 
     def _get(self, token: bytes, limit: float | None) -> str | bytes | None:
-        """Acquire within `limit` seconds (`None`: wait for ever); the fence, or `None`."""
+        """Acquire within `limit` seconds (`None`: wait forever); return the fence, or `None`."""
         if limit is not None and limit <= 0:
             answer = self._ask(token, "try", 0)
             return None if isinstance(answer, int) else answer
         return self._wait(token, limit)
 
     def _set_end(self, token: bytes, seconds: float, how: str = "set") -> bool:
-        """Let the lock expire `seconds` from now; false when it is not this token's any more."""
+        """Let the lock expire `seconds` from now; return false if this token does not own it any more."""
         return bool(scripts.EXTEND.run(self.redis, self._keys[:1], [token, scripts.milliseconds(seconds), how]))
 
     def _ask(self, token: bytes, how: str, seconds: float) -> Any:
-        """Run the script once: a fence (text), or minus the milliseconds until it is worth asking again."""
+        """Run the script once; return a fence (text), or minus the milliseconds until the next request is useful."""
         arguments = [
             token,
             scripts.milliseconds(self.timeout),
@@ -275,7 +277,7 @@ class Lock:
         return scripts.ACQUIRE.run(self.redis, self._keys, arguments)
 
     def _wait(self, token: bytes, limit: float | None) -> str | bytes | None:
-        """Stand in the line until the lock is handed over or time is up."""
+        """Wait in the line until the lock is handed over or the time limit is reached."""
         give_up_at = None if limit is None else time.monotonic() + limit
         own_inbox = self._inbox_prefix + token
         try:
@@ -294,7 +296,7 @@ class Lock:
                 if handed is not None:
                     return text(handed).partition(":")[0]
         except BaseException:
-            # Ctrl-C, a soft time limit, Redis away: do not stand in the line when nobody waits any more.
+            # Ctrl-C, a soft time limit, or Redis unavailable: leave the line, since this client stops waiting.
             self._try_leave(token)
             raise
 
@@ -314,7 +316,7 @@ class Lock:
             self._lost.clear()
         self._stop_renewal()
         if self.renew and self.timeout is not None:
-            # Kept where the token is: it goes with this object, or with the thread that the token belongs to.
+            # Kept next to the token, so that it is deleted with this object or with the thread that owns the token.
             self.local.renewal = LockRenewal(
                 Held(
                     client=self.redis,
@@ -345,18 +347,18 @@ class Lock:
 
 
 def _named(error: LockError, name: str | bytes) -> LockError:
-    """Write the lock's name into an error; redis-py before 5.1 does not take it as an argument."""
-    error.lock_name = name  # type: ignore[assignment]  # typed as text; redis-py hands on what it was given
+    """Write the lock's name into an error; redis-py before 5.1 does not accept it as an argument."""
+    error.lock_name = name  # type: ignore[assignment]  # typed as text; redis-py stores the given value
     return error
 
 
 def delivery_mark() -> str:
-    """The end of the token of a lock that is acquired in a task of a leased delivery: `@` and the delivery's id.
+    """Return the end of the token for a lock that is acquired in a task with a lease: `@` and the delivery's id.
 
-    When that delivery is given back because its worker died or lost its lease, the lock counts as free. Outside such
-    a task it is empty.
+    When the delivery is given back because its worker died or lost its lease, the lock counts as free. Outside such a
+    task the result is empty.
     """
-    state: Any = sys.modules.get("celery._state")  # without Celery there is no task
+    state: Any = sys.modules.get("celery._state")  # if Celery is not loaded, this is not in a task
     task = state.get_current_task() if state is not None else None
     tag = str((getattr(getattr(task, "request", None), "properties", None) or {}).get("delivery_tag") or "")
     return f"@{tag}" if _LEASED_DELIVERY.fullmatch(tag) else ""

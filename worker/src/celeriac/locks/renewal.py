@@ -1,7 +1,7 @@
-"""How is a lock kept while its owner works? A thread for each renewed lock extends it until its owner ends.
+"""Keeps a lock while its owner works: one thread for each renewed lock extends it until the owner ends.
 
-The thread refers to the owner weakly: a lock whose object was collected, or whose thread has ended, is not renewed any
-more and expires.
+The thread has only a weak reference to the owner. If the lock's object was garbage-collected, or the owner's thread has
+ended, the lock is not renewed any more and expires.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from celeriac.locks import scripts
 logger = logging.getLogger(__name__)
 
 RENEWALS: Final = 3
-"""Renewals in one timeout."""
+"""Renewals within one timeout."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """A lock that is held, as its renewal sees it."""
+    """The data of a held lock that its renewal needs."""
 
     client: Any
     name: Any
@@ -34,7 +34,7 @@ class Held:
     key: bytes
     token: bytes
     timeout: float
-    """Seconds that each renewal gives."""
+    """Seconds until the lock expires, set by each renewal."""
     max_hold: float | None
     """Seconds after which renewing stops; `None`: never."""
     lost: threading.Event
@@ -42,9 +42,9 @@ class Held:
 
 
 class LockRenewal:
-    """Extends one lock until it is stopped, until the lock is lost or held for too long, or until nobody has it.
+    """Extends one lock until it is stopped, the lock is lost or held for too long, or the owner is gone.
 
-    Its owner keeps a reference to it; when the last one is gone, so is the owner.
+    The owner keeps a reference to this object; when the last reference is gone, the owner is gone too.
     """
 
     def __init__(self, held: Held) -> None:
@@ -54,7 +54,7 @@ class LockRenewal:
         self._thread.start()
 
     def stop(self) -> None:
-        """Renew no more. A renewal that is being sent still arrives."""
+        """Stop renewing. A renewal that is being sent may still arrive."""
         self._stopped.set()
 
 

@@ -1,6 +1,6 @@
 """The Lua scripts of the locks: keys, arguments, and the meaning of each return value.
 
-The rules are those of all scripts: server time, nobody else's token is touched.
+They keep the rules of all scripts: they use the server's time and never touch another client's token.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from celeriac.store.keys import FENCE_SECONDS, WAITERS_SECONDS
 from celeriac.store.script import Script
 
 GRACE_MILLISECONDS: Final = 2_000
-"""A waiter that has not fetched its hand-over by then is taken for dead."""
+"""A waiter that has not fetched its hand-over after this time counts as dead."""
 
 LONGEST_WAIT_SECONDS: Final = 30
-"""A waiter asks for the lock itself at least this often, and the first in the line every second."""
+"""Longest time between two requests of a waiter; the first in the line asks every second."""
 
 _LOCKS: Final = f"""
 -- The server's time, asked for only where it is needed: a free lock is taken without.
@@ -182,5 +182,5 @@ return 1
 
 
 def milliseconds(seconds: float | None) -> int:
-    """Seconds as the scripts take them, never less than given; 0 for `None`."""
+    """Convert seconds to the milliseconds that the scripts expect, rounded up; 0 for `None`."""
     return 0 if seconds is None else math.ceil(seconds * 1000)

@@ -1,1 +1,1 @@
-"""Which calls of a task are published, and which runs may overlap? Users write `values`; `dispatch` is the entry."""
+"""Which calls of a task are published, and which runs may overlap? Users use `values`; the library calls `dispatch`."""

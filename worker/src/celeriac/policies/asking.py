@@ -1,4 +1,4 @@
-"""Who has a key, how long, and how is it freed by hand? `celeriac.find_claims` and `celeriac.clear_claims`."""
+"""Finds and clears the claims on a key by hand: `celeriac.find_claims` and `celeriac.clear_claims`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from celeriac.store import connections
 
 
 def find_claims(task: Any, key: object = "") -> list[Standing]:
-    """Return the calls that hold back other calls or runs of a key.
+    """Return the calls that block other calls or runs of a key.
 
     Args:
         task: a task with a policy.
-        key: the key: the value of the parameter that the policy names, or the text of a template that is filled.
-            Leave it out where the policy has no key.
+        key: the value of the parameter that the policy names, or the text of the filled template. Leave it out if the
+            policy has no key.
 
     Raises:
         PolicyError: the policy does not fit the task, or the application has no Redis.
@@ -31,11 +31,13 @@ def find_claims(task: Any, key: object = "") -> list[Standing]:
 def clear_claims(task: Any, key: object = "") -> list[Standing]:
     """Free a key by hand: end a window, a claim of `Unique`, a run's claim of `Coalesce`, a lock of `Exclusive`.
 
-    Messages stay where they are, and runs go on; the next call or run of the key is not held back by them. A call of
-    `Debounce` or `Coalesce` that waits is in Redis alone, so it is left; revoke its result handle to discard it.
+    Messages stay in their queues and runs go on, but they do not block the next call or run of the key. A waiting call
+    of `Debounce` or `Coalesce` exists only in Redis, so it is kept; revoke its result handle to discard it.
+
+    Arguments and errors are those of `find_claims`.
 
     Returns:
-        What was ended. Takes the arguments of `find_claims`, and raises what that raises.
+        The claims that were ended.
     """
     ended = [it for it in find_claims(task, key) if it.name]
     client = connections.store(task.app).client

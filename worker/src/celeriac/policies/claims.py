@@ -1,8 +1,8 @@
-"""How is a call published if nobody else has its claim? What `Throttle` and `Unique` have in common.
+"""Publishes a call if no other call has its claim; shared by `Throttle` and `Unique`.
 
-**Promise.** On a Redis broker the claim and the message are written in one step, so a crash leaves both or none.
-**Limits.** With another broker they are two steps: a process that dies between them takes its call with it, and calls
-of the same key are dropped for at most `CLAIM_SECONDS` after that.
+**Promise.** On a Redis broker the claim and the message are written in one step, so a crash leaves both or neither.
+**Limits.** With another broker these are two steps. If the process dies between them, its call is lost, and calls of
+the same key are dropped for at most `CLAIM_SECONDS` after that.
 """
 
 from __future__ import annotations
@@ -18,32 +18,31 @@ from celeriac.policies.publishing import FAILURES, Call, Message, made, millisec
 from celeriac.store import connections, replies
 
 CLAIM_SECONDS: Final = 10.0
-"""How long a claim without its message lasts, where the two are two steps."""
+"""How long a claim without its message lasts if the two are written in separate steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A claim that a call asks for."""
+    """A claim that a call requests."""
 
     name: str
-    """Its key."""
+    """The claim's key in Redis."""
     phase: str = ""
-    """What stands before the call's id in its value."""
+    """The prefix of the claim's value; the call's id follows."""
     seconds: float
-    """How long it stands."""
+    """How long the claim lasts."""
     prolongs: bool = False
-    """Whether a call that does not get it makes it last `seconds` from now on."""
+    """Whether a call that does not get the claim extends it to `seconds` from now."""
     queued: str = ""
-    """The key of a set in which the call's id is noted when it is published; empty: none."""
+    """The key of a set to which the call's id is added when it is published; empty: none."""
     revoked: str = ""
-    """What keys of revoked calls begin with; empty: do not look whether the call that has it is revoked."""
+    """The prefix of the keys of revoked calls; empty: do not check whether the claim's owner is revoked."""
     changes: Mapping[str, Any] = field(default_factory=dict)
-    """Options of the message that are the policy's."""
+    """Options that the policy adds to the message."""
 
 
 def publish(call: Call, policy: Any, claim: Claim) -> Any:
-    """Publish a call if its claim is free; the result handle of the call that has it.
-
+    """Publish a call if its claim is free; return the result handle of the call that has the claim.
     Raises:
         kombu.exceptions.OperationalError: the broker cannot be reached, as without a policy.
     """
@@ -51,7 +50,7 @@ def publish(call: Call, policy: Any, claim: Claim) -> Any:
     store = connections.store(call.task.app)
     prolonged = milliseconds(claim.seconds) if claim.prolongs else 0
     try:
-        # Most calls are decided by this question; the others by the script.
+        # This request decides most calls; the script decides the others.
         first = scripts.LOOK.run(store.client, [claim.name], [prolonged, claim.revoked])
     except FAILURES as error:
         return call.publish_undecided(error)
@@ -93,7 +92,7 @@ def _in_two_steps(call: Call, store: Any, claim: Claim, value: str) -> tuple[str
 
 
 def _claim(call: Call, store: Any, claim: Claim, value: str, seconds: float, messages: list[Message]) -> str:
-    """Ask for the claim; the value that stands."""
+    """Request the claim; return its current value."""
     names = [claim.name, claim.queued or claim.name, *(it.list for it in messages)]
     arguments = [value, milliseconds(seconds), call.task_id if claim.queued else "", claim.revoked]
     arguments += [it.text for it in messages]

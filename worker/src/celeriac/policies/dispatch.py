@@ -1,14 +1,14 @@
-"""How is a policy carried out?
+"""Calls the policy of a task when the task is called, started, or ended.
 
-Called by the task base class: `publish` when a task is called, `hold` when a call is published again, `enter` when a
-run is about to start, `leave` when it has ended, `revoked` when a worker has dropped a message. Decisions are scripts;
-the modules here call them and turn their answers into what Celery does.
+The task base class calls `publish` when a task is called, `hold` when a call is published again, `enter` before a run
+starts, and `leave` after it has ended. `revoked` is called when a worker has dropped a message. Scripts in Redis
+decide; the modules here call the scripts and translate their replies into Celery's actions.
 
-**Promise.** A policy never loses work: when it cannot decide, the task is published and runs, and a warning says so.
+**Promise.** A policy never loses work: if it cannot decide, the task is published and runs, and a warning is logged.
 
-**Order.** A run first asks the policy that decided its call, then takes the lock of `Exclusive`; it ends the other way
-round. A call that has to wait for the lock is published again under its own id, and its policy counts it as waiting
-(`Unique`) or running (`Coalesce`) meanwhile.
+**Order.** A run first asks the policy that decided its call, then acquires the lock of `Exclusive`; it ends in the
+reverse order. A call that must wait for the lock is published again under its own id. Until it runs, its policy counts
+it as waiting (`Unique`) or as running (`Coalesce`).
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ from celeriac.policies.values import (
 
 
 class Steps(Protocol):
-    """What the module of a policy for calling offers."""
+    """The functions that the module of a policy for calls provides."""
 
     def publish(self, call: Call, policy: Any) -> Any:
-        """Publish a call if the policy says so; the result handle of the call that runs."""
+        """Publish a call if the policy allows it; return the result handle of the call that runs."""
 
     def hold(self, call: Call, policy: Any) -> None:
-        """Keep what a call has claimed, because it is published again under its own id."""
+        """Keep the claim of a call that is published again under its own id."""
 
     def start(self, task: Any, policy: Any, key: str, mark: str) -> None:
-        """Begin the run of a message that has the policy's mark, or raise `Ignore`."""
+        """Begin the run of a message with the policy's mark, or raise `Ignore`."""
 
     def end(self, task: Any, policy: Any, key: str, *, is_over: bool) -> None:
-        """End the run; not `is_over` when its message comes back."""
+        """End the run; `is_over` is false if its message will be delivered again."""
 
     def abandon(self, task: Any, key: str, request: Any, *, is_expired: bool) -> None:
-        """Free what the message of a call has claimed, because a worker has dropped it."""
+        """Free the claim of a call whose message a worker has dropped."""
 
     def find(self, task: Any, key: str) -> list[Standing]:
-        """The calls that hold back others of this key."""
+        """Return the calls that block other calls of this key."""
 
 
 _STEPS: Final[Mapping[type[CallPolicy], Steps]] = {
@@ -64,14 +64,14 @@ _STEPS: Final[Mapping[type[CallPolicy], Steps]] = {
     Debounce: debounce,
     Coalesce: coalesce,
 }
-"""A new policy for calling is a class in `values`, a module beside this one, and a line here."""
+"""A new policy for calls needs a class in `values`, a module in `kinds`, and a line here."""
 
 
 def publish(task: Any, policy: CallPolicy, publish_now: Publish, args: Any, kwargs: Any, **options: Any) -> Any:
-    """Publish a call, if its policy says so; the result handle of the call that runs.
+    """Publish a call if its policy allows it; return the result handle of the call that runs.
 
     Raises:
-        PolicyError: the key does not fit the call, or the application has no Redis (of the kind that is needed).
+        PolicyError: the key does not fit the call, or the application has no Redis (or not the kind that is needed).
         kombu.exceptions.OperationalError: the broker cannot be reached, as without a policy.
     """
     key = policy.key_of(task.run, args or (), kwargs or {})
@@ -85,12 +85,12 @@ def publish(task: Any, policy: CallPolicy, publish_now: Publish, args: Any, kwar
 def hold(task: Any, policy: CallPolicy, args: Any, kwargs: Any, **options: Any) -> dict[str, Any]:
     """Keep the claim of a running call that is published again under its own id (a retry, or put back).
 
-    A call that comes back with other arguments may have another key: its run then ends the claim of the first key as
-    any other run does, and the call waits under the second.
+    If the call is published with other arguments, it may have another key. Then the run ends the claim of the first key
+    as any other run does, and the call waits under the second key.
 
     Returns:
-        The options to publish it with. Where the new arguments have no key it goes past its policy: Celery would
-        discard a retry that cannot be published.
+        The options for publishing the call. If the new arguments have no key, the call bypasses its policy, because
+        Celery would discard a retry that cannot be published.
     """
     request = task.request
     headers = options.get("headers") or {}
@@ -116,7 +116,7 @@ def enter(task: Any, calling: CallPolicy | None, running: Exclusive | None, args
     """Begin a run.
 
     Raises:
-        celery.exceptions.Ignore: it does not begin; Celery settles its message.
+        celery.exceptions.Ignore: the run does not begin; Celery settles its message.
         PolicyError: the key does not fit the call.
     """
     deciding: Any = calling
@@ -124,7 +124,7 @@ def enter(task: Any, calling: CallPolicy | None, running: Exclusive | None, args
     try:
         mark = mark_of(request.headers)
         if calling is not None and mark:
-            # Noted before the script runs: if its answer is lost, the claim that it may have made ends with the run.
+            # Set this before the script runs: if its reply is lost, the claim that it may have made ends with the run.
             request.celeriac_entered = key = _key_of(task, calling, request)
             _steps(calling).start(task, calling, key, mark)
             request.celeriac_begun = True
@@ -140,7 +140,7 @@ def enter(task: Any, calling: CallPolicy | None, running: Exclusive | None, args
 
 
 def leave(sender: Any = None, state: str | None = None, retval: Any = None, **_: Any) -> None:
-    """End a run; a receiver of `task_postrun`."""
+    """End a run; a receiver of the signal `task_postrun`."""
     request = getattr(sender, "request", None)
     exclusive.end(sender)
     key = getattr(request, "celeriac_entered", None)
@@ -156,7 +156,7 @@ def leave(sender: Any = None, state: str | None = None, retval: Any = None, **_:
 
 
 def revoked(sender: Any = None, request: Any = None, expired: bool = False, **_: Any) -> None:
-    """A worker has dropped a message as revoked or expired, or ended its run; a receiver of `task_revoked`."""
+    """Handle that a worker dropped a message as revoked or expired, or ended its run; receives `task_revoked`."""
     if not hasattr(sender, "_resolve") or not mark_of(request.headers):
         return
     policy = sender._resolve().calling
@@ -169,17 +169,17 @@ def revoked(sender: Any = None, request: Any = None, expired: bool = False, **_:
 
 
 def find(task: Any, policy: CallPolicy, key: str) -> list[Standing]:
-    """The calls that hold back others of this key."""
+    """Return the calls that block other calls of this key."""
     return _steps(policy).find(task, key)
 
 
 def _steps(policy: CallPolicy) -> Steps:
-    """The module of a policy, or of the class that it is derived from."""
+    """Return the module of a policy, or of its base class."""
     return next(_STEPS[it] for it in type(policy).__mro__ if it in _STEPS)
 
 
 def mark_of(headers: Mapping[str, Any] | None) -> str:
-    """What a message is to the policy that published it; empty when it was published past it."""
+    """Return a message's role for the policy that published it; empty if the message bypassed the policy."""
     return str((headers or {}).get(CALL_HEADER) or "")
 
 
@@ -197,11 +197,11 @@ def _call(task: Any, key: str, publish_now: Any, args: Any, kwargs: Any, options
 
 
 def _key_of(task: Any, policy: CallPolicy, request: Any) -> str:
-    """The key of a call that has travelled: as it was when the task was called."""
+    """Return the key of a delivered call, as it was computed when the task was called."""
     key = (request.headers or {}).get(KEY_HEADER)
     return policy.key_of(task.run, request.args or (), request.kwargs or {}) if key is None else str(key)
 
 
 def _has_arguments_of(request: Any, args: Any, kwargs: Any) -> bool:
-    """Whether a call that is published again has the arguments of its run."""
+    """Return whether a call that is published again has the same arguments as its run."""
     return (list(args or ()), dict(kwargs or {})) == (list(request.args or ()), dict(request.kwargs or {}))

@@ -1,7 +1,7 @@
-"""Which claims does this process renew while their tasks run?
+"""Renews the claims of this process while their tasks run.
 
-One thread for all of them, started with the first. A process that dies or is paused stops renewing, and what it had
-claimed is free `RUN_SECONDS` later at most.
+One thread renews all claims; it starts with the first claim. A process that dies or is paused stops renewing, and its
+claims are free at most `RUN_SECONDS` later.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 RUN_SECONDS: Final = 30.0
 """How long the claim of a run lasts without renewal."""
 RENEWALS: Final = 3
-"""Renewals in that time."""
+"""Renewals within `RUN_SECONDS`."""
 
 
 class Keeper:
@@ -33,20 +33,20 @@ class Keeper:
         self._pid = os.getpid()
 
     def keep(self, client: Any, name: str, value: str) -> None:
-        """Renew the claim `name` as long as it holds `value`, until it is dropped."""
-        if self._pid != os.getpid():  # a child of the process that began: its thread is not here, nor are its tasks
-            self.__init__()  # type: ignore[misc]  # the one who calls is the only one to have this object yet
+        """Renew the claim `name` while its value is `value`, until `drop` is called."""
+        if self._pid != os.getpid():  # a forked child has neither the thread nor the tasks of its parent
+            self.__init__()  # type: ignore[misc]  # no other thread of the child uses this object yet
         with self._lock:
             self._claims[name, value] = client
             self._loop.start()
 
     def drop(self, name: str, value: str) -> None:
-        """Renew it no more; a renewal that is under way has ended when this returns."""
+        """Stop renewing a claim; a renewal in progress has ended when this returns."""
         with self._lock:
             self._claims.pop((name, value), None)
 
     def run_once(self) -> tuple[int, int]:
-        """Renew every claim once; how many were renewed and how many are lost."""
+        """Renew every claim once; return how many were renewed and how many were lost."""
         renewed = lost = 0
         for (name, value), client in list(self._claims.items()):
             with self._lock:

@@ -1,9 +1,9 @@
 """(pure) Which text is the key of a call?
 
-The key is computed where the task is called, and for `Exclusive` where it runs, after the arguments have travelled in a
-message. Serialisers change them on the way: JSON makes a list of a tuple, a text of an enumeration that is a text, and
-texts of a dictionary's keys. So a key is not `str(value)` but the text of the value in a plain form that is the same
-before and after, and the same for dictionaries that were filled in another order.
+The key is computed where the task is called. For `Exclusive` it is computed where the task runs, after the arguments
+were sent in a message. Serialisers change arguments: JSON converts a tuple to a list, a string enumeration to a string,
+and the keys of a dictionary to strings. So a key is not `str(value)`. The value is first converted to a plain form that
+is the same before and after sending, and that does not depend on the order of a dictionary's keys.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Callable, Mapping, Set
 from typing import Any, Final
 
 LONGEST_KEY: Final = 1_000
-"""Characters; the digest of a longer key stands for it."""
+"""Characters; a longer key is replaced by its digest."""
 
 
 def text_of(value: object) -> str:
-    """Return the text of one value as it stands in a key.
+    """Return the text of one value for use in a key.
 
     Raises:
-        ValueError: the value has no text of its own, so each call would have another key.
+        ValueError: the value has no stable text, so each call would have a different key.
         RecursionError: the value contains itself.
     """
     plain = plain_of(value)
@@ -46,7 +46,7 @@ def _plain_mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 _FORMS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
-    (str, str.__str__),  # of an enumeration its value, of a subclass its content
+    (str, str.__str__),  # the value of an enumeration, the content of a subclass
     (int, int.__int__),
     (float, float.__float__),
     ((bytes, bytearray, memoryview), lambda value: bytes(value).decode(errors="backslashreplace")),
@@ -57,7 +57,7 @@ _FORMS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
 
 
 def bounded(text: str) -> str:
-    """Return a key that every client can send: without lone surrogates, and at most `LONGEST_KEY` characters long."""
+    """Return a key that every client can send: without lone surrogates and with at most `LONGEST_KEY` characters."""
     clean = text.encode(errors="backslashreplace").decode()
     return clean if len(clean) <= LONGEST_KEY else f"sha256-{hashlib.sha256(clean.encode()).hexdigest()}"
 
@@ -66,7 +66,7 @@ class Template(string.Formatter):
     """Fills a template of parameters with the texts of their values."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        """Format a value as `str.format` does, from its plain form where no format is asked for."""
+        """Format a value as `str.format` does, from its plain form if there is no format specification."""
         return super().format_field(value, format_spec) if format_spec else text_of(value)
 
     def convert_field(self, value: Any, conversion: Any) -> Any:
@@ -74,7 +74,7 @@ class Template(string.Formatter):
         return value if conversion is None else super().convert_field(plain_of(value), conversion)
 
     def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:
-        """Follow a path (`order[items][0]`); a dictionary's number may have become a text on its way."""
+        """Follow a path (`order[items][0]`); sending may have changed a dictionary's number key to a string."""
         first, rest = _split(field_name)
         found = self.get_value(first, args, kwargs)
         for is_attribute, name in rest:

@@ -1,9 +1,9 @@
-"""(pure) Where has a policy no effect?
+"""(pure) Finds policies that would have no effect.
 
 A policy is an option of a task whose base class is `celeriac.Task`: `policy=Throttle(...)`. On a task of another base
-class, or under another name, nobody would ever ask it. Celery makes tasks when they are first used, all of them in one
-loop, so an error there would take the application's other tasks along. Instead the task is made, its calls raise, and
-a worker of Celeriac refuses to start.
+class, or under another option name, it would never be used. Celery creates tasks when they are first used, all of them
+in one loop, so an error there would keep the application's other tasks from being created. Instead the task is created,
+its calls raise, and a Celeriac worker refuses to start.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 
 OPTION: Final = "policy"
 REFUSED: Final = "celeriac_refused"
-"""The attribute of a task whose policy has no effect; its value is the sentence that says why."""
+"""The attribute of a task whose policy has no effect; its value is a sentence with the reason."""
 
 
 def check(owner: Any, name: str) -> None:
-    """Refuse the calls of a task that has a policy and is not a `celeriac.Task`; called as the class is made."""
+    """Refuse the calls of a task with a policy that is not a `celeriac.Task`; called when the class is created."""
     if not _is_task(owner) or hasattr(owner, "_resolve") or not _is_meant(name):
         return
     sentence = _sentence(owner, name)
@@ -36,7 +36,7 @@ def check(owner: Any, name: str) -> None:
 
 
 def misspelt(task: Any, bases: Iterable[type], policy: type) -> str | None:
-    """Return the sentence about a policy under another name, or `None`.
+    """Return a sentence about a policy under another option name, or `None`.
 
     Args:
         task: the task's class.
@@ -52,7 +52,7 @@ def misspelt(task: Any, bases: Iterable[type], policy: type) -> str | None:
 
 def problems(tasks: Iterable[Any]) -> list[str]:
     """Return a sentence for each task whose policy has no effect or is wrong."""
-    from celeriac.policies.values import Policy  # which imports this module
+    from celeriac.policies.values import Policy  # it imports this module
 
     found = []
     for task in tasks:
@@ -87,8 +87,8 @@ def _is_task(owner: Any) -> bool:
 
 
 def _is_meant(name: str) -> bool:
-    """Whether somebody who wrote this name meant `policy`."""
-    import difflib  # an application without misplaced policies does not need it
+    """Return whether this name is probably a misspelling of `policy`."""
+    import difflib  # only needed if a policy is misplaced
 
     return bool(difflib.get_close_matches(name.lower(), (OPTION, "policies"), cutoff=0.7))
 

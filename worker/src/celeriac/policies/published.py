@@ -1,8 +1,8 @@
 """When was a message published?
 
-Celery's messages do not say. Where this library is loaded (a worker of Celeriac, or an application whose tasks are
-`celeriac.Task`) a header does, and so a worker knows how long a message has waited. Messages of other producers have
-none, and their wait stays unknown.
+Celery's messages do not contain this time. If this library is loaded (in a Celeriac worker, or in an application whose
+tasks are `celeriac.Task`), it adds a header, and so a worker knows how long a message has waited. Messages of other
+producers do not have the header, and their waiting time is unknown.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 HEADER: Final = "celeriac_published"
-"""Unix time, in seconds, of the machine that published."""
+"""Unix time in seconds, by the clock of the machine that published the message."""
 
 
 def stamp(headers: Any = None, **_: Any) -> None:
-    """Write the time into a message that is about to be published; a receiver of `before_task_publish`."""
+    """Add the time to a message before it is published; a receiver of the signal `before_task_publish`."""
     if isinstance(headers, dict):
-        headers[HEADER] = time.time()  # always anew: a retry brings the headers of its first message along
+        headers[HEADER] = time.time()  # always overwrite: a retry has the headers of its first message
 
 
 def install() -> None:
@@ -29,6 +29,6 @@ def install() -> None:
 
 
 def published_at(headers: Any) -> float | None:
-    """When a message with these headers was published; `None` where they do not say."""
+    """Return when a message with these headers was published; `None` if they do not contain the time."""
     value = headers.get(HEADER) if isinstance(headers, Mapping) else None
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -1,11 +1,11 @@
-"""How do policies learn that a call which waits was revoked?
+"""How do policies learn that a waiting call was revoked?
 
 Celery tells workers which calls are revoked, and a worker drops a revoked message when it takes it, perhaps much later.
-Until then the call would keep its claim, and new calls of its key would be dropped for it. So a worker that is told
-writes it down in Redis, where the policies' scripts look.
+Until then the call would keep its claim, and new calls of its key would be dropped. So a worker that gets the command
+records the revoked ids in Redis, where the policies' scripts check them.
 
-The command `revoke` is wrapped in the registry in which Celery keeps its remote commands. Redis is asked in a thread of
-its own: commands run in the worker's event loop.
+The command `revoke` is wrapped in the registry of Celery's remote commands. Because commands run in the worker's event
+loop, a separate thread writes to Redis.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from celeriac.store.keys import REVOKED_SECONDS
 logger = logging.getLogger(__name__)
 
 LONGEST_ID: Final = 500
-"""Characters; longer ids are not written down."""
+"""Characters; longer ids are not recorded."""
 
 
 class Writer:
-    """Writes down which calls are revoked, in a thread that starts with the first."""
+    """Records which calls are revoked, in a thread that starts with the first one."""
 
     def __init__(self) -> None:
         self._given: queue.SimpleQueue[tuple[Any, list[str]]] = queue.SimpleQueue()
@@ -39,7 +39,7 @@ class Writer:
         self._thread: threading.Thread | None = None
 
     def add(self, app: Any, ids: list[str]) -> None:
-        """Write these ids down soon."""
+        """Queue these ids to be recorded."""
         self._given.put((app, ids))
         with self._starting:
             if self._thread is None:
@@ -47,7 +47,7 @@ class Writer:
                 self._thread.start()
 
     def run_once(self) -> None:
-        """Wait for the next ids and write them down."""
+        """Wait for the next ids and record them."""
         app, ids = self._given.get()
         try:
             write(app, ids)
@@ -60,11 +60,11 @@ class Writer:
 
 
 def write(app: Any, ids: Iterable[str]) -> None:
-    """Write down that calls are revoked.
+    """Record that calls are revoked.
 
     Raises:
         PolicyError: the application has no Redis.
-        kombu.exceptions.OperationalError, redis.exceptions.RedisError: it cannot be reached.
+        kombu.exceptions.OperationalError, redis.exceptions.RedisError: Redis cannot be reached.
     """
     store = connections.store(app)
     if store.revoked_prefix:
@@ -76,7 +76,7 @@ writer: Final = Writer()
 
 
 def listen(**_: Any) -> None:
-    """From now on, write down what this worker is told to revoke; a receiver of `worker_ready`."""
+    """Record, from now on, the calls that this worker is told to revoke; a receiver of `worker_ready`."""
     from celery.worker.control import Panel
 
     command = Panel.data["revoke"]
@@ -91,5 +91,5 @@ def _noting(command: Callable[..., Any]) -> Callable[..., Any]:
         writer.add(state.app, ids)
         return command(state, task_id, *args, **kwargs)
 
-    revoke.celeriac_wraps = True  # type: ignore[attr-defined]  # not to wrap it twice
+    revoke.celeriac_wraps = True  # type: ignore[attr-defined]  # avoids wrapping it twice
     return revoke

@@ -1,9 +1,9 @@
 """The Lua scripts of the policies: keys, arguments, and the meaning of each return value.
 
-The rules are those of all scripts: server time, nobody else's value is touched, messages are never decoded. In
-addition each of them may run twice: a client whose connection broke before the answer came asks again, and that must
-publish nothing a second time. Where a message is pushed to a list whose name was written down earlier, that list is not
-among the keys: it is in the broker, which is one server.
+They keep the rules of all scripts: they use the server's time, never touch another call's value, and never decode
+messages. In addition, each script may run twice: a client whose connection broke before the reply arrived asks again,
+and the second run must not publish anything again. If a message is pushed to a list whose name was recorded earlier,
+that list is not among the keys; this works because the broker is one server.
 """
 
 from __future__ import annotations
