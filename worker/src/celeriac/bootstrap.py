@@ -1,9 +1,9 @@
-"""How does a Celery application become one of Celeriac's workers?
+"""How does a Celery application become a Celeriac worker?
 
-`run` is the whole story in order: read the contract, import the application as `celery -A` does, lay the pool's
-configuration over it, add this library's parts through Celery's own extension points, and run Celery's own worker
-command in this process. Values flow one way: no part asks another for its configuration, and nothing but this module
-reads the environment.
+`run` performs all steps in order: it reads the contract, imports the application as `celery -A` does, applies the
+pool's configuration, adds this library's parts through Celery's extension points, and runs Celery's own worker command
+in this process. Values flow in one direction: no part asks another for its configuration, and only this module reads
+the environment.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def run(document: str, environ: Mapping[str, str]) -> int:
     try:
         environment = contract.parse_environment(environ, hostname=socket.gethostname())
         config = contract.parse(document)
-        os.environ[contract.CONFIG_VARIABLE] = document  # for children that are started anew
+        os.environ[contract.CONFIG_VARIABLE] = document  # for children that are spawned, not forked
         requirements.patch_green_pools(config)
         start = application.prepare(config, environment)
         requirements.require_custom_pool(config)
@@ -62,7 +62,7 @@ def run(document: str, environ: Mapping[str, str]) -> int:
 
 
 def work(start: Start) -> int:
-    """Add the parts to the application and run Celery's worker command; its exit code."""
+    """Add the parts to the application, run Celery's worker command, and return its exit code."""
     from celeriac import logs, loop
     from celeriac.delivery import incoming, install, refusing
     from celeriac.doctor import examination
@@ -103,8 +103,8 @@ def work(start: Start) -> int:
         lambda: refuse_wrong_policies(start),
         lambda: examination.warn(start),
         lambda: say_port(config, health),
-        # The worker has its consumer by now. Children that are started anew get the settings in a pickle, which takes
-        # names only.
+        # The worker has created its consumer by now. Spawned children get the settings as a pickle, and this class
+        # cannot be pickled.
         lambda: app.conf.update(worker_consumer=stock_consumer),
         keep_out_of_garbage_collection,
     )
@@ -121,17 +121,17 @@ def work(start: Start) -> int:
             deliveries.leave()
         reporter.flush()
         health.stop()
-        loop.stop_all()  # but not the drain's clock: it bounds the time until the process has ended
+        loop.stop_all()  # but not the drain's thread: it limits the time until the process has ended
 
 
 # --- the steps ---
 
 
 def end_quietly_until_celery_listens() -> None:
-    """Obey SIGTERM, and Ctrl+C without a traceback, while the application is still being imported.
+    """End on SIGTERM, and on Ctrl+C without a traceback, while the application is being imported.
 
-    Process 1 has no default actions: without a handler the kernel drops the signal, and a pod that is deleted while
-    it starts would last until its grace period ends. Nothing has been taken yet, so nothing is lost.
+    PID 1 has no default signal actions: without a handler the kernel ignores the signal, and a pod that is deleted
+    while it starts would run until its grace period ends. The worker has not taken any message yet, so nothing is lost.
     """
     with contextlib.suppress(ValueError):  # not in the main thread
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -139,15 +139,15 @@ def end_quietly_until_celery_listens() -> None:
 
 
 def keep_sigterm_a_drain() -> None:
-    """Have SIGTERM drain, as Kubernetes means it, also in an image that sets `REMAP_SIGTERM=SIGQUIT`.
+    """Make SIGTERM start a drain, as Kubernetes expects, even in an image that sets `REMAP_SIGTERM=SIGQUIT`.
 
-    Celery and billiard read the variable when they are imported, and would end the running tasks.
+    Celery and billiard read this variable when they are imported. SIGTERM would then end the running tasks.
     """
     os.environ.pop("REMAP_SIGTERM", None)
 
 
 def warn_once_logging_stands(start: Start) -> None:
-    """Say once, in the worker's own format, which keys were not understood and which settings were laid over."""
+    """Log once, in the worker's own format, the unknown keys and the settings that the pool has changed."""
     from celery import signals
 
     def warn(**_: Any) -> None:
@@ -162,7 +162,7 @@ def warn_once_logging_stands(start: Start) -> None:
 
 
 def named(config: Config, environment: Environment) -> dict[str, str]:
-    """What logs and reports say of this worker."""
+    """The fields that identify this worker in logs and reports."""
     return {"pool": config.pool.name, "namespace": config.pool.namespace, "pod": environment.pod_name}
 
 
@@ -202,7 +202,7 @@ def start_reporting(start: Start, who: Mapping[str, str]) -> Reporters:
 def build_health_server(
     start: Start, who: Mapping[str, str], vitals: Vitals, deliveries: Deliveries | None
 ) -> HealthServer:
-    """Build the server that probes and Prometheus ask, not started, and what autoscaling reads in Redis."""
+    """Build the server for probes and Prometheus (not started), and the report that autoscaling reads in Redis."""
     from celeriac.health.server import HealthServer
     from celeriac.metrics.exposition import WorkerMetrics
     from celeriac.metrics.worker import count_here
@@ -219,7 +219,7 @@ def build_health_server(
 
 
 def install_consumer(start: Start, vitals: Vitals, reporter: Reporters, drain: Drain) -> None:
-    """Put this library's hooks before the consumer class that the application names."""
+    """Add this library's hooks to the consumer class that the application names."""
     from kombu.utils.imports import symbol_by_name
 
     from celeriac.hooks import consumer, failures
@@ -240,7 +240,7 @@ def install_consumer(start: Start, vitals: Vitals, reporter: Reporters, drain: D
 
 
 def install_requests(start: Start, reporter: Reporters, deliveries: Deliveries | None, drain: Drain) -> None:
-    """Tell each part what happens to tasks. Deliveries come first: they note the end of a run before anything else."""
+    """Notify each part of what happens to tasks. Deliveries come first: they note the end of a run before others."""
     from celeriac.hooks import counting, failures, requests, results, storing
 
     say = partial(say_last, start.environment, drain, results.logger)
@@ -259,7 +259,10 @@ def install_requests(start: Start, reporter: Reporters, deliveries: Deliveries |
 
 
 def prefetch_window(start: Start) -> Callable[..., int | None]:
-    """How many messages a consumer may hold: a function of it, and of its slots where they have changed."""
+    """A function that returns how many messages a consumer may hold.
+
+    It takes the consumer, and the number of its slots if this has changed.
+    """
     from celeriac.health.vitals import is_inline
 
     laid = {setting.name: setting.value for setting in start.laid}
@@ -281,7 +284,7 @@ def prefetch_window(start: Start) -> Callable[..., int | None]:
 
 
 def is_colored(config: Config) -> bool:
-    """Whether lines may have colours: on a terminal, unless the flag or the variable for it says no."""
+    """Whether lines may have colours: on a terminal, unless `--no-color` or the variable `NO_COLOR` is set."""
     return (
         sys.stderr.isatty()
         and not os.environ.get("NO_COLOR")
@@ -290,13 +293,13 @@ def is_colored(config: Config) -> bool:
 
 
 def say_port(config: Config, health: Any) -> None:
-    """Log the port of the health server where the configuration leaves it open."""
+    """Log the port of the health server, if the configuration does not fix it."""
     if config.liveness.port == 0:
         logger.info("health server: http://127.0.0.1:%d/status", health.port)
 
 
 def install_events(app: Any) -> None:
-    """Keep monitoring events from stopping the worker; an application's own dispatcher class is left to it."""
+    """Keep monitoring events from blocking the worker. An application's own dispatcher class is not replaced."""
     from celery.app.events import Events
 
     if app.events.dispatcher_cls == Events.dispatcher_cls:
@@ -311,7 +314,7 @@ def once_built(action: Callable[[Any], None]) -> None:
 
 
 def once_set_up(*actions: Callable[[], object]) -> None:
-    """Call `actions` in order once all tasks are known, before the pool starts."""
+    """Call `actions` in order when all tasks are registered, before the pool starts."""
     from celery import signals
 
     def act(**_: Any) -> None:
@@ -322,10 +325,10 @@ def once_set_up(*actions: Callable[[], object]) -> None:
 
 
 def refuse_wrong_policies(start: Start) -> None:
-    """End the worker when policies of tasks are wrong or have no effect.
+    """End the worker if policies of tasks are wrong or have no effect.
 
     Raises:
-        SystemExit: they are; Celery lets nothing else out of a signal's receiver.
+        SystemExit: a policy is wrong. Celery suppresses all other exceptions of a signal receiver.
     """
     from celeriac.policies import misplaced
 
@@ -335,20 +338,20 @@ def refuse_wrong_policies(start: Start) -> None:
 
 
 def keep_out_of_garbage_collection() -> None:
-    """Have Python look for garbage only among what comes from now on: what has been imported stays.
+    """Exclude all objects that exist now, such as imported modules, from garbage collection.
 
-    A full collection over all of it halts every thread for 30 to 50 ms (60,000 objects, Python 3.11), and writes into
-    the pages that the children of a prefork pool share with their parent.
+    A full collection of them stops every thread for 30 to 50 ms (60,000 objects, Python 3.11), and writes to the memory
+    pages that the children of a prefork pool share with their parent.
     """
     gc.collect()
     gc.freeze()
 
 
 def run_celery(app: Any, arguments: list[str]) -> int:
-    """Celery's own command line in this process; its exit code.
+    """Run Celery's own command line in this process, and return its exit code.
 
     Raises:
-        GivingUpError: Celery does not take the arguments.
+        GivingUpError: Celery does not accept the arguments or its configuration.
     """
     import click
     from celery.bin.celery import celery as command
@@ -371,7 +374,7 @@ def run_celery(app: Any, arguments: list[str]) -> int:
 
 
 def give_up(giving_up: GivingUpError, environment: Environment, log: logging.Logger = logger) -> int:
-    """Log the sentence and write it into the termination message; return the exit code."""
+    """Log the reason, write it into the termination message, and return the exit code."""
     (sentence,) = leave_sentences(environment, str(giving_up))
     if logging.getLogger().handlers:
         log.critical("%s", sentence)
@@ -381,13 +384,13 @@ def give_up(giving_up: GivingUpError, environment: Environment, log: logging.Log
 
 
 def say_last(environment: Environment, drain: Drain, log: logging.Logger, giving_up: GivingUpError) -> None:
-    """Say why a running worker gives up; its drain begins, and ends with this sentence and exit code."""
+    """Log why a running worker gives up. Its drain will end with this message and exit code."""
     drain.given_up = giving_up
     give_up(giving_up, environment, log)
 
 
 def leave_sentences(environment: Environment, *sentences: str) -> list[str]:
-    """Write the termination message; return its sentences, without passwords."""
+    """Write the termination message, and return its sentences without passwords."""
     said = [scrub(it, environment.urls()) for it in sentences]
     write_termination_message(environment.termination_log, *said)
     return said

@@ -1,9 +1,9 @@
 """How does a worker say why it ended?
 
-Kubernetes restarts a worker that ends; what it cannot do is explain. So each way out has an exit code of its own
-(those of sysexits.h where one fits), and before giving up one sentence goes into the container's termination log,
-where the operator picks it up for the pool's condition. No secret may get there: it is shown to everybody who can
-read the pool.
+Kubernetes restarts a worker that ends, but cannot explain why it ended. Therefore each reason has its own exit code
+(from sysexits.h where one fits). Before the worker gives up, it writes one sentence into the container's termination
+log, which the operator shows in the pool's condition. The sentence must not contain secrets: everybody who can read the
+pool can see it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 SENTENCE_LIMIT_BYTES = 2047
-"""Kubernetes keeps 4096 bytes of a termination message: two lines of this."""
+"""Kubernetes keeps 4096 bytes of a termination message: two lines of this length."""
 
 _SECRET_NAME = re.compile(r"pass|pwd|secret|token|credential|auth|dsn|access_key|private_key", re.IGNORECASE)
-"""What a setting is called that holds a secret."""
+"""Matches the name of a setting that holds a secret."""
 _USERINFO = re.compile(r"(?<=://)[^\s/]*@")
 
 
@@ -28,21 +28,21 @@ class Exit(enum.IntEnum):
     """Exit codes of `celeriac`."""
 
     OK = 0
-    """Drained, or nothing was to be done."""
+    """The worker has drained, or there was nothing to do."""
     FAILURE = 1
-    """Something unexpected; the log has the traceback."""
+    """An unexpected error. The log has the traceback."""
     USAGE = 64
     """The command line is wrong."""
     BROKER = 69
-    """The broker stayed out of reach until the retries were used up, or it refused the credentials."""
+    """The broker was unreachable in all retries, or it refused the credentials."""
     RESULT_BACKEND = 74
-    """The result of a task could not be stored until the retries were used up; its message was given back."""
+    """The result of a task could not be stored in any of the retries. Its message was handed back."""
     CONFIGURATION = 78
-    """The document, the environment or the application cannot be used as they are."""
+    """The document, the environment or the application is not valid."""
 
 
 class GivingUpError(Exception):
-    """The worker cannot go on; the text is the sentence for the person who has to act."""
+    """The worker cannot continue. The text is written for the person who has to act."""
 
     def __init__(self, sentence: str, code: Exit) -> None:
         super().__init__(sentence)
@@ -50,7 +50,7 @@ class GivingUpError(Exception):
 
 
 def scrub(text: str, urls: Iterable[str | None] = ()) -> str:
-    """Take passwords out: those of `urls` wherever they appear, and whatever looks like one in any other URL."""
+    """Remove passwords: those of `urls` wherever they appear, and everything before the `@` in any other URL."""
     for url in urls:
         for secret in _secrets(url):
             text = text.replace(secret, "**")
@@ -58,7 +58,7 @@ def scrub(text: str, urls: Iterable[str | None] = ()) -> str:
 
 
 def without_secrets(value: Any) -> Any:
-    """A copy of a setting's value for logs: passwords in URLs, and what has the name of a secret, are left out."""
+    """A copy of a setting's value for logs, without passwords in URLs and values with the name of a secret."""
     if isinstance(value, str):
         return scrub(value)
     if isinstance(value, Mapping):
@@ -74,9 +74,9 @@ def without_secrets(value: Any) -> Any:
 
 
 def write_termination_message(path: str, *sentences: str) -> None:
-    """Leave one or two sentences, a line each, where Kubernetes looks; without such a file nothing is made or said."""
+    """Write one or two sentences, a line each, into the termination log. If the file does not exist, do nothing."""
     with contextlib.suppress(OSError):
-        # No O_CREAT: the kubelet makes the file, and outside Kubernetes none must appear in /dev.
+        # No O_CREAT: the kubelet creates the file, and outside Kubernetes no file must be created in /dev.
         descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
         with os.fdopen(descriptor, "wb") as log:
             log.write(b"\n".join(it.encode(errors="replace")[:SENTENCE_LIMIT_BYTES] for it in sentences))
@@ -86,11 +86,11 @@ def _secrets(url: str | None) -> list[str]:
     if not url:
         return []
     found: list[str] = []
-    for part in url.split(";"):  # several brokers to fail over between
+    for part in url.split(";"):  # several brokers, for failover
         try:
             password = urlsplit(part).password
         except ValueError:
             continue
-        if password and len(password) > 2:  # a shorter one would blacken ordinary words
+        if password and len(password) > 2:  # replacing a shorter one would hide ordinary words
             found += [password, unquote(password)]
     return found

@@ -1,8 +1,8 @@
-"""Starts a worker in an image that does not have this library.
+"""How does a worker start in an image that does not have this library?
 
-An init container puts a copy of this file beside a folder `lib` with the library and what it needs. The folder goes
-to the END of the path: whatever the image has installed itself wins. Written for any Python 3, old ones included,
-so that these get a sentence instead of a SyntaxError.
+An init container puts a copy of this file beside a folder `lib`, which contains the library and its dependencies. The
+folder is added to the END of the import path, so packages that the image has installed take precedence. The file runs
+on any Python 3, so that old versions print an explanation instead of a SyntaxError.
 """
 
 import os
@@ -14,7 +14,7 @@ CONFIGURATION = 78  # as in sysexits.h, like the worker's own exit codes
 
 
 def give_up(sentence: str) -> None:
-    """Say why on stderr and in the container's termination log, and end."""
+    """Write the reason to stderr and to the container's termination log, and end."""
     sys.stderr.write("celeriac: " + sentence + "\n")
     path = os.environ.get("CELERIAC_TERMINATION_LOG") or "/dev/termination-log"
     try:
@@ -26,9 +26,10 @@ def give_up(sentence: str) -> None:
 
 
 def spare_async_timeout() -> None:
-    """Let redis-py be imported where its asynchronous half has not what it needs: nothing here uses that half.
+    """Allow redis-py to be imported without the package async-timeout, which only its asynchronous API needs.
 
-    On these versions redis-py imports the package async-timeout, which an init container with a newer Python has not.
+    On these versions of Python redis-py imports that package. An init container with a newer Python does not have it,
+    and this library does not use the asynchronous API.
     """
     try:
         __import__("async_timeout")
@@ -39,7 +40,7 @@ def spare_async_timeout() -> None:
 
 
 def main() -> None:
-    """Make the library importable, then be `python -m celeriac`."""
+    """Make the library importable, then run it as `python -m celeriac` does."""
     here = Path(__file__).resolve().parent
     found = ".".join(str(number) for number in sys.version_info[:3])
     if sys.version_info < OLDEST:
@@ -47,7 +48,7 @@ def main() -> None:
             "The image's Python is " + found + " (" + sys.executable + "), Celeriac needs 3.10 or later: "
             "worker.python may have to name another interpreter"
         )
-    # A script's own folder comes first on the path; `python -m`, like `celery`, has the working directory there.
+    # Python puts the script's folder first on the path. `python -m`, like `celery`, has the working directory there.
     if sys.path and Path(sys.path[0]).resolve() == here:
         sys.path[0] = str(Path.cwd())
     sys.path.append(str(here / "lib"))

@@ -1,14 +1,14 @@
 """What does a log line look like, and which task does it belong to?
 
-Two formats, as Celery has them: one for the worker and everything that propagates to the root logger (libraries,
-`print`, Celery itself), one for task loggers (`celery.utils.log.get_task_logger`, `self.logger`). Both may use
-`%(task_name)s` and `%(task_id)s`, which are there on every record: those of the running task, of the task that a
-worker's own message is about, or `-`. No record can break a format, whatever thread or process it comes from.
+As in Celery, there are two formats: one for the worker and everything that propagates to the root logger (libraries,
+`print`, Celery itself), and one for task loggers (`celery.utils.log.get_task_logger`, `self.logger`). Both may use
+`%(task_name)s` and `%(task_id)s`. Every record has these fields: those of the running task, or of the task that a
+message of the worker is about, or `-`. No record can break a format, whichever thread or process it comes from.
 
-The nearest setting wins here too. A pool that names a format gets it on the application's own console handlers as well;
-a pool that names none leaves the application's own logging as it is. Handlers are never removed: Celery is told not to
-hijack the root logger, and what an application has installed stays. Its files, databases and audit logs keep their
-formatters in any case.
+The nearest setting takes precedence here too. If a pool names a format, the application's own console handlers use it
+as well. If it names none, the application's own logging is not changed. Handlers are never removed: Celery is told not
+to hijack the root logger, and handlers that the application has installed stay. Handlers for files, databases and audit
+logs always keep their formatters.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from logging.handlers import WatchedFileHandler
 from typing import Any, Final
 
 from celery import signals
-from celery._state import get_current_task  # what Celery's own TaskFormatter asks
+from celery._state import get_current_task  # which Celery's own TaskFormatter uses
 from celery.utils.log import ColorFormatter, get_multiprocessing_logger
 
 from celeriac import redirected
@@ -36,23 +36,23 @@ TASK_LOGGER: Final = "celery.task"
 
 _STANDARD_KEYS: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "task_name", "task_id"}
 _CELERY_KEYS: Final = frozenset({"data", "color"})
-"""Extras of Celery's own records: `data` repeats the message and may hold a task's arguments."""
+"""Extra fields of Celery's own records: `data` repeats the message and may contain a task's arguments."""
 _NO_EXTRA: Final = _STANDARD_KEYS | _CELERY_KEYS
 _STRUCTLOG_KEYS: Final = frozenset({"_logger", "_name"})
-"""What structlog's `wrap_for_formatter` adds for its own formatter."""
+"""Fields that structlog's `wrap_for_formatter` adds for its own formatter."""
 _LINE_ENDS: Final = {ord(it): f"\\u{ord(it):04x}" for it in "\x85\u2028\u2029"}
 
 LONGEST_TEXT: Final = 50_000
-"""Characters of one text in a JSON line."""
+"""Maximum length of one text in a JSON line, in characters."""
 LONGEST_LINE: Final = 250_000
-"""Characters of a JSON line; without `extra` it is shorter in any case."""
+"""Maximum length of a JSON line, in characters. A line without `extra` is always shorter."""
 
 
 class TaskLogger(logging.LoggerAdapter):  # type: ignore[type-arg]  # generic only from Python 3.11 on
-    """The logger of one task: `self.logger` in a bound task. Takes `extra` as a plain logger does."""
+    """The logger of one task: `self.logger` in a bound task. It accepts `extra` like a plain logger."""
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        """Leave both as they are: before Python 3.13 an adapter throws the caller's `extra` away."""
+        """Return both unchanged. Before Python 3.13 an adapter discards the caller's `extra`."""
         return msg, kwargs
 
 
@@ -63,14 +63,14 @@ def task_logger(name: str) -> TaskLogger:
 
 
 def install_task_loggers(app: Any) -> None:
-    """Set `self.logger` on each task of an application that has no attribute of that name itself."""
+    """Set `self.logger` on each task of an application that does not have such an attribute."""
     for name, task in app.tasks.items():
         if not hasattr(task, "logger"):
             task.logger = task_logger(name)
 
 
 def current_task() -> tuple[str, str]:
-    """Name and id of the task that runs in this thread, or two dashes."""
+    """Name and ID of the task that runs in this thread, or `-` for both."""
     task = get_current_task()
     request = getattr(task, "request", None)
     if task is None or request is None or not request.id:
@@ -79,7 +79,7 @@ def current_task() -> tuple[str, str]:
 
 
 def fill(record: logging.LogRecord) -> None:
-    """Give `record` its task; what the caller has put there with `extra` stays."""
+    """Add the task fields to `record`. Fields that the caller has set with `extra` stay."""
     fields = record.__dict__
     if "task_name" in fields and "task_id" in fields:
         return
@@ -99,7 +99,7 @@ def _subject(record: logging.LogRecord) -> tuple[str, str]:
 
 
 class TaskFields(logging.Filter):
-    """On an application's own handlers: every record has its task, so that their formats may use it."""
+    """Adds the task fields to every record of an application's own handlers, so that their formats may use them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every record pass."""
@@ -108,10 +108,10 @@ class TaskFields(logging.Filter):
 
 
 class OneLineRetries(logging.Filter):
-    """A result backend that is away: Celery shows a traceback of 60 lines with each attempt; its last line says it."""
+    """Shortens warnings about an unreachable result backend to one line. Celery logs 60 lines for each attempt."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record pass, the warnings without their traceback."""
+        """Let every record pass, but remove the traceback of warnings."""
         if record.levelno == logging.WARNING and isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
             record.msg, record.args = f"{message_of(record)} {shown(record.exc_info[1], str)}", ()
             record.exc_info = record.exc_text = None
@@ -119,8 +119,8 @@ class OneLineRetries(logging.Filter):
 
 
 def is_task_logger(name: str) -> bool:
-    """Does the logger called `name` descend from Celery's task logger, by name or by `get_task_logger`?"""
-    # Its own dictionary: asking for a logger by the front door takes a lock, for each line.
+    """Whether the logger called `name` is below Celery's task logger, by its name or through `get_task_logger`."""
+    # Use the manager's dictionary: `getLogger` takes a lock, which would be done for each line.
     known = logging.root.manager.loggerDict.get(name)
     logger: logging.Logger | None = known if isinstance(known, logging.Logger) else logging.getLogger(name)
     while logger is not None:
@@ -131,7 +131,7 @@ def is_task_logger(name: str) -> bool:
 
 
 class TextFormatter(logging.Formatter):
-    """Lines as the two formats say; colours, as Celery gives them, only on a terminal."""
+    """Formats lines with the two formats. It uses Celery's colours, but only on a terminal."""
 
     def __init__(
         self, worker_format: str, task_format: str, *, datefmt: str | None = None, color: bool = False
@@ -141,7 +141,7 @@ class TextFormatter(logging.Formatter):
         self.task = _formatter(task_format, color, datefmt)
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record, whatever it holds; exceptions and multi-line messages follow on lines of their own."""
+        """Format any record. Exceptions and multi-line messages continue on separate lines."""
         fill(record)
         formatter = self.task if is_task_logger(record.name) else self.worker
         if isinstance(record.msg, Mapping) and not record.args:
@@ -152,11 +152,11 @@ class TextFormatter(logging.Formatter):
     def _formatted(self, formatter: Any, record: logging.LogRecord) -> str:
         try:
             return str(formatter.format(record))
-        except Exception:  # its arguments do not fit or cannot be shown: a line all the same, instead of a traceback
+        except Exception:  # the arguments do not fit or cannot be shown; still log a line
             record.msg, record.args = message_of(record), ()
         try:
             return str(formatter.format(record))
-        except Exception:  # neither can its exception
+        except Exception:  # the exception cannot be shown either
             record.exc_text = shown_exception(record)["traceback"]
             return str(formatter.format(record))
 
@@ -165,12 +165,12 @@ def _formatter(text: str, color: bool, datefmt: str | None) -> Any:
     if not color:
         return _PlainFormatter(text, datefmt)
     formatter: Any = ColorFormatter(text, use_color=color)
-    formatter.datefmt = datefmt  # Celery's own class takes it as an argument since 5.5 only
+    formatter.datefmt = datefmt  # Celery's class accepts it as an argument only since 5.5
     return formatter
 
 
 class _PlainFormatter(logging.Formatter):
-    """As Celery's without colours, in fewer steps: the time is worked out once a second instead of for each line."""
+    """Celery's format without colours, but faster: the time is formatted once a second instead of for each line."""
 
     _second: tuple[int, str] = (-1, "")
 
@@ -181,7 +181,7 @@ class _PlainFormatter(logging.Formatter):
         if second != int(record.created):
             second = int(record.created)
             shown = time.strftime(self.default_time_format, time.localtime(second))
-            self._second = (second, shown)  # one assignment: other threads see both or neither
+            self._second = (second, shown)  # a single assignment, so that other threads see both values or neither
         return f"{shown},{int(record.msecs):03d}"
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - likewise
@@ -189,19 +189,19 @@ class _PlainFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, with stable keys; `always` is put into each (pool, pod)."""
+    """Formats each record as one line with a JSON object, with stable keys. `always` is added to each (pool, pod)."""
 
     def __init__(self, always: Mapping[str, str]) -> None:
         super().__init__()
         self.always = dict(always)
-        # Neither NaN nor Infinity is JSON.
+        # NaN and Infinity are not valid JSON.
         self.encode = json.JSONEncoder(default=repr, ensure_ascii=False, skipkeys=True, allow_nan=False).encode
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record, whatever it holds: values that JSON cannot take are shown by their repr, and long texts cut."""
+        """Format any record. Values that JSON does not support are shown by their repr, and long texts are cut."""
         fill(record)
         fields = record.__dict__
-        # As Python's own formatter does: handlers that come later look for it.
+        # Python's own formatter sets this too, and later handlers use it.
         record.message = message_of(record)
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
@@ -229,7 +229,7 @@ class JsonFormatter(logging.Formatter):
     def _encoded(self, line: dict[str, Any]) -> str:
         try:
             text = self.encode(line)
-        except Exception:  # a value that refers to itself, is nested too deeply, is no number or has no repr
+        except Exception:  # a value refers to itself, is nested too deeply, is NaN or has no repr
             extra = {shown(key, str): shown(value, repr) for key, value in (line.pop("extra", None) or {}).items()}
             text = self.encode({**line, "extra": extra})
         if len(text) > LONGEST_LINE:
@@ -237,28 +237,28 @@ class JsonFormatter(logging.Formatter):
             text = self.encode({**line, "extra": f"left out, {len(text)} characters"})
         if text.isascii():
             return text
-        return writable(text).translate(_LINE_ENDS)  # what some readers take for the end of a line
+        return writable(text).translate(_LINE_ENDS)  # some readers treat these as line ends
 
 
 def message_of(record: logging.LogRecord) -> str:
-    """The message of a record, whatever its arguments are; one of structlog's, a dictionary, as `event key=value`."""
+    """The message of any record. A message of structlog, which is a dictionary, becomes `event key=value`."""
     if isinstance(record.msg, Mapping) and not record.args:
         rest = (f"{key}={shown(value, repr)}" for key, value in record.msg.items() if key != "event")
         return " ".join([shown(record.msg["event"], str), *rest] if "event" in record.msg else rest)
     try:
         return record.getMessage()
-    except Exception:  # arguments that do not fit their message, or cannot be shown, are a bug of the caller
+    except Exception:  # a bug of the caller: the arguments do not fit the message or cannot be shown
         return f"{shown(record.msg, str)} {shown(record.args, repr)}"
 
 
 def shown_exception(record: logging.LogRecord) -> dict[str, str]:
-    """Type, message and traceback of the exception of a record, whatever it is."""
+    """Type, message and traceback of a record's exception, even if it cannot be shown."""
     info = record.exc_info if isinstance(record.exc_info, tuple) else sys.exc_info()
     kind, error, _ = info
     if kind is None:
         return {"type": "", "message": "None", "traceback": ""}
     try:
-        # As the text format shows it: Celery's tracebacks from another process are none of Python's own.
+        # Format it like the text format does: Celery's tracebacks from another process are not Python tracebacks.
         traceback = logging.Formatter().formatException(info)
     except Exception:
         traceback = f"{kind.__name__}: its traceback cannot be shown"
@@ -266,7 +266,7 @@ def shown_exception(record: logging.LogRecord) -> dict[str, str]:
 
 
 def shown(value: Any, show: Callable[[Any], str]) -> str:
-    """`show(value)`, or what can be said of a value for which that fails."""
+    """`show(value)`, or the type of the value if that fails."""
     try:
         return show(value)
     except Exception:
@@ -274,7 +274,7 @@ def shown(value: Any, show: Callable[[Any], str]) -> str:
 
 
 def writable(text: str) -> str:
-    """`text` with lone surrogates, which no stream can write, as escapes; in a JSON string they mean the same."""
+    """`text` with lone surrogates as escapes, because streams cannot write them. In JSON the meaning is the same."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -283,17 +283,17 @@ def _text(value: Any) -> str:
 
 
 def cut(text: str) -> str:
-    """`text`, at most `LONGEST_TEXT` characters of it."""
+    """`text`, cut to `LONGEST_TEXT` characters."""
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}… ({len(text)} characters)"
 
 
 def build_formatter(
     config: Logging, *, always: Mapping[str, str], own: Mapping[str, Any], color: bool = False
 ) -> logging.Formatter:
-    """The formatter that the pool, the application's Celery settings and the defaults give together.
+    """Build the formatter from the pool's settings, the application's Celery settings and the defaults.
 
     Raises:
-        ContractError: a format uses a field that no record has, or is no format at all.
+        ContractError: a format uses a field that records do not have, or is not a valid format.
     """
     if config.format == "JSON":
         return JsonFormatter(always)
@@ -318,9 +318,9 @@ def _check(key: str, text: str) -> None:
 
 
 def install(formatter: logging.Formatter, config: Logging, app: Any) -> None:
-    """Put `formatter` on the handlers that Celery is about to make, and on those of the application if it may.
+    """Set `formatter` on the handlers that Celery will create, and on the application's handlers where allowed.
 
-    To be called before Celery sets its logging up. With `App` as format nothing but the task fields is added.
+    Call this before Celery sets up its logging. If the format is `App`, only the task fields are added.
     """
     celerys: set[str] = {WORKER_FORMAT, TASK_FORMAT}
 
@@ -339,34 +339,35 @@ def install(formatter: logging.Formatter, config: Logging, app: Any) -> None:
     redirected.install(app)
     if config.format == "JSON":
         redirected.say_in_lines(formatter)
-    # The first two as soon as Celery has made its handlers; the third also where the application has done it all.
+    # Celery sends the first two when it has created its handlers. It sends the third also if the application has set up
+    # all logging itself.
     for signal in (signals.after_setup_logger, signals.after_setup_task_logger, signals.celeryd_after_setup):
         signal.connect(dress, weak=False, dispatch_uid=f"celeriac-logs-{id(signal)}")
 
 
 def _is_ours_to_dress(handler: logging.Handler, celerys: set[str], *, is_named: bool) -> bool:
-    """Is this the handler that Celery has made, or one on the console while the pool names a format?
+    """Whether Celery has created this handler, or it writes to the console and the pool names a format.
 
-    An application may use Celery's formatters on handlers of its own (a file, an audit log), or give Celery's handler
-    a format of its own: both are its word.
+    An application may use Celery's formatters on its own handlers (a file, an audit log), or set its own format on
+    Celery's handler. Neither is changed.
     """
     if isinstance(handler.formatter, ColorFormatter) and handler.formatter._fmt in celerys:
-        return _is_console(handler) or isinstance(handler, WatchedFileHandler)  # as Celery makes it with --logfile
+        return _is_console(handler) or isinstance(handler, WatchedFileHandler)  # Celery creates this with --logfile
     return is_named and _is_console(handler)
 
 
 def _loggers() -> list[logging.Logger]:
-    """Every logger that may have handlers: an application gives them to any (Django's LOGGING to `django`)."""
+    """Every logger that may have handlers. Applications add them to any logger (Django's LOGGING to `django`)."""
     known = [it for it in list(logging.root.manager.loggerDict.values()) if isinstance(it, logging.Logger)]
     pool = get_multiprocessing_logger()
     return [logging.getLogger(), *known, *([pool] if pool is not None else [])]
 
 
 def _is_console(handler: logging.Handler) -> bool:
-    """Does this handler write where `kubectl logs` reads?"""
+    """Whether `kubectl logs` shows what this handler writes."""
     stream = getattr(handler, "stream", None)
     is_plain = type(handler) is logging.StreamHandler
-    # One that looks the stream up for each record, as Airflow's, has no stream of its own.
+    # A handler that looks up the stream for each record, such as Airflow's, does not store a stream.
     looks_it_up = isinstance(handler, logging.StreamHandler) and "stream" not in vars(handler)
     if isinstance(stream, redirected.Redirected):
         stream = stream.stream

@@ -1,11 +1,11 @@
-"""How does the library do something again and again beside an application's tasks?
+"""How does the library repeat an action in the background of an application's tasks?
 
-Every background thread that repeats something is a `Loop`. **Promise.** `start` and `stop` may be called twice and in
-any order; a loop that was started in a parent process can be started anew in its child, to which threads are not
-passed on. An error ends one round and not the thread: the first of a series is logged, and so is its end. `stop_all`
-stops every loop of this process; a worker calls it when Celery has ended.
+Every background thread that repeats an action is a `Loop`. **Promise.** `start` and `stop` may be called twice and in
+any order. A forked child does not inherit threads, so a loop of the parent process can be started again in the child.
+An error ends one round, not the thread; the first error of a series and the first success after it are logged.
+`stop_all` stops every loop of this process. A worker calls it when Celery has ended.
 
-Threads are daemons: an application that ends without telling the library is not kept alive.
+The threads are daemon threads, so they do not keep alive an application that ends without stopping the loops.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _running: weakref.WeakSet[Loop] = weakref.WeakSet()
 
 
 class Loop:
-    """Calls something at intervals, in a thread of its own.
+    """Calls a function at intervals, in a separate thread.
 
     Args:
-        run_once: one round.
-        name: the thread's name, without the library's.
-        seconds: the pause between two rounds; a function is asked before each pause.
+        run_once: the function, which performs one round.
+        name: the thread's name, without the prefix `celeriac-`.
+        seconds: the pause between two rounds; a function is called before each pause.
         begins_at_once: whether the first round comes before the first pause.
     """
 
@@ -53,11 +53,11 @@ class Loop:
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
-        """Begin; a loop that runs goes on."""
+        """Start the thread. A loop that already runs is not changed."""
         with self._starting:
             if self.is_running and not self._stopped.is_set():
                 return
-            # One for each thread: a thread that was told to stop stays told so.
+            # Each thread has its own event, so that a thread that was told to stop does not continue.
             self._stopped = threading.Event()
             self._thread = threading.Thread(
                 target=self._run, args=(self._stopped,), name=f"celeriac-{self.name}", daemon=True
@@ -66,13 +66,13 @@ class Loop:
             _running.add(self)
 
     def stop(self, wait_seconds: float = 0.0) -> bool:
-        """Begin no more rounds.
+        """Start no more rounds.
 
         Args:
-            wait_seconds: how long to wait for a round that is under way.
+            wait_seconds: how long to wait for the current round.
 
         Returns:
-            Whether no round is under way any more.
+            True if no round is running any more.
         """
         self._stopped.set()
         _running.discard(self)
@@ -91,7 +91,7 @@ class Loop:
     def _attempt(self) -> None:
         try:
             self.run_once()
-        except Exception as error:  # whatever it was, the next round may succeed
+        except Exception as error:  # the next round may succeed
             if not self._is_failing:
                 logger.warning("%s: %r; trying again", self.name, error, exc_info=logger.isEnabledFor(logging.DEBUG))
             self._is_failing = True
@@ -102,7 +102,7 @@ class Loop:
 
 
 def stop_all(wait_seconds: float = 1.0) -> list[str]:
-    """Stop all loops of this process, and wait for rounds under way; names of those that did not end in time."""
+    """Stop all loops of this process and wait for them. Returns the names of those that did not end in time."""
     loops = list(_running)
     for loop in loops:
         loop.stop()

@@ -1,12 +1,12 @@
-"""Who writes to `sys.stdout` while Celery redirects it to its logger?
+"""Where do writes to `sys.stdout` go while Celery redirects it to its logger?
 
-Celery replaces both streams by a proxy that makes a log record of each line (`worker_redirect_stdouts`). A handler that
-looks up `sys.stdout` for each record (rich's, Airflow's) then writes its line into that proxy, which drops it so as not
-to run in circles: the worker is mute. Here such a handler reaches the stream that was there before, and everybody else
-reaches Celery's proxy, so that each line appears once.
+Celery replaces both streams by a proxy that turns each line into a log record (`worker_redirect_stdouts`). A handler
+that looks up `sys.stdout` for each record (rich's, Airflow's) then writes its line into that proxy. The proxy drops it
+to prevent endless recursion, so the worker logs nothing. With this module, such a handler writes to the original
+stream, and all other code writes to Celery's proxy, so that each line appears once.
 
-With JSON lines, what Celery itself writes past its logger in a signal handler ("Warm shutdown") becomes a JSON object
-as well.
+With JSON lines, the text that Celery writes in a signal handler without its logger ("Warm shutdown") becomes a JSON
+object as well.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from types import FrameType
 from typing import Any, Final
 
 _MOST_FRAMES: Final = 60
-"""How far up a write is traced; handlers write from a few frames below the logger."""
+"""Maximum number of frames that are searched. Handlers write from a few frames below the logger."""
 
 
 class Redirected:
-    """Stands for one of the two streams: Celery's proxy, and for handlers the stream that was there before."""
+    """Replaces one of the two streams. It writes to Celery's proxy, or for log handlers to the original stream."""
 
     def __init__(self, proxy: Any, stream: Any) -> None:
         self.proxy = proxy
@@ -33,7 +33,7 @@ class Redirected:
         return getattr(self.proxy, name)
 
     def write(self, data: Any) -> int:
-        """Write `data`, or log it; the number of characters."""
+        """Write or log `data`, and return the number of characters."""
         target = self.stream if is_in_a_handler(sys._getframe(1)) else self.proxy
         return int(target.write(data) or 0)
 
@@ -43,12 +43,12 @@ class Redirected:
             self.write(line)
 
     def flush(self) -> None:
-        """Flush the stream; the proxy has no buffer."""
+        """Flush the stream. The proxy has no buffer."""
         self.stream.flush()
 
 
 def is_in_a_handler(frame: FrameType | None) -> bool:
-    """Is this frame below the delivery of a log record to its handlers?"""
+    """Whether this frame was called, directly or not, while a log record was passed to its handlers."""
     delivery = logging.Logger.callHandlers.__code__
     for _ in range(_MOST_FRAMES):
         if frame is None:
@@ -60,7 +60,7 @@ def is_in_a_handler(frame: FrameType | None) -> bool:
 
 
 def install(app: Any) -> None:
-    """Let Celery's redirection of an application keep what handlers write; children of a pool redirect anew."""
+    """Make Celery's redirection keep the lines of log handlers. Each child of a pool redirects its streams again."""
     log = app.log
     redirect = log.redirect_stdouts_to_logger
 
@@ -71,7 +71,7 @@ def install(app: Any) -> None:
         for name, stream in before.items():
             now = getattr(sys, name)
             if now is not stream and stream is not None:
-                # A child inherits its parent's redirection: what it wants is the stream below that one.
+                # A child inherits its parent's redirection. It needs the original stream.
                 setattr(sys, name, Redirected(now, stream.stream if isinstance(stream, Redirected) else stream))
         return proxy
 
@@ -79,13 +79,13 @@ def install(app: Any) -> None:
 
 
 def say_in_lines(formatter: logging.Formatter) -> None:
-    """Give the lines that Celery writes from signal handlers the format of all others."""
+    """Format the lines that Celery writes in signal handlers like all other lines."""
     from celery.apps import worker
 
     def safe_say(message: Any, *_: Any, **__: Any) -> None:
         record = logging.LogRecord("celery.apps.worker", logging.INFO, "", 0, str(message).strip(), (), None)
         stream = sys.__stderr__
-        # As Celery does: a signal handler may interrupt whoever holds the lock of a handler or a buffer.
+        # Write to the descriptor, as Celery does: the interrupted code may hold the lock of a handler or a buffer.
         if stream is not None:
             os.write(stream.fileno(), f"{formatter.format(record)}\n".encode(errors="backslashreplace"))
 

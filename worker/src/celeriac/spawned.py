@@ -1,4 +1,4 @@
-"""What does a child of the prefork pool need that was started anew, and inherits nothing but the environment?"""
+"""How is a spawned child of the prefork pool set up? It inherits only the environment from its parent."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from celeriac.config import application, contract
 
 
 def set_up_spawned_child(app: Any) -> None:
-    """Set up a child of the prefork pool that was started anew, and inherits nothing but the environment.
+    """Set up a child of the prefork pool that was spawned and inherits only the environment.
 
-    One of Celery's fix-ups: called with the application that Celery builds again in such a child. What a forked child
-    has from its parent is made here, once Celery has imported the tasks and before it prepares to run them.
+    This is a Celery fixup: Celery calls it with the application that it builds again in such a child. It adds what a
+    forked child inherits from its parent, after Celery has imported the tasks and before it prepares to run them.
     """
     loader, celerys = app.loader, app.loader.on_worker_process_init
 

@@ -1,4 +1,4 @@
-"""What is a failure, and who is notified of it? Nothing here knows of Sentry, or of any other reporter."""
+"""What is a failure, and who is notified of it? This module does not depend on Sentry or any other reporter."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from celeriac.exceptions import DeadLetterError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A failure as the parent process sees it."""
+    """A failure, as seen by the parent process."""
 
     error: BaseException
     kind: str
-    """Stable name for grouping: the same kind of failure of the same task is one problem."""
+    """Stable name for grouping: failures of the same kind and the same task are one problem."""
     task_name: str
     task_id: str
     queue: str | None = None
@@ -25,20 +25,20 @@ class Failure:
 
 
 class Reporter(Protocol):
-    """Is told of failures; its methods must not raise."""
+    """Is notified of failures. Its methods must not raise."""
 
     def report(self, failure: Failure) -> None:
-        """Take note of a failure that only the parent process has seen."""
+        """Report a failure that only the parent process has seen."""
 
     def raised(self, failure: Failure) -> None:
-        """Take note of what a task has raised, and what its own process may have reported."""
+        """Report an exception of a task. The task's own process may have reported it too."""
 
     def flush(self) -> None:
-        """Send what is waiting, within seconds."""
+        """Send waiting reports, within seconds."""
 
 
 class Reporters:
-    """Passes each call on to several reporters, one after the other."""
+    """Passes each call to several reporters, one after the other."""
 
     def __init__(self, reporters: Sequence[Reporter]) -> None:
         self.reporters = tuple(reporters)
@@ -49,24 +49,24 @@ class Reporters:
             reporter.report(failure)
 
     def raised(self, failure: Failure) -> None:
-        """Report what a task has raised."""
+        """Report an exception of a task."""
         for reporter in self.reporters:
             reporter.raised(failure)
 
     def flush(self) -> None:
-        """Send what is waiting, within seconds for each reporter."""
+        """Send waiting reports, within seconds for each reporter."""
         for reporter in self.reporters:
             reporter.flush()
 
 
 def queue_of(delivery_info: Any) -> str | None:
-    """The queue a message came from, as far as its delivery information says."""
+    """The queue that a message came from, according to its delivery information."""
     info = delivery_info or {}
     return info.get("routing_key") or info.get("exchange") or None
 
 
 class DeadLetter(Protocol):
-    """A message that was put into a dead-letter queue; a name or an id is empty where the message has none."""
+    """A message that was put into a dead-letter queue. Task name and ID are empty if the message has none."""
 
     @property
     def queue(self) -> str: ...
@@ -77,7 +77,7 @@ class DeadLetter(Protocol):
 
 
 def dead_letters(reporter: Reporter) -> Callable[[DeadLetter, DeadLetterError], None]:
-    """What to call with a dead letter, and the exception that says what to do about it."""
+    """A function that reports a dead letter, together with the exception that says what to do about it."""
 
     def report(entry: DeadLetter, error: DeadLetterError) -> None:
         name, task_id = entry.task or "-", entry.id or "-"
@@ -88,7 +88,7 @@ def dead_letters(reporter: Reporter) -> Callable[[DeadLetter, DeadLetterError], 
 
 
 def report_message(reporter: Reporter, message: Any, error: BaseException, kind: str) -> None:
-    """Tell of a message that no task could take: unknown task, undecodable body."""
+    """Report a message that no task could take: an unknown task, or a body that cannot be decoded."""
     headers = message.headers if isinstance(message.headers, dict) else {}
     name, task_id, queue = headers.get("task"), headers.get("id"), None
     with contextlib.suppress(AttributeError):

@@ -1,4 +1,4 @@
 """Is this worker alive, is it ready, and what is it doing?
 
-`rules` decides, purely, over what was observed; `vitals` observes; `server` answers HTTP.
+`vitals` observes the worker, `rules` decides (pure functions), and `server` answers HTTP requests.
 """

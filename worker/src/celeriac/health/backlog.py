@@ -1,11 +1,12 @@
-"""Does the broker have messages that this worker could take, and does not?
+"""Does the broker have messages that this worker could take, but does not take?
 
-After some reconnects a worker is connected and takes nothing (celery #8030); from inside the process it looks like an
-idle one. The difference is in the broker, so somebody has to ask it: this module, in a thread with a connection of its
-own, and only while the worker has free slots and room in its window. The probe itself never does; it reads what was
-written down here.
+After some reconnects a worker is connected but takes no messages (celery #8030). Inside the process it looks like an
+idle worker, so only the broker can show the difference. This module asks the broker, in a thread with its own
+connection, and only while the worker has free slots and room in its window. The probe never asks the broker; it reads
+the recorded result.
 
-Only for brokers that are polled (Redis, SQS, ...): others push, and a broken connection is noticed by its heartbeat.
+This is only for brokers that are polled (Redis, SQS, ...). Other brokers push messages, and heartbeats detect a broken
+connection.
 """
 
 from __future__ import annotations
@@ -24,38 +25,38 @@ SHORTEST_INTERVAL_SECONDS: Final = 1.0
 
 
 class BacklogWatch:
-    """Writes down since when messages wait although they could be taken.
+    """Records since when messages wait although the worker could take them.
 
     Args:
         app: the Celery application, configured.
-        vitals: where it is written down, and where it is known whether the worker is idle.
+        vitals: stores the result, and knows whether the worker is idle.
     """
 
     def __init__(self, app: Any, vitals: Vitals) -> None:
         self.app = app
         self.vitals = vitals
         self._connection: Any = None
-        # Several times within the time after which the worker counts as dead.
+        # Ask several times before the worker counts as dead.
         seconds = min(LONGEST_INTERVAL_SECONDS, max(SHORTEST_INTERVAL_SECONDS, vitals.stalled_seconds / 4))
         self._loop = Loop(self._look, name="backlog", seconds=seconds)
 
     def start(self) -> None:
-        """Look again and again, in a thread, until the worker drains."""
+        """Ask the broker repeatedly, in a thread, until the worker drains."""
         self._loop.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop asking the broker."""
         self._loop.stop()
 
     def _look(self) -> None:
         if self.vitals.draining is not None:
             self.stop()
             return
-        with contextlib.suppress(Exception):  # no answer is no evidence; the consumer says what is wrong
+        with contextlib.suppress(Exception):  # an error proves nothing; the consumer reports what is wrong
             self.run_once()
 
     def run_once(self) -> int:
-        """Ask once, if there is reason to; how many messages wait that could be taken."""
+        """Ask once, if the worker could take messages. Returns the number of messages that wait."""
         consumer = getattr(self.vitals.worker, "consumer", None)
         if not self._could_take(consumer):
             self.vitals.ignoring_since = None
@@ -97,13 +98,13 @@ class BacklogWatch:
 
 
 def has_looked(channel: Any, now: float) -> bool:
-    """Has the transport itself seen all its queues empty a moment ago? Celeriac's own says when it has."""
+    """Whether the transport has recently found all its queues empty. Only Celeriac's transport records this."""
     empty_at = getattr(getattr(channel, "pace", None), "empty_at", None)
     return empty_at is not None and now - empty_at < LONGEST_INTERVAL_SECONDS
 
 
 def has_room(channel: Any) -> bool:
-    """Is the channel's window open? False where there is none to look at."""
+    """Whether the channel's window has room. False if the channel does not show its window."""
     qos: Any = getattr(channel, "qos", None)
     delivered, dirty = getattr(qos, "_delivered", None), getattr(qos, "_dirty", None)
     if delivered is None or dirty is None:
@@ -115,6 +116,6 @@ def has_room(channel: Any) -> bool:
 def _ready(channel: Any, queue: str, missing: tuple[type[BaseException], ...]) -> int:
     try:
         count: int = channel.queue_declare(queue=queue, passive=True).message_count
-    except missing:  # in Redis an empty queue is not there
+    except missing:  # in Redis an empty queue does not exist
         return 0
     return count

@@ -1,9 +1,9 @@
 """(pure) Is this worker alive, and is it ready?
 
-Called for each probe with everything that is known of the worker at that moment. Liveness fails only for what a
-restart cures; it never fails because the broker is away, a task is long, all slots are busy, the start is slow or
-the worker is draining. Readiness says whether the worker is consuming. Each rule returns a sentence when it is
-broken and `None` when it holds.
+The rules are applied at each probe to an observation of the worker. Liveness fails only for problems that a restart
+solves. It never fails because the broker is unreachable, a task is long, all slots are busy, the start is slow or the
+worker is draining. Readiness says whether the worker is consuming. Each rule returns a sentence if it is broken, and
+`None` if it holds.
 """
 
 from __future__ import annotations
@@ -13,38 +13,38 @@ from dataclasses import dataclass
 from typing import Final
 
 HARD_LIMIT_MARGIN_SECONDS: Final = 10
-"""A task may be so long past its hard limit before the worker counts as dead: Celery's own limit comes first."""
+"""Seconds after a task's hard limit until the worker counts as dead. Celery gets this time to enforce the limit."""
 DRAIN_MARGIN_SECONDS: Final = 30
-"""A drain may take so much longer than its time-out: giving back, flushing, ending."""
+"""Seconds that a drain may take after its timeout, to hand back messages, flush reports and end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """One task that runs."""
+    """A task that is running."""
 
     name: str
     id: str
     seconds: float
-    """Since the pool took it."""
+    """Time since the pool accepted it."""
     hard_limit_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """What is known of a worker at one moment. `..._seconds` are ages; `None` means that it is not so."""
+    """The state of a worker at one moment. `..._seconds` are ages; `None` means that the state does not apply."""
 
     uptime_seconds: float
     slots: int | None = None
     """`None` while the worker is starting."""
     runs_inline: bool = False
-    """Tasks run in the consumer loop itself (solo), which therefore stands still while one runs."""
+    """Tasks run in the thread of the consumer loop (solo), which therefore stops while a task runs."""
     consuming: bool = False
-    """Connected to the broker, with the consumer loop entered."""
+    """Connected to the broker, and the consumer loop is running."""
     ticked_seconds: float | None = None
-    """Since the consumer loop came round for the last time."""
+    """Time since the last turn of the consumer loop."""
     broker_away_seconds: float | None = None
     broker_attempts: int = 0
-    """Attempts in a row that failed."""
+    """Consecutive failed attempts to connect."""
     broker_losses: int = 0
     """Connections that broke since the start."""
     broker_reconnects: int = 0
@@ -53,24 +53,24 @@ class Observed:
     drain_timeout_seconds: float = 0
     running: tuple[Running, ...] = ()
     prefetched: int = 0
-    """Messages held for a slot."""
+    """Messages that wait for a slot."""
     scheduled: int = 0
-    """Messages held for their time (ETA, countdown)."""
+    """Messages that wait for their time (ETA, countdown)."""
     processes: int | None = None
-    """Processes of the pool that are alive and not stopped; `None` where the pool has none of its own."""
+    """Processes of the pool that are alive and not stopped; `None` if the pool has no processes of its own."""
     processes_gone_seconds: float | None = None
-    """Since the last one of them was there."""
+    """Time since the last of these processes was seen."""
     ignored_messages_seconds: float | None = None
-    """The broker has had messages for us, slots were free and nothing was taken for so long."""
+    """Time for which the broker has had messages and slots were free, but the worker has taken no message."""
     stalled_seconds: float = 60
-    """The limit for whatever has to move."""
+    """Limit for every kind of standstill."""
 
 
 Rule = Callable[[Observed], str | None]
 
 
 def consumer_loop_turns(seen: Observed) -> str | None:
-    """The loop that takes messages comes round."""
+    """The loop that takes messages keeps turning."""
     is_at_work = seen.runs_inline and seen.running
     if not seen.consuming or seen.ticked_seconds is None or is_at_work or seen.draining_seconds is not None:
         return None
@@ -80,7 +80,7 @@ def consumer_loop_turns(seen: Observed) -> str | None:
 
 
 def tasks_keep_their_hard_limit(seen: Observed) -> str | None:
-    """No task runs past its hard limit: on threads and solo nobody but a restart can end it."""
+    """No task runs longer than its hard limit. On threads and solo only a restart can end such a task."""
     for task in seen.running:
         limit = task.hard_limit_seconds
         if limit is not None and task.seconds > limit + HARD_LIMIT_MARGIN_SECONDS:
@@ -89,7 +89,7 @@ def tasks_keep_their_hard_limit(seen: Observed) -> str | None:
 
 
 def pool_has_processes(seen: Observed) -> str | None:
-    """The pool's processes are there and not stopped (SIGSTOP), or were a moment ago."""
+    """The pool has processes that are not stopped (SIGSTOP), or had some within `stalled_seconds`."""
     gone = seen.processes_gone_seconds
     if gone is None or gone <= seen.stalled_seconds or seen.draining_seconds is not None:
         return None
@@ -97,7 +97,7 @@ def pool_has_processes(seen: Observed) -> str | None:
 
 
 def messages_are_taken(seen: Observed) -> str | None:
-    """What the broker has for us is taken while slots are free: not so after some reconnects (celery #8030)."""
+    """The worker takes waiting messages while slots are free. After some reconnects it does not (celery #8030)."""
     ignored = seen.ignored_messages_seconds
     if ignored is None or ignored <= seen.stalled_seconds or not seen.consuming or seen.draining_seconds is not None:
         return None
@@ -105,7 +105,7 @@ def messages_are_taken(seen: Observed) -> str | None:
 
 
 def drain_ends(seen: Observed) -> str | None:
-    """A drain does not outlast its time-out by much."""
+    """A drain ends within `DRAIN_MARGIN_SECONDS` after its timeout."""
     draining = seen.draining_seconds
     if draining is None or draining <= seen.drain_timeout_seconds + DRAIN_MARGIN_SECONDS:
         return None
@@ -113,7 +113,7 @@ def drain_ends(seen: Observed) -> str | None:
 
 
 def has_started(seen: Observed) -> str | None:
-    """The worker is up."""
+    """The worker has started."""
     return "starting" if seen.slots is None else None
 
 
@@ -125,12 +125,12 @@ def broker_is_there(seen: Observed) -> str | None:
 
 
 def is_consuming(seen: Observed) -> str | None:
-    """The consumer loop has been entered."""
+    """The consumer loop is running."""
     return None if seen.consuming else "not consuming yet"
 
 
 def is_staying(seen: Observed) -> str | None:
-    """The worker is not leaving."""
+    """The worker is not shutting down."""
     if seen.draining_seconds is None:
         return None
     return f"draining: {len(seen.running)} tasks run"
@@ -147,5 +147,5 @@ READINESS: Final[tuple[Rule, ...]] = (is_staying, has_started, broker_is_there, 
 
 
 def broken(rules: tuple[Rule, ...], seen: Observed) -> list[str]:
-    """The sentences of all rules that do not hold; empty when all is well."""
+    """The sentences of all broken rules; empty if all rules hold."""
     return [said for rule in rules if (said := rule(seen)) is not None]

@@ -1,13 +1,13 @@
-"""The health server: /livez, /readyz, /status and /metrics.
+"""How does the worker answer /livez, /readyz, /status and /metrics?
 
-Threads of the worker's parent process, standard library only. It answers from memory: no broker, no lock that the
-worker holds. A stopped process (SIGSTOP, a frozen cgroup) or an interpreter that never yields cannot answer, and the
-probe times out: that is an answer too. Children of a prefork pool close its sockets right after the fork, so that no
-orphan keeps the port.
+The health server runs in threads of the worker's parent process, with the standard library only. It answers from
+memory: it does not use the broker or a lock that the worker holds. A stopped process (SIGSTOP, a frozen cgroup) or an
+interpreter that never releases the GIL cannot answer, so the probe times out and fails, as it should. Children of a
+prefork pool close the server's sockets right after the fork, so that no orphan keeps the port.
 
-Whoever reaches the port can take little from the worker: at most `MOST_CONNECTIONS` connections are open, a further one
-ends the oldest, and each ends after `REQUEST_TIMEOUT_SECONDS`, however slowly its request drips in. One descriptor is
-kept in reserve, so that probes are answered while the application has used up its own.
+A client of the port can use only few resources of the worker. At most `MOST_CONNECTIONS` connections are open; one more
+closes the oldest. Each connection is closed after `REQUEST_TIMEOUT_SECONDS`, however slowly its request arrives. One
+file descriptor is kept in reserve, so that probes are answered even if the application has used up all others.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from celeriac.health.rules import Observed
 logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_SECONDS: Final = 10.0
-"""A connection is ended after this time, whatever it has sent by then."""
+"""A connection is closed after this time, whatever it has sent by then."""
 MOST_CONNECTIONS: Final = 16
-"""Open at a time: probes, a scraper and a person need three."""
+"""Maximum number of open connections. Probes, a scraper and a person need three."""
 
 
 class HealthServer:
-    """Answers probes until it is stopped; starting and stopping twice does nothing.
+    """Answers probes until it is stopped. Starting or stopping it twice has no effect.
 
     Args:
-        port: TCP port, on all addresses of the pod; 0: any free one, which `port` is once the server has started.
-        observe: what is known of the worker, asked anew for each request.
-        describe: what /status adds to it: names and versions.
-        metrics: the body of /metrics and its content type.
+        port: TCP port, on all addresses of the pod; 0 means any free port, which `port` shows after the start.
+        observe: returns the state of the worker; called for each request.
+        describe: names and versions that /status adds.
+        metrics: returns the body of /metrics and its content type.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class HealthServer:
         self._server: ThreadingHTTPServer | None = None
 
     def start(self) -> None:
-        """Listen.
+        """Start to listen.
 
         Raises:
-            GivingUpError: the port is taken or not ours to take.
+            GivingUpError: the port is in use or not permitted.
         """
         if self._server is not None:
             return
@@ -104,7 +104,7 @@ class HealthServer:
         return _verdict(rules.broken(rules.READINESS, self.observe()))
 
     def status(self) -> dict[str, Any]:
-        """What /status shows: names, numbers and ages in seconds; never a task's arguments."""
+        """The content of /status: names, numbers and ages in seconds, but never a task's arguments."""
         seen = self.observe()
         return {
             **self.describe,
@@ -117,7 +117,7 @@ class HealthServer:
 
 
 class Connections:
-    """The open connections of the server, oldest first; used by its threads, and bounded in number and time."""
+    """The open connections of the server, oldest first. Their number and duration are limited. Thread-safe."""
 
     def __init__(self) -> None:
         self._since: dict[socket.socket, float] = {}
@@ -137,18 +137,18 @@ class Connections:
             self._since.pop(connection, None)
 
     def make_room(self, now: float) -> None:
-        """End the oldest connections until there is room for one more."""
+        """Close the oldest connections until there is room for one more."""
         self.end_old(now)
         while len(self._since) >= MOST_CONNECTIONS:
             self._end_oldest()
 
     def end_old(self, now: float) -> None:
-        """End the connections whose time is over."""
+        """Close the connections that have been open for too long."""
         while (since := next(iter(self._since.values()), None)) is not None and now - since > REQUEST_TIMEOUT_SECONDS:
             self._end_oldest()
 
     def forget(self) -> list[socket.socket]:
-        """Forget all of them, without ending them; called in a child, whose copy of the lock nobody releases."""
+        """Forget all connections without closing them. Called in a child, so it must not wait for the copied lock."""
         connections, self._since = list(self._since), {}
         return connections
 
@@ -159,7 +159,7 @@ class Connections:
                 del self._since[oldest]
         if oldest is not None:
             with contextlib.suppress(OSError):
-                oldest.shutdown(socket.SHUT_RDWR)  # its thread reads the end, and closes it
+                oldest.shutdown(socket.SHUT_RDWR)  # its thread then reads the end of the stream, and closes it
 
 
 class _Server(ThreadingHTTPServer):
@@ -178,7 +178,7 @@ class _Server(ThreadingHTTPServer):
         try:
             request, address = super().get_request()
         except OSError:
-            # No descriptor is left but the reserve, which is opened again when a connection has been closed.
+            # Only the reserve descriptor is left. It is opened again when a connection has been closed.
             self._release_reserve()
             request, address = super().get_request()
         self.connections.add(request, time.monotonic())
@@ -197,7 +197,7 @@ class _Server(ThreadingHTTPServer):
         self._release_reserve()
 
     def close_in_child(self) -> None:
-        """Close in a child what it has inherited, without a word to whoever is connected to the parent."""
+        """Close the inherited sockets in a child, without closing the parent's connections."""
         self.socket.close()
         for connection in self.connections.forget():
             with contextlib.suppress(OSError):
@@ -214,14 +214,14 @@ class _Server(ThreadingHTTPServer):
                 self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def server_bind(self) -> None:
-        # Without HTTPServer's look-up of the host's own name, which hangs for seconds where DNS does.
+        # HTTPServer looks up the host's own name here, which blocks for seconds if DNS does not answer.
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         TCPServer.server_bind(self)
         self.server_name, self.server_port = "", int(self.server_address[1])
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class's signature
-        # Called where the error is being handled. A probe that hung up is no news.
+        # Called in an exception handler. A probe that closes its connection early is not worth a warning.
         logger.debug("health server: request from %s failed", client_address, exc_info=sys.exc_info())
 
 

@@ -1,9 +1,9 @@
 """What is this worker doing right now?
 
-The worker's own hooks write down what happens (a tick, a connection, a message taken, the start of the drain); a
-probe reads it together with Celery's lists of requests. Writers are the main thread and the pool's threads, the
-reader is the health server's thread: all of it is plain assignment of single values, so no lock is needed and a probe
-can never block the worker. Nothing here touches the broker.
+The worker's hooks record what happens (a tick, a connection, a message taken, the start of the drain). A probe reads
+this together with Celery's lists of requests. The main thread and the pool's threads write, and the health server's
+thread reads. Each write is a plain assignment of one value, so no lock is needed and a probe can never block the
+worker. Nothing here uses the broker.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ T = TypeVar("T")
 
 ENDED: Final = frozenset({"Z", "X"})
 STOPPED: Final = frozenset({"T"})
-"""States of a process, as proc(5) names them. One that a debugger has stopped (`t`) counts as running."""
+"""States of a process, as named in proc(5). A process that a debugger has stopped (`t`) counts as running."""
 
 
 class Vitals:
     """Signs of life of one worker process. Times are monotonic seconds.
 
     Args:
-        stalled_seconds: what has to move must move within this time.
+        stalled_seconds: limit for every kind of standstill.
         drain_timeout_seconds: how long a drain may take.
         clock: the monotonic clock; tests pass their own.
     """
@@ -43,7 +43,7 @@ class Vitals:
         self.stalled_seconds = stalled_seconds
         self.drain_timeout_seconds = drain_timeout_seconds
         self.worker: Any = None
-        """Celery's WorkController, once it is built."""
+        """Celery's WorkController, after it has been created."""
         self.consuming = False
         self.ticked: float | None = None
         self.taken: float | None = None
@@ -56,7 +56,7 @@ class Vitals:
         self._processes_seen: float | None = None
 
     def tick(self) -> None:
-        """The consumer loop has come round."""
+        """The consumer loop has made a turn."""
         self.ticked = self.clock()
 
     def take(self, _request: Any = None) -> None:
@@ -75,33 +75,34 @@ class Vitals:
             self.broker_lost = self.clock()
 
     def attempt_failed(self) -> None:
-        """The broker could not be connected to.
+        """An attempt to connect to the broker has failed.
 
-        While messages are consumed it was another connection that failed: with gevent and eventlet remote control has
-        one beside the consumer's. The consumer finds its own losses; for this one it would never begin again.
+        If messages are still being consumed, it was another connection that failed: with gevent and eventlet, remote
+        control has its own. The consumer notices the loss of its own connection. It does not reconnect for another one,
+        so `consuming` would stay false.
         """
         if not self.consuming:
             self.broker_failed()
 
     def broker_connected(self) -> None:
-        """A connection to the broker stands."""
+        """The worker has connected to the broker."""
         if self.broker_lost is not None and self.broker_losses:
             self.broker_reconnects += 1
         self.broker_lost = None
         self.broker_attempts = 0
 
     def loop_entered(self) -> None:
-        """The consumer loop begins to take messages."""
+        """The consumer loop has started to take messages."""
         self.tick()
         self.consuming = True
 
     def drain_begun(self) -> None:
-        """The worker has been told to leave."""
+        """The worker has been told to shut down."""
         if self.draining is None:
             self.draining = self.clock()
 
     def observe(self) -> Observed:
-        """Everything that is known at this moment."""
+        """The state of the worker at this moment."""
         now = self.clock()
         pool = getattr(self.worker, "pool", None)
         processes = count_processes(pool)
@@ -128,12 +129,12 @@ class Vitals:
 
 
 def is_inline(pool: Any) -> bool:
-    """Does this pool run tasks in the thread that takes messages?"""
+    """Whether this pool runs tasks in the thread that takes messages."""
     return type(pool).__module__ == "celery.concurrency.solo"
 
 
 def pool_processes(pool: Any) -> list[int] | None:
-    """Process ids of a prefork pool's children; `None` for the other pools."""
+    """PIDs of a prefork pool's children; `None` for other pools."""
     processes = getattr(getattr(pool, "_pool", None), "_pool", None)
     if not isinstance(processes, list):
         return None
@@ -143,20 +144,19 @@ def pool_processes(pool: Any) -> list[int] | None:
 def count_processes(pool: Any) -> int | None:
     """How many of the pool's processes are alive and not stopped (SIGSTOP).
 
-    Asked of the kernel through /proc: `waitpid`, which billiard's own question ends in, would take the exit status
-    away from the pool.
+    This reads /proc. billiard's own check calls `waitpid`, which would take the exit status away from the pool.
     """
     pids = pool_processes(pool)
     return None if pids is None else sum(1 for pid in pids if process_state(pid) not in ENDED | STOPPED)
 
 
 def is_running(pid: int) -> bool:
-    """Is there such a process, and has it not ended (a zombie has)?"""
+    """Whether the process exists and has not ended. A zombie has ended."""
     return process_state(pid) not in ENDED
 
 
 def process_state(pid: int) -> str:
-    """The letter of /proc for the state of a process; X, which stands for dead, where there is none."""
+    """The state of a process as a letter from /proc; X (dead) if the process does not exist."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -165,7 +165,7 @@ def process_state(pid: int) -> str:
 
 
 def hard_limit_seconds(request: Any, default: float | None) -> float | None:
-    """The hard limit that holds for a request: the message's own, else the task's, else the worker's."""
+    """The hard limit of a request: that of the message, or else of the task, or else of the worker."""
     own = (request.time_limits or (None, None))[0]
     return own or getattr(request.task, "time_limit", None) or default
 
@@ -173,7 +173,7 @@ def hard_limit_seconds(request: Any, default: float | None) -> float | None:
 def snapshot(values: Iterable[T]) -> list[T]:
     """A copy of a collection that another thread may be changing."""
     while True:
-        with contextlib.suppress(RuntimeError):  # changed while it was read; the next reading is as good
+        with contextlib.suppress(RuntimeError):  # it changed while it was read; read it again
             return list(values)
 
 
@@ -200,8 +200,8 @@ def _requests(worker: Any) -> dict[str, Any]:
 def running_seconds(request: Any, *, now: float, wall: float) -> float:
     """How long a task has run, at monotonic time `now` and Unix time `wall`.
 
-    By the monotonic clock, on which the pool says when the task began: a step of the node's clock would make every task
-    look past its hard limit. Celery itself keeps the Unix time only.
+    The pool reports the start of a task on the monotonic clock, which is used if it is known. With Unix time, which is
+    all that Celery keeps, a step of the node's clock could make every task seem to exceed its hard limit.
     """
     accepted = getattr(request, "accepted_at", None)
     seconds: float = wall - request.time_start if accepted is None else now - accepted
@@ -209,9 +209,9 @@ def running_seconds(request: Any, *, now: float, wall: float) -> float:
 
 
 def scheduled(consumer: Any) -> dict[Any, Any]:
-    """Each request that waits for its time (ETA, countdown), with the entry of the consumer's timer that begins it.
+    """Each request that waits for its time (ETA, countdown), with the entry of the consumer's timer that starts it.
 
-    Celery keeps a set of them since 5.6. Before, the timer alone knows them, which is where `inspect scheduled` looks.
+    Since 5.6 Celery keeps a set of them. Before that, only the timer has them; `inspect scheduled` also reads it.
     """
     kept = getattr(state, "scheduled_requests", None)
     if kept is not None:
@@ -221,7 +221,7 @@ def scheduled(consumer: Any) -> dict[Any, Any]:
     for waiting in snapshot(timer.schedule.queue) if timer else ():
         first = next(iter(waiting.entry.args), None)
         if isinstance(first, Request) and not waiting.entry.canceled:
-            # The timer of a green pool wants the greenlet to cancel it, the others the entry.
+            # To cancel it, the timer of a green pool takes the greenlet; other timers take the entry.
             found[first] = waiting if hasattr(waiting, "cancel") else waiting.entry
     return found
 

@@ -1,4 +1,4 @@
-"""Who is told, by a message, of what went wrong?
+"""How are people notified of failures by a message?
 
-`grouping` keeps what has failed and says when the next message is due and what it says; `slack` sends it.
+`grouping` collects failures and decides when the next message is due and what it says. `slack` sends it.
 """

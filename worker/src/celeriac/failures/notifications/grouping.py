@@ -1,13 +1,13 @@
 """(pure) What has failed since the last message, when is the next one due, and what does it say?
 
-A message costs a person's attention, so a flood is one message with its count: the first failure after a quiet time
-waits a moment for the rest of its burst, and after that at most one message goes out in each interval. Failures are
-counted by what happened and to which task. The number of groups and the length of each line are bounded, so nothing
-that fails can fill the worker's memory or the channel.
+A message costs a person's attention, so a burst of failures becomes one message with a count. The first failure after a
+quiet time waits a moment for the rest of its burst. After that, at most one message is sent in each interval. Failures
+are counted by kind and task. The number of groups and the length of each line are limited, so failures cannot fill the
+worker's memory or the channel.
 
-The text holds the type and the text of an exception, never a task's arguments. Whatever comes from a message (the
-task's name, its id, the exception) is cut, is kept to one line, and stands in a code span. Slack, Mattermost and
-Rocket.Chat show a code span as it is: it calls nobody (`@channel`), links nowhere and loads no image.
+The text contains the type and the text of an exception, but never a task's arguments. Everything that comes from a
+message (the task's name, its ID, the exception) is cut, kept on one line, and put into a code span. Slack, Mattermost
+and Rocket.Chat show a code span unchanged: it notifies nobody (`@channel`), creates no link and loads no image.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from datetime import datetime, timezone
 from typing import Final
 
 MOST_GROUPS: Final = 20
-"""Kinds of failure that a message tells apart; the rest is one line with its count."""
+"""Maximum number of groups that a message lists. The rest is one line with a count."""
 LONGEST_DETAIL: Final = 200
 LONGEST_NAME: Final = 150
 LONGEST_ID: Final = 50
-"""Lengths are characters of the message, in which `&` is five (`&amp;`)."""
+"""Lengths are counted in characters of the message, where `&` counts as five (`&amp;`)."""
 
 _SAID: Final = {
     "exception": "{task} failed",
@@ -37,22 +37,22 @@ _SAID: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessagePace:
-    """How often a worker may speak; times are on one clock, in seconds."""
+    """How often a worker may send a message. Times are on the same clock, in seconds."""
 
     gather_seconds: float = 1.0
-    """The first failure after a quiet time waits so long for others of the same burst."""
+    """How long the first failure after a quiet time waits for others of the same burst."""
     interval_seconds: float = 60.0
-    """Between two messages."""
+    """Minimum time between two messages."""
 
     def due_at(self, first: float, last_sent: float | None) -> float:
-        """When a message is due whose first failure came at `first`."""
+        """When a message is due whose first failure happened at `first`."""
         gathered = first + self.gather_seconds
         return gathered if last_sent is None else max(gathered, last_sent + self.interval_seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Whose failures they are: it stands at the head of each message."""
+    """The worker that reports the failures. It is named at the start of each message."""
 
     namespace: str
     pool: str
@@ -61,7 +61,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Failures of one kind of one task: how many, and the last one's id and detail."""
+    """Failures of one kind and one task: their number, and the ID and detail of the last one."""
 
     count: int
     task_id: str
@@ -70,35 +70,35 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Digest:
-    """What a message tells; it never changes, a failure that joins makes a new one."""
+    """The content of a message. It is immutable: adding a failure creates a new digest."""
 
     groups: dict[tuple[str, str], Group]
-    """By kind and task name, in the order in which they came."""
+    """By kind and task name, in the order of their first failure."""
     others: int
     """Failures beyond `MOST_GROUPS`."""
     since: float
     """Unix time of the first failure."""
     refused: int = 0
-    """Failures whose message was refused for what it says."""
+    """Failures whose message was refused because of its content."""
 
     @property
     def count(self) -> int:
-        """All failures in it."""
+        """Number of all failures in the digest."""
         return self.others + self.refused + sum(group.count for group in self.groups.values())
 
     def without_details(self) -> Digest:
-        """The number alone, for when a message with the details was refused."""
+        """Only the number of failures, for use after a message with the details was refused."""
         return Digest(groups={}, others=0, refused=self.count, since=self.since)
 
 
 def failure(kind: str, task_name: str, task_id: str, detail: str, *, at: float) -> Digest:
-    """One failure alone: its kind, its task, type and text of the exception, and Unix time in seconds."""
+    """A digest of one failure: its kind, its task, type and text of the exception, and Unix time in seconds."""
     group = Group(count=1, task_id=shown(task_id, LONGEST_ID), detail=shown(detail, LONGEST_DETAIL))
     return Digest(groups={(kind, shown(task_name, LONGEST_NAME)): group}, others=0, since=at)
 
 
 def merge(earlier: Digest | None, later: Digest | None) -> Digest | None:
-    """Both in one; `None` is one without any failure."""
+    """Merge two digests. `None` stands for a digest without failures."""
     if earlier is None or later is None:
         return earlier or later
     groups, others = dict(earlier.groups), earlier.others + later.others
@@ -134,7 +134,7 @@ def _lines(digest: Digest) -> Iterable[str]:
 
 
 def shown(text: str, length: int) -> str:
-    """`text` as it may stand in a code span: in one line, at most `length` characters long, nothing unprintable."""
+    """`text` for a code span: on one line, at most `length` characters long, and printable."""
     line = " ".join(text[: 10 * length].split())
     pieces = list(map(_shown, line[: length + 1]))
     if not pieces:
@@ -149,9 +149,9 @@ def shown(text: str, length: int) -> str:
 def _shown(character: str) -> str:
     if character in _MARKUP:
         return _MARKUP[character]
-    # Control characters, lone surrogates, and what changes the direction of the text.
+    # Control characters, lone surrogates, and characters that change the direction of the text are escaped.
     return character if character.isprintable() else ascii(character)[1:-1]
 
 
 _MARKUP: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "`": "'"}
-"""What Slack wants escaped, and the end of a code span."""
+"""Characters that must be escaped for Slack, and the character that ends a code span."""

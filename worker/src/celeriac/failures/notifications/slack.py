@@ -1,21 +1,21 @@
-"""How does a message get into Slack, whatever state Slack is in?
+"""How is a message sent to Slack, even if Slack is unreachable for a while?
 
-One thread of the worker's parent process posts to an incoming webhook. Whoever reports a failure only adds it to the
-digest: no task waits for Slack, and none fails because of it. What could not be sent is tried again, with growing
-pauses and together with what has failed meanwhile, as long as the worker runs. A worker that leaves tries once more.
+One thread of the worker's parent process posts to an incoming webhook. Reporting a failure only adds it to the digest:
+no task waits for Slack, and none fails because of it. A message that could not be sent is retried with growing pauses,
+together with newer failures, until the worker ends. A worker that shuts down tries once more.
 
     waits for a failure → gathers → posts ─┬─ accepted: rests for the interval
                               ↑            └─ not accepted: joins what came meanwhile, pauses ─┐
                               └────────────────────────────────────────────────────────────────┘
 
-A message that Slack refuses for what it says (400, 413, 422) would be refused again, and with it all that joins it. So
-its details go to the worker's log, and only the number of its failures is sent.
+If Slack refuses a message because of its content (400, 413, 422), it would refuse it again, together with all newer
+failures. Therefore its details are written to the worker's log, and only the number of its failures is sent.
 
-Limits: each worker counts and paces by itself, so a pool of ten may send ten messages in an interval; what waits when
-the worker's own process is killed is lost; and a message whose answer was lost is sent twice.
+Limits: each worker counts separately, so a pool of ten may send ten messages in an interval. If the worker's process is
+killed, waiting messages are lost. If the response to a message is lost, the message is sent twice.
 
-The webhook's URL is a secret: whoever has it can write into the channel. It is in a file (a mounted Secret) that is
-read for each message, so that it can be renewed while the worker runs, and it appears in no log line and no exception.
+The webhook's URL is a secret: everybody who has it can write to the channel. It is in a file (a mounted Secret) that is
+read for each message, so that it can be renewed while the worker runs. It never appears in a log line or an exception.
 """
 
 from __future__ import annotations
@@ -45,37 +45,37 @@ from celeriac.loop import Loop
 logger = logging.getLogger(__name__)
 
 POST_SECONDS: Final = 10.0
-"""Slack may take so long to answer."""
+"""Maximum time that Slack may take to respond."""
 FLUSH_SECONDS: Final = 5.0
-"""A worker that leaves waits so long for its last message."""
+"""Maximum time that a worker waits for its last message when it shuts down."""
 PATIENCE: Final = Retry(max_retries=None, initial_seconds=1.0, max_seconds=60.0)
 LONGEST_PAUSE_SECONDS: Final = 900.0
-"""Whatever `Retry-After` asks for."""
+"""Upper limit of a pause, even if `Retry-After` asks for more."""
 REFUSED_FOR_GOOD: Final = frozenset({400, 413, 422})
-"""Status codes that are about the message: invalid_payload, msg_too_long, too large a body."""
+"""Status codes that concern the message: invalid_payload, msg_too_long, or a body that is too large."""
 LONGEST_LOOK: Final = 10_000
-"""Characters of an exception's text that are looked at; far fewer are shown."""
+"""Characters of an exception's text that are processed. Far fewer are shown."""
 
 
 class NotSentError(Exception):
-    """A message was not taken; the text says why, and never where it should have gone."""
+    """A message was not accepted. The text says why, but never contains the URL."""
 
     def __init__(self, why: str, retry_after_seconds: float = 0.0, *, is_refused_for_good: bool = False) -> None:
         super().__init__(why)
         self.retry_after_seconds = retry_after_seconds
         self.is_refused_for_good = is_refused_for_good
-        """The same message would be refused again."""
+        """Whether the same message would be refused again."""
 
 
 class SlackReporter:
-    """Tells a channel of failures; takes all of them, and is never in anybody's way.
+    """Sends failures to a channel. It accepts every failure and never blocks its caller.
 
     Args:
-        webhook_file: holds the webhook's URL. It may be missing, and may change at any time.
-        origin: stands at the head of each message.
-        secrets: URLs whose passwords must not be shown, should an exception quote them.
-        pace: how often it may speak.
-        apart: entered by its thread, to be seen by nobody who watches what this process does: the webhook is a secret.
+        webhook_file: file with the webhook's URL. It may be missing, and may change at any time.
+        origin: named at the start of each message.
+        secrets: URLs whose passwords must not be shown, in case an exception quotes them.
+        pace: how often it may send a message.
+        apart: entered by its thread, to hide the requests from tools that watch this process: the webhook is a secret.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class SlackReporter:
         self.pace = pace
         self.apart = apart
         self._changed = threading.Condition()
-        # All below belong to whoever holds the condition.
+        # All attributes below are protected by the condition.
         self._waiting: Digest | None = None
         self._due = 0.0
         self._last_sent: float | None = None
@@ -105,7 +105,7 @@ class SlackReporter:
         self._loop = Loop(self._send_apart, name="slack", seconds=0)
 
     def start(self) -> None:
-        """Send from now on, in a thread of this process alone: a pool's children report nothing here."""
+        """Start to send, in a thread of this process only. The children of a pool do not report here."""
         try:
             read_webhook(self.webhook_file)
         except NotSentError as error:
@@ -114,14 +114,14 @@ class SlackReporter:
         self._loop.start()
 
     def stop(self) -> None:
-        """Send no more; what waits is not sent."""
+        """Stop sending. Waiting failures are not sent."""
         with self._changed:
             self._is_stopped = True
             self._changed.notify_all()
         self._loop.stop()
 
     def report(self, failure: Failure) -> None:
-        """Take note of what only the parent process has seen."""
+        """Add a failure that only the parent process has seen."""
         try:
             detail = scrub(_described(failure.error), self.secrets)
             one = grouping.failure(failure.kind, failure.task_name, failure.task_id, detail, at=time.time())
@@ -130,14 +130,14 @@ class SlackReporter:
                     self._due = self.pace.due_at(time.monotonic(), self._last_sent)
                 self._waiting = grouping.merge(self._waiting, one)
                 self._changed.notify_all()
-        except Exception:  # telling people must never be the reason that a worker fails
+        except Exception:  # a notification must never make a worker fail
             logger.warning("notifications: could not take note of a failure of %s", failure.task_name, exc_info=True)
 
     raised = report
-    """Take note of what a task has raised: here it makes no difference."""
+    """Add an exception of a task. There is no difference here."""
 
     def flush(self, seconds: float = FLUSH_SECONDS) -> None:
-        """Send what is waiting now, in one attempt and for at most so long."""
+        """Send what is waiting now, in one attempt that takes at most `seconds`."""
         deadline = time.monotonic() + seconds
         with self._changed:
             self._is_urgent = True
@@ -150,7 +150,7 @@ class SlackReporter:
             logger.warning("notifications: the worker ends, and %d failure(s) were not told", untold)
 
     def run_once(self) -> bool:
-        """Wait until a message is due and try to send it; was it taken?"""
+        """Wait until a message is due and try to send it. True if it was accepted."""
         digest = self._next()
         if digest is None:
             return False
@@ -159,7 +159,7 @@ class SlackReporter:
         except NotSentError as error:
             self._keep(digest, error)
             return False
-        except Exception as error:  # the thread must not end for what nobody has thought of
+        except Exception as error:  # an unexpected error must not end the thread
             self._keep(digest, NotSentError(f"{type(error).__name__} while sending"))
             return False
         if self._trouble:
@@ -176,7 +176,7 @@ class SlackReporter:
             self.run_once()
 
     def _next(self) -> Digest | None:
-        """Wait until a message is due; `None` when nothing is sent any more."""
+        """Wait until a message is due; `None` if sending has been stopped."""
         with self._changed:
             while (digest := self._waiting) is None or (not self._is_urgent and time.monotonic() < self._due):
                 if self._is_stopped:
@@ -204,17 +204,17 @@ class SlackReporter:
             self._changed.notify_all()
 
     def _say(self, trouble: str) -> None:
-        """Once for each trouble, not for each attempt."""
+        """Log a problem once, not for each attempt."""
         if trouble != self._trouble:
             self._trouble = trouble
             logger.warning("notifications: %s; workers go on, and messages wait", trouble)
 
 
 def read_webhook(path: str) -> str:
-    """The webhook's URL.
+    """Read the webhook's URL.
 
     Raises:
-        NotSentError: there is none, or it is no URL.
+        NotSentError: the file is missing or empty, or does not contain a valid URL.
     """
     try:
         url = Path(path).read_text().strip()
@@ -228,7 +228,7 @@ def read_webhook(path: str) -> str:
 
 
 def is_webhook(url: str) -> bool:
-    """Could one post to it?"""
+    """Whether `url` is valid for a POST request."""
     if not url.isascii() or any(character.isspace() or not character.isprintable() for character in url):
         return False
     try:
@@ -242,7 +242,7 @@ def post(url: str, text: str) -> None:
     """Send one message to an incoming webhook.
 
     Raises:
-        NotSentError: it was not taken.
+        NotSentError: it was not accepted.
     """
     body = json.dumps({"text": text}).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - http or https
@@ -257,29 +257,29 @@ def post(url: str, text: str) -> None:
                 is_refused_for_good=error.code in REFUSED_FOR_GOOD,
             )
     except (OSError, http.client.HTTPException, ValueError) as error:
-        # Only what the system says: the texts of the other kinds quote the URL.
+        # Show only the operating system's message: the messages of other errors quote the URL.
         inner = getattr(error, "reason", error)
         said = inner.strerror if isinstance(inner, OSError) and inner.strerror else type(inner).__name__
         refusal = NotSentError(f"Slack cannot be reached ({said})")
     else:
         return
-    raise refusal  # outside of the handlers: no traceback leads to the URL
+    raise refusal  # outside the handlers, so that no traceback contains the URL
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
-    """A webhook does not redirect; what claims otherwise gets no message."""
+    """Refuses redirects. A webhook does not redirect."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    # Made for each message: it reads the proxy's variables, and they are rare.
+    # Built for each message, because it reads the proxy variables. Messages are rare.
     return urllib.request.build_opener(_Stay)
 
 
 def _words(error: urllib.error.HTTPError) -> str:
-    """The one word with which Slack explains itself: no_service, invalid_token, channel_is_archived ..."""
+    """Slack's error code: no_service, invalid_token, channel_is_archived ..."""
     said = ""
     with contextlib.suppress(OSError, http.client.HTTPException):
         said = error.read(60).decode("ascii", "replace").strip()
@@ -293,6 +293,6 @@ def _seconds(retry_after: str | None) -> float:
 def _described(error: BaseException) -> str:
     try:
         said = str(error)
-    except Exception:  # an application's own exception may fail even at this
+    except Exception:  # the `__str__` of an application's own exception may raise
         said = ""
     return f"{type(error).__name__}: {said}"[:LONGEST_LOOK] if said else type(error).__name__
