@@ -13,7 +13,7 @@ from celeriac.arguments import UsageError
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code of the process."""
+    """Run a command; return the exit code of the process."""
     words = list(sys.argv[1:] if given is None else given)
     try:
         flags, for_celery = arguments.parse(words)

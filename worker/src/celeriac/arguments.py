@@ -1,8 +1,8 @@
-"""The command line of `celeriac`: which arguments are there, and what do they stand for?
+"""The command line of `celeriac`: the arguments and what they mean.
 
-`celeriac worker` takes what `celery worker` takes. A flag that the pool's document has a key for becomes that key, so
-that it has the same effect and the same checks as in a pool. The others are Celery's and are passed on as they are, but
-for the few that cannot hold here: those are answered by a sentence.
+`celeriac worker` accepts the arguments of `celery worker`. If the pool's document has a key for a flag, the flag sets
+that key, so that it has the same effect and the same checks as in a pool. The other flags are passed to Celery
+unchanged, except for the few that cannot work here: those are refused with an explanation.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ REFUSED: Final = {
     ("--executable",): "it names the program of a detached worker, and the worker stays in the foreground",
     ("--prefetch-multiplier",): "set worker_prefetch_multiplier in the application, or worker.prefetch in the pool",
 }
-"""Celery's flags that cannot hold here, and what to do instead."""
+"""Celery's flags that cannot work here, and what to do instead."""
 
 
 USAGE: Final = int(Exit.USAGE)
@@ -100,7 +100,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class UsageError(Exception):
-    """The arguments cannot be used; the text says which and why."""
+    """The arguments cannot be used; the text names them and gives the reason."""
 
 
 def parse(given: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -24,7 +24,7 @@ _VISIBILITY_SECONDS: Final = {"redis": 3600.0, "rediss": 3600.0, "sentinel": 360
 
 @dataclass(frozen=True, slots=True)
 class BrokerKind:
-    """What is known of a broker before anything connects to it."""
+    """What is known about a broker before a connection is made."""
 
     transport: str
     """kombu's name of its transport, or the path of a class that the application names itself."""
@@ -33,7 +33,7 @@ class BrokerKind:
 
     @property
     def is_redis(self) -> bool:
-        """Whether the server is a Redis, whatever class talks to it."""
+        """Return whether the server is Redis, whichever transport class is used."""
         return self.transport in TRANSPORTS or self.scheme in TRANSPORTS
 
     @property
@@ -43,12 +43,12 @@ class BrokerKind:
 
     @property
     def notices_lost_consumers(self) -> bool:
-        """Whether the broker itself delivers again what a lost connection has not acknowledged."""
+        """Return whether the broker itself redelivers the unacknowledged messages of a lost connection."""
         return self.transport in _PUSHING
 
     @property
     def default_visibility_seconds(self) -> float | None:
-        """After which kombu's transport delivers again what was not acknowledged; `None` where it does not."""
+        """Return the seconds after which kombu's transport redelivers unacknowledged messages; `None`: never."""
         return _VISIBILITY_SECONDS.get(self.transport)
 
 

@@ -1,9 +1,9 @@
-"""What happens in a worker that somebody will want counted?
+"""Defines what a worker counts.
 
-One definition for each such thing, and one call where it happens: `counts.LEASES_LOST.add()`. Light enough for code
-that producers import. Outside a worker nobody listens and a call costs next to nothing; in a worker the parent process
-listens, and what its children count is brought to it, so that there is one sum for the whole pod. Counting never
-raises and never waits.
+Each count has one definition here, and one call where the event happens: `counts.LEASES_LOST.add()`. The module is
+light enough for code that producers import. Outside a worker there is no receiver, and a call costs almost nothing. In
+a worker the parent process is the receiver and also gets the counts of its children, so that there is one total for the
+whole pod. Counting never raises and never waits.
 
 A new metric is one definition here (the name with its unit, without `_total`, which the format adds), one call, one row
 in docs/reference/worker-metrics.md and one case in tests/integration/worker/test_metrics.py; tests hold the last two.
@@ -56,7 +56,7 @@ _receive: Receiver | None = None
 
 
 def receive_by(receiver: Receiver | None) -> None:
-    """Tell `receiver` of everything that is counted in this process from now on; `None`: nobody."""
+    """Send all counts of this process to `receiver` from now on; `None`: do not send them."""
     global _receive  # noqa: PLW0603 - code that counts must not need to be handed a receiver
     _receive = receiver
 

@@ -9,8 +9,8 @@
     └── redis.exceptions.LockNotOwnedError
         └── LockLostError      a lock ended while its owner still worked
 
-The lock's error stands beside the lock: its base is redis-py's, which takes a third of a second to import and is not
-needed by a process that has no lock.
+The lock's error is defined next to the lock: its base class is redis-py's, which takes a third of a second to import
+and is not needed by a process without locks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class CeleriacError(Exception):
 
 
 class PolicyError(CeleriacError, TypeError):
-    """A policy does not fit its task: the text names the task, the parameter and what would be right."""
+    """A policy does not fit its task: the text names the task, the parameter and the correct form."""
 
 
 class DeadLetterError(CeleriacError):

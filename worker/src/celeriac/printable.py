@@ -1,7 +1,7 @@
-"""(pure) How is text shown that somebody else has written?
+"""(pure) Makes text from messages safe to show.
 
-Names, ids, arguments and reasons come from messages, and whoever can write to the broker chooses them. Printed as they
-are, they can clear a terminal, fill its clipboard, forge a line of a log or run to megabytes.
+Names, ids, arguments and reasons come from messages, and any client that can write to the broker chooses them. Printed
+unchanged, they could clear a terminal, fill its clipboard, forge a log line, or be megabytes long.
 """
 
 from __future__ import annotations

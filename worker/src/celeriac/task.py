@@ -1,16 +1,16 @@
 """A task base class with a logger and policies.
 
 `@app.task(base=celeriac.Task)` or `@shared_task(base=celeriac.Task)`, or `Celery(task_cls=celeriac.Task)` for all tasks
-of an application. It works in processes that only call tasks, too: what belongs to running and to policies is loaded
-when it is needed.
+of an application. It also works in processes that only call tasks: the code for runs and for policies is loaded when it
+is needed.
 
-The class stands in front of the base that the application's tasks have without it (Django's `DjangoTask`, the
-`task_cls` of the application), and takes nothing away from it. A base class of your own names all its bases itself,
-as with Celery: `class Base(celeriac.Task, DjangoTask)`.
+The class extends the base class that the application's tasks would have without it (Django's `DjangoTask`, the
+`task_cls` of the application) and keeps all of its behaviour. If you write your own base class, name all its bases, as
+with Celery: `class Base(celeriac.Task, DjangoTask)`.
 
-The hooks are Celery's own (`apply_async`, `before_start`, the signal after a run). `__call__` is left alone: Celery
-traces tasks that override it on a slower path, and every traceback would get one more frame. A subclass with a
-`before_start` of its own must call this one's.
+The hooks are Celery's own (`apply_async`, `before_start`, the signal after a run). `__call__` is not overridden,
+because Celery runs such tasks on a slower path, and every traceback would get one more frame. If a subclass overrides
+`before_start`, it must call the method of this class.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Policies:
-    """What stands on one task."""
+    """The policies of one task."""
 
     calling: CallPolicy | None
     running: Exclusive | None
@@ -48,7 +48,7 @@ class Task(celery.Task):  # type: ignore[type-arg]  # generic only in the stubs
     """Base class of tasks."""
 
     policy: Policy | Sequence[Policy] | None = None
-    """What happens to calls that are the same; a policy, or one for calling and one for running."""
+    """What happens to equal calls: a policy, or one policy for calls and one for runs."""
 
     _policies: ClassVar[_Policies | None] = None
 
@@ -145,11 +145,10 @@ class Task(celery.Task):  # type: ignore[type-arg]  # generic only in the stubs
         producer: Any = None,
         **options: Any,
     ) -> Any:
-        """As Celery's; a call that its policy does not let run returns the handle of the call that runs instead.
+        """As Celery's; a call that the policy drops returns the result handle of the call that runs instead.
 
-        One option is not Celery's: `policy`, for this call instead of the task's. It is a policy of the same class
-        with other options, or `None` to publish the call past the policy. A signature that travels in a message cannot
-        carry it.
+        One option is not Celery's: `policy` replaces the task's policy for this call. It is a policy of the same class
+        with other options, or `None` to bypass the policy. A signature that is sent in a message cannot contain it.
 
         Raises:
             PolicyError: the policy does not fit the task or the call.

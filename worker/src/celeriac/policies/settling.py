@@ -1,4 +1,4 @@
-"""What becomes of a delivery that must not run its task now? Each way ends in Celery's `Ignore`, which settles it."""
+"""Settles a delivery that must not run its task now; each way raises Celery's `Ignore`, which settles it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ T = TypeVar("T")
 
 BACKOFF_SECONDS: Final = (1.0, 30.0)
 PATIENCE: Final = Retry(max_retries=30, initial_seconds=0.1, max_seconds=2.0)
-"""How long a Redis that does not answer is asked by a message that leads to a call other than itself."""
+"""Retries while Redis does not answer, for a message that leads to a call in another message."""
 
 
 class Errand(Ignore):
-    """This delivery was no run: its call has, or gets, another message."""
+    """This delivery was not a run: its call has another message, or will get one."""
 
 
 def insist(task: Any, step: Callable[[], T]) -> T:
-    """Do a step that must not be left out: without it a call would be lost that only Redis knows.
+    """Do a step that must not be skipped, because a call that exists only in Redis would be lost without it.
 
     Raises:
         celery.exceptions.Reject: Redis has not answered for about a minute; the message is given back.
@@ -47,19 +47,19 @@ def insist(task: Any, step: Callable[[], T]) -> T:
 
 
 def skip(task: Any, reason: str) -> NoReturn:
-    """Give a call up: its result is `REVOKED`, with the reason."""
+    """Discard a call: its result is `REVOKED`, with the reason."""
     logger.info("skipped %s[%s]: %s", task.name, task.request.id, reason)
     task.backend.mark_as_revoked(task.request.id, reason, request=task.request, store_result=not task.ignore_result)
     raise Ignore(reason)
 
 
 def drop(reason: str) -> NoReturn:
-    """Settle a message whose call has another one."""
+    """Settle a message whose call has another message."""
     raise Errand(reason)
 
 
 def put_back(task: Any, reason: str, backoff_seconds: tuple[float, float] = BACKOFF_SECONDS) -> NoReturn:
-    """Publish a call again under its own id, to run after a delay that grows, and settle this message."""
+    """Publish a call again under its own id, to run after a growing delay, and settle this message."""
     conflicts = int(getattr(task.request, values.CONFLICTS_HEADER, None) or 0)
     shortest, longest = backoff_seconds
     pauses = Retry(max_retries=None, initial_seconds=shortest, max_seconds=longest)
@@ -72,7 +72,7 @@ def put_back(task: Any, reason: str, backoff_seconds: tuple[float, float] = BACK
 def publish_again(task: Any, delay_seconds: float, headers: dict[str, Any]) -> None:
     """Publish the message that is being delivered again, with a new ETA.
 
-    The same number of retries: this is none.
+    The number of retries stays the same, because this is not a retry.
     """
     request = task.request
     headers = {**(request.headers or {}), **headers}

@@ -1,4 +1,4 @@
-"""Who has the key of a task now, and how long?"""
+"""Which call has the key of a task now, and until when?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from celeriac.store.connections import Store
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """A call that holds back other calls or runs of its key."""
+    """A call that blocks other calls or runs of its key."""
 
     policy: str
     """Name of the policy."""
@@ -19,7 +19,7 @@ class Standing:
     phase: Literal["window", "waiting", "running"]
     """The window of a throttle is open; the call waits for a worker or for its quiet time; the call runs."""
     seconds: float | None
-    """When it ends unless it is renewed or prolonged; `None`: with another call's run, or never."""
+    """When the claim ends unless it is renewed or extended; `None`: with another call's run, or never."""
     name: str = ""
     """The key in Redis that can be deleted to end it; empty: deleting it would lose a call."""
 

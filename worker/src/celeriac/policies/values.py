@@ -1,8 +1,8 @@
 """(pure) When must a call of a task not lead to a run of its own?
 
 A policy is a value that stands on a task: `@app.task(base=celeriac.Task, policy=Throttle(key="user_id", seconds=30))`.
-It says which calls are the same (`key`) and what happens to the later ones. Deciding is Redis's, atomically and by the
-server's time; this module holds what can be said without it.
+It defines which calls are the same (`key`) and what happens to the later ones. Redis decides, atomically and by the
+server's time; this module contains everything that does not need Redis.
 
 `key` is one of
 * the name of a parameter of the task: `key="user_id"`,
@@ -33,12 +33,12 @@ OnDuplicate = Literal["return", "raise"]
 
 SHORTEST_SECONDS: Final = 0.001
 LONGEST_SECONDS: Final = 100 * 365 * 86_400
-"""Redis counts in milliseconds, and refuses times that it cannot add to its clock."""
+"""Upper limit of all times: Redis counts in milliseconds and refuses times that it cannot add to its clock."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What all policies have."""
+    """The base class of all policies."""
 
     key: Key = None
     """Which calls are the same; see the module."""
@@ -51,7 +51,7 @@ class Policy:
             )
 
     def __set_name__(self, owner: Any, name: str) -> None:
-        """Python calls this for each attribute of a class that is made: refuse a task where it has no effect."""
+        """Refuse a task on which the policy has no effect; Python calls this when the task's class is created."""
         misplaced.check(owner, name)
 
     def check(self, task: str, run: Callable[..., object]) -> None:
@@ -74,7 +74,7 @@ class Policy:
                 )
 
     def key_of(self, run: Callable[..., object], args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-        """The key of one call, as a text.
+        """Return the key of one call, as text.
 
         Raises:
             TypeError: the arguments do not fit the task.
@@ -113,20 +113,20 @@ class Policy:
 
 @dataclass(frozen=True)
 class CallPolicy(Policy):
-    """What the policies have that decide when a task is called. A task has at most one of them."""
+    """The base class of policies that decide when a task is called. A task has at most one of them."""
 
 
 @dataclass(frozen=True)
 class Throttle(CallPolicy):
     """The first call in a window wins; the others do not run and get the first one's result handle.
 
-    Decided when the task is called (`delay`, `apply_async`), so later calls cost no message. The window starts with
-    the first call, whether or when that call's task runs.
+    Decided when the task is called (`delay`, `apply_async`), so later calls do not send a message. The window starts
+    with the first call; it does not matter when, or whether, the task of that call runs.
 
     Args:
         key: which calls are the same; see the module.
         seconds: the window's length, at least 0.001.
-        extend: whether each dropped call starts the window anew, so that a key which is never quiet runs once.
+        extend: whether each dropped call restarts the window, so that a key with constant calls runs once.
         on_duplicate: what a dropped call does: `"return"` the result handle of the call that stands, or `"raise"`
             `DuplicateCallError`.
 
@@ -150,18 +150,17 @@ class Throttle(CallPolicy):
 class Unique(CallPolicy):
     """One call of each key in the queue or running; another one does not run and gets the first one's result handle.
 
-    Decided when the task is called. The call that is published has a claim. Whether its message still waits in a queue
-    cannot be asked cheaply, so a claim stands for `claim_seconds` without a sign of life (an ETA or countdown comes on
-    top), and is renewed while its task runs. When a claim has run out, the next call is published too and takes the
-    claim over. Should the first message have waited all the time, whichever of the two starts first stands for both,
-    and the other one does not run.
+    Decided when the task is called. The published call has a claim. It is expensive to check whether its message still
+    waits in a queue, so a claim that is not renewed lasts `claim_seconds` (plus an ETA or countdown). It is renewed
+    while its task runs. When a claim has expired, the next call is published too and takes over the claim. If the first
+    message is still waiting then, the call that starts first runs for both, and the other one does not run.
 
     Args:
         key: which calls are the same; see the module.
         until: `"done"`: the claim ends with the task's run (a retry is the same run). `"start"`: it ends when a worker
             starts the task, so that a call which comes while one runs is published.
-        claim_seconds: how long a claim stands without a sign of life. Lower: after a message was lost from outside (a
-            purged queue), calls are taken again sooner. Higher: fewer messages in a queue that is longer than this.
+        claim_seconds: how long a claim lasts without renewal. Lower: calls are accepted again sooner after a message
+            was lost outside of Celeriac (a purged queue). Higher: fewer messages in a queue with longer waiting times.
         on_duplicate: what a dropped call does: `"return"` the result handle of the call that stands, or `"raise"`
             `DuplicateCallError`.
 
@@ -185,7 +184,7 @@ class Unique(CallPolicy):
 
 @dataclass(frozen=True)
 class Debounce(CallPolicy):
-    """The last call wins: it runs, with its arguments, when there was no other for `seconds`.
+    """The last call wins: it runs, with its arguments, after `seconds` without another call.
 
     Decided when the task is called; needs a Redis broker. All calls of a burst return one result handle. A burst is at
     most one message in the broker, whatever the number of calls.
@@ -193,8 +192,8 @@ class Debounce(CallPolicy):
     Args:
         key: which calls are the same; see the module.
         seconds: the quiet time after the last call.
-        max_wait: a burst runs at most so many seconds after its first call, however many follow; `None`: a key that
-            is never quiet never runs.
+        max_wait: longest time, in seconds, from the first call of a burst to its run, even if calls keep coming;
+            `None`: no limit, so a key with constant calls never runs.
 
     Raises:
         ValueError: a number is not positive, or `max_wait` is shorter than `seconds`.
@@ -218,12 +217,12 @@ class Debounce(CallPolicy):
 class Coalesce(CallPolicy):
     """At most one call of each key runs and one waits; the one that waits has the newest arguments.
 
-    Decided when the task is called; needs a Redis broker. A call while one waits replaces its arguments and gets its
-    result handle. A call while one runs waits, and runs once more when that one has ended.
+    Decided when the task is called; needs a Redis broker. If a call waits, a new call replaces its arguments and gets
+    its result handle. If a call runs, a new call waits and runs when the first one has ended.
 
     Args:
         key: which calls are the same; see the module.
-        claim_seconds: after so long without a sign of life of the message that waits, the next call is published anew.
+        claim_seconds: if there is no sign of the waiting message for this time, the next call is published anew.
 
     Raises:
         ValueError: `claim_seconds` is not positive.
@@ -241,8 +240,8 @@ class Coalesce(CallPolicy):
 class Exclusive(Policy):
     """One run at a time for each key, across all workers.
 
-    Decided when a run is about to start. The lock is renewed while the task runs, and is free at most `lock_seconds`
-    after its worker died. `task.fence` is the lock's fencing number during a run.
+    Decided before a run starts. The lock is renewed while the task runs, and is free at most `lock_seconds` after its
+    worker has died. During a run, `task.fence` is the lock's fencing number.
 
     Args:
         key: which calls are the same; see the module.
@@ -250,12 +249,12 @@ class Exclusive(Policy):
             `backoff_seconds[0]` to `backoff_seconds[1]`, and its slot goes on to something else. `"wait"`: it waits in
             its slot, in the order of arrival, for `wait_seconds`, then it is put back. `"skip"`: it does not run; its
             result is `REVOKED`.
-        wait_seconds: the longest wait in a slot; `None`: without end.
+        wait_seconds: the longest wait in a slot; `None`: no limit.
         backoff_seconds: the shortest and the longest delay of a call that is put back.
-        lock_seconds: how long a dead worker's lock lasts, and how long Redis may be away before a running task's lock
-            is lost.
-        max_hold_seconds: after this time the lock is not renewed any more, so that a task which hangs does not hold up
-            the others for ever; `None`: no bound (give the task a time limit).
+        lock_seconds: how long a dead worker's lock lasts, and how long Redis may be unavailable before a running task
+            loses its lock.
+        max_hold_seconds: after this time the lock is not renewed any more, so that a hanging task does not block the
+            others forever; `None`: no limit (then give the task a time limit).
 
     Raises:
         ValueError: a number is not positive, `on_conflict` is none of the three, or the delays are the wrong way round.
@@ -289,10 +288,10 @@ class Exclusive(Policy):
 
 
 def carries_more(options: Mapping[str, Any]) -> bool:
-    """Whether a call must be published whatever its policy says, since something else would be lost with it.
+    """Return whether a call must be published without asking its policy, because other work depends on it.
 
-    Callbacks, the rest of a chain and the count of a chord hang on this very message; a retry or a call that was put
-    back is not a new call.
+    Callbacks, the rest of a chain and the count of a chord depend on this message. A retry, or a call that was put
+    back, is not a new call.
     """
     if any(options.get(name) for name in ("link", "link_error", "chain", "chord", "group_id", "retries")):
         return True
@@ -301,23 +300,24 @@ def carries_more(options: Mapping[str, Any]) -> bool:
 
 
 CONFLICTS_HEADER: Final = "celeriac_conflicts"
-"""A message's header: how often its run met another one of its key."""
+"""A message's header: how often its run found another run of its key."""
 
 KEY_HEADER: Final = "celeriac_key"
-"""A message's header: the key of the call, computed once where it was called."""
+"""A message's header: the key of the call, computed once when the task was called."""
 
 CALL_HEADER: Final = "celeriac_call"
-"""A message's header: what it is to the policy that published it, and its token: `guard:7f3a`.
+"""A message's header: its role for the policy that published it, and its token: `guard:7f3a`.
 
-A message without it was published past the policy (part of a group, sent by name) and runs past it.
+A message without this header bypassed the policy when it was published (part of a group, sent by name), and its run
+bypasses the policy too.
 """
 
 WAKER: Final = "celeriac.debounce"
-"""The task that publishes bursts which are due."""
+"""The name of the task that publishes due bursts."""
 
 
 def _flat(bound: inspect.BoundArguments) -> dict[str, Any]:
-    """Arguments by name; those that a `**kwargs` has caught count like any other."""
+    """Return the arguments by name, including those that `**kwargs` collects."""
     arguments: dict[str, Any] = {}
     for name, value in bound.arguments.items():
         if bound.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:

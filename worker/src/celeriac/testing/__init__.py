@@ -1,4 +1,4 @@
-"""Policies in an application's own tests: without Redis, without a worker, by a clock that the test moves.
+"""Tests policies in an application's own tests, without Redis or a worker, with a clock that the test moves.
 
 ```python
 from celeriac import testing
@@ -17,14 +17,13 @@ runs what is queued as a worker does (with retries, callbacks, `self.request`), 
 becomes due, and results are kept in memory, so that `result.get()` works after it. With `redis_url` the decisions are a
 real Redis' instead, by real time, in keys that begin with a prefix of their own and are deleted at the end.
 
-Nothing runs by itself: `result.get()` before `run` raises `NotRunError`.
+Calls run only when the test says so: `result.get()` before `run` raises `NotRunError`.
 
 With pytest the same is a fixture, `celeriac_calls`, of the application that the option `celeriac_app` names in
 pytest.ini (as `celery -A` does), or that the fixture `celeriac_app` of your conftest.py returns.
 
-**Limits.** One run at a time, so nothing ever waits for another run's lock, and a call meets a running one only when
-it is made from inside it. Without Redis the scripts are replaced by a model in Python; the library's own tests hold
-the two against each other.
+**Limits.** There is one run at a time, so no run waits for another run's lock, and a task runs during a call only if
+it makes the call itself. Without Redis a model in Python replaces the scripts; the library's own tests compare the two.
 """
 
 from __future__ import annotations

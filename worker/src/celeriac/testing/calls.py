@@ -34,7 +34,7 @@ PRIORITY_SEPARATOR: Final = "\x06\x16"
 """kombu's: a list of its own for each priority but 0."""
 
 TICK_SECONDS: Final = 0.001
-"""Moments nearer to each other are the same: ETAs are written in microseconds, Redis counts in milliseconds."""
+"""Times that differ by less count as equal: ETAs are written in microseconds, and Redis counts in milliseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Queued:
 
 @dataclass(frozen=True, kw_only=True)
 class Dropped:
-    """A call that led to no run of its own."""
+    """A call that did not get its own run."""
 
     task: str
     key: str
@@ -63,7 +63,7 @@ class Dropped:
 
 @dataclass(frozen=True, kw_only=True)
 class Ran:
-    """A delivery that ran its task, or was given up."""
+    """A delivery that ran its task or was discarded."""
 
     task: str
     task_id: str
@@ -99,11 +99,11 @@ class Calls:
         return [self._queued(name, it) for name, it in messages if not _is_errand(it)]
 
     def due(self) -> list[float]:
-        """When each message is due that was taken and waits for its ETA, seconds since the epoch."""
+        """Return when each message that waits for its ETA is due, in seconds since the epoch."""
         return sorted(at for at, _, _ in self._delayed)
 
     def run(self) -> list[Ran]:
-        """Run everything that may run now, also what that publishes; the deliveries that ran."""
+        """Run all calls that may run now, and the calls that these publish; return the deliveries that ran."""
         before = len(self.ran)
         while True:
             taken = self._take()
@@ -112,7 +112,7 @@ class Calls:
             self._deliver(*taken)
 
     def advance(self, seconds: float) -> list[Ran]:
-        """Move the clock, and run what becomes due on the way; the deliveries that ran."""
+        """Move the clock and run the calls that become due meanwhile; return the deliveries that ran."""
         before, end = len(self.ran), self.clock.now + seconds
         while True:
             self.run()
@@ -289,7 +289,7 @@ class _Channel(memory.Channel):
 
 
 class _FreeLock:
-    """A lock that nobody else wants, since one task runs at a time."""
+    """A lock that is always free, since one task runs at a time."""
 
     last_fence = 0
 
@@ -307,11 +307,11 @@ class _FreeLock:
 
 
 class NotRunError(Exception):
-    """A test waits for the result of a call that has not run; no worker is going to run it meanwhile."""
+    """A test waits for the result of a call that has not run; no worker would run it meanwhile."""
 
 
 class _Results(CacheBackend):
-    """Results in this process: whoever asks for one that is not there would wait for ever."""
+    """Results in this process; waiting for a missing result raises an error instead of blocking forever."""
 
     def wait_for_pending(self, result: Any, *args: Any, **options: Any) -> Any:
         _check_ready([result])
@@ -356,7 +356,7 @@ def _message(raw: Any) -> Any:
 
 
 class _Decoder(virtual.Channel):
-    """As much of a channel as decoding needs."""
+    """The part of a channel that decoding needs."""
 
     def __init__(self) -> None:
         """No connection."""

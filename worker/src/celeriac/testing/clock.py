@@ -1,4 +1,4 @@
-"""What time is it in a test?"""
+"""The clocks of a test."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Clock:
 
 
 class RealClock(Clock):
-    """The real clock: to advance it is to wait."""
+    """The real clock; `advance` waits."""
 
     @property
     def now(self) -> float:

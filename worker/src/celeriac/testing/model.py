@@ -1,7 +1,7 @@
-"""As much of Redis as policies need, in one process, by a clock that a test moves.
+"""The part of Redis that policies need, in one process, with a clock that a test moves.
 
-Each script has a model here, a method that does the same in Python. They are written as the scripts are, line by line:
-the tests run both with the same calls and compare answers and keys.
+Each script has a model here: a method that does the same in Python. The models follow the scripts line by line. The
+tests run both with the same calls and compare replies and keys.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Arguments = list[str]
 
 
 class ModelRedis:
-    """A client of a Redis that does not exist."""
+    """A client that acts as a Redis server itself."""
 
     connection_pool = None
     """As clients of one server have one, and those of a Cluster do not."""

@@ -1,9 +1,9 @@
 """`Coalesce`: at most one call runs and one waits, with the newest arguments.
 
-**How.** The call that waits is written down in Redis with its newest message, and a ticket is on its way through the
-broker: the first message itself when nothing runs, or a guard (a message with an ETA) while something does. Whoever
-takes a ticket whose message was replaced publishes the newest one, at the head of its queue. A run that ends publishes
-what waits for it at once, in the same step as it ends, and the guard finds nothing to do later.
+**How.** The waiting call is recorded in Redis with its newest message, and a ticket for it is in the broker. The ticket
+is the first message itself if no call runs, or a guard (a message with an ETA) while a call runs. A worker that takes a
+ticket whose message was replaced publishes the newest message at the head of its queue. When a run ends, the same step
+publishes the waiting call at once, and the guard has nothing left to do.
 
     call 1      call 2             call 3            run 1 ends                  guard comes up
     │ published │ waits            │ replaces 2      │ 3 published, runs next    │ nothing to do
@@ -41,7 +41,7 @@ GUARD: Final = "guard:"
 
 
 def publish(call: Call, policy: Coalesce) -> Any:
-    """Publish a call, or make it the one that waits; the result handle of the call that stands for it.
+    """Publish a call, or make it the waiting one; return the result handle of the call that runs for it.
 
     Raises:
         PolicyError: the broker is not Redis.
@@ -88,18 +88,18 @@ def hold(call: Call, policy: Coalesce) -> None:
 
 
 def start(task: Any, policy: Coalesce, key: str, mark: str) -> None:  # noqa: ARG001 - as every policy's
-    """Begin a run, or do what this message is for.
+    """Begin a run, or do the work of a ticket or a guard.
 
     Raises:
-        celery.exceptions.Ignore: this message runs nothing, or not now.
+        celery.exceptions.Ignore: this message does not run a task, or not now.
         celery.exceptions.Reject: Redis has not answered for a long time.
     """
     if not mark.startswith((MARK, GUARD)):
         return
-    # The message may stand for a newer call that only Redis knows: it cannot run without asking.
+    # The message may lead to a newer call that exists only in Redis, so it must ask Redis before it runs.
     answer = settling.insist(task, lambda: _asked(task, key, mark))
     if not isinstance(answer, int):
-        # The run that it waits for publishes it; this message comes up again only in case it cannot.
+        # The current run publishes the waiting call; this message is delivered again only in case that run cannot.
         what, _, left = text(answer).partition(" ")
         again = {CALL_HEADER: GUARD + mark.partition(":")[2] if what == "guard" else mark}
         settling.insist(task, lambda: settling.publish_again(task, int(left) / 1000, again))
@@ -116,7 +116,7 @@ def _asked(task: Any, key: str, mark: str) -> Any:
 
 
 def end(task: Any, policy: Coalesce, key: str, *, is_over: bool) -> None:
-    """End a run and publish what waits for it; not if its own message comes back."""
+    """End a run and publish the waiting call, unless the run's own message will be delivered again."""
     waiting = _waiting(task, key)
     running, run = keys.running(waiting), _run_of(task.request)
     keeper.drop(running, run)
@@ -127,7 +127,7 @@ def end(task: Any, policy: Coalesce, key: str, *, is_over: bool) -> None:
 
 
 def abandon(task: Any, key: str, request: Any, *, is_expired: bool) -> None:
-    """Forget the waiting call whose message was revoked, or end the run that was."""
+    """Remove the waiting call, or end the run, whose message was revoked."""
     waiting, run = _waiting(task, key), _run_of(request)
     keeper.drop(keys.running(waiting), run)
     arguments = [run, _mark_of(request), request.id, "1" if is_expired else ""]
@@ -135,7 +135,7 @@ def abandon(task: Any, key: str, request: Any, *, is_expired: bool) -> None:
 
 
 def find(task: Any, key: str) -> list[Standing]:
-    """The call that runs, and the one that waits."""
+    """Return the running call and the waiting call."""
     store, waiting = connections.store(task.app), _waiting(task, key)
     running = keys.running(waiting)
     run, waits = store.client.get(running), store.client.hget(waiting, "id")
@@ -153,7 +153,7 @@ def _keep_running(task: Any, running: str, run: str, seconds: float) -> None:
 
 
 def _run_of(request: Any) -> str:
-    """What the claim of a run holds: the mark of its message, and its id."""
+    """Return the value of a run's claim: the mark of its message, and its id."""
     return f"{_mark_of(request)} {request.id}"
 
 

@@ -1,10 +1,10 @@
 """`Debounce`: the last call of a burst runs, with its arguments, after a quiet time.
 
-**Who fires?** A message, the waker: it is published with the burst's first call, in the same step as the burst is
-written down, into the same queue, with an ETA one quiet time away. It is a call of a small task of this library that
+**How.** A message, the waker, publishes the burst. It is published with the burst's first call, in the same step that
+records the burst, into the same queue, with an ETA one quiet time later. It calls a small task of this library that
 every application with a debounced task has. Later calls only replace the burst's newest message in Redis. When the
-waker comes up, a worker asks Redis: if the burst is due, its newest message goes to the head of its queue, in the same
-step as the burst is forgotten; if not, the waker is published again for the rest of the time.
+waker is due, a worker asks Redis. If the burst is due, one step moves its newest message to the head of its queue and
+deletes the burst. Otherwise the waker is published again for the rest of the time.
 
     call 1        call 2            waker comes up     waker comes up again
     0 s           0.8 s             1 s                1.8 s
@@ -49,7 +49,7 @@ _registering = threading.Lock()
 
 
 def publish(call: Call, policy: Debounce) -> Any:
-    """Make a call the newest of its burst; the burst's result handle.
+    """Make a call the newest of its burst; return the burst's result handle.
 
     Raises:
         PolicyError: the broker is not Redis.
@@ -127,7 +127,7 @@ def register(app: Any) -> None:
 
 
 def wake(self: Any, burst: str, token: str) -> None:
-    """Publish a burst that is due, or come again; the body of the waker's task.
+    """Publish a burst if it is due, or publish the waker again; the body of the waker's task.
 
     Raises:
         celery.exceptions.Reject: Redis has not answered for a long time; the waker is given back.
@@ -141,5 +141,5 @@ def wake(self: Any, burst: str, token: str) -> None:
 
 
 def _milliseconds_left(app: Any, burst: str, token: str) -> int:
-    """Publish a burst if it is due; else how long until it is. Not positive when its waker is done."""
+    """Publish a burst if it is due, else return the time until it is. Not positive if the waker has nothing to do."""
     return int(scripts.FIRE.run(connections.store(app).client, [burst], [token, milliseconds(LATE_SECONDS)]))

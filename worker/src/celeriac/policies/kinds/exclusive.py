@@ -1,6 +1,6 @@
 """`Exclusive`: one run at a time for each key.
 
-A lock that is taken when a run is about to start, renewed while it runs, and released when it has ended.
+A lock is acquired before a run starts, renewed while it runs, and released when it has ended.
 
 **Promise.** Of the runs that compare fences, one at a time. **Limits.** A run whose lock is lost goes on, and says so.
 A dead worker's lock is free `lock_seconds` later at most.
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def start(task: Any, policy: Exclusive, key: str) -> None:
-    """Take the lock of a run, or see to it that the call runs later.
+    """Acquire the lock of a run, or make sure that the call runs later.
 
     Raises:
         celery.exceptions.Ignore: the call was put back or skipped.
@@ -56,7 +56,7 @@ def start(task: Any, policy: Exclusive, key: str) -> None:
 
 
 def end(task: Any) -> None:
-    """Let go of the lock of a run that has ended."""
+    """Release the lock of a run that has ended."""
     lock = getattr(task.request, "celeriac_lock", None)
     if lock is None:
         return

@@ -1,4 +1,4 @@
-"""How is a call written down in Redis as the newest of its key? What `Debounce` and `Coalesce` have in common.
+"""Records a call in Redis as the newest of its key; shared by `Debounce` and `Coalesce`.
 
 Redis keeps one record for each key: the id of the call that the record stands for, and the newest message. One script
 writes a call into the record. A second message (the helper) leads a worker to the record later; the script asks for it
@@ -22,7 +22,7 @@ WRITTEN: Final = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What one policy writes down for one call."""
+    """The data that one policy records for one call."""
 
     name: str
     """The key of the record."""
@@ -39,7 +39,7 @@ class Record:
 
 
 def publish(call: Call, policy: Any, describe: Callable[[str], Record]) -> Any:
-    """Write a call down as the newest of its key; the result handle of the call that the record stands for.
+    """Record a call as the newest of its key; return the result handle of the call in the record.
 
     Args:
         call: the call.
