@@ -1,8 +1,9 @@
-"""Is this worker set up for what is expected of it?
+"""Is this worker set up correctly?
 
-`celeriac doctor` says which settings hold, where each value comes from, and what will go wrong with them. `facts`
-is what is known, `effective` and `rules` decide over it, purely; `examination` gathers the facts from the application
-and the machine, `command` prints. A worker runs the same examination at its start and logs each finding once.
+`celeriac doctor` shows the effective settings, where each value comes from, and the problems that they will cause.
+`examination` collects the facts from the application and the machine, `facts` defines them, `effective` and `rules`
+evaluate them (pure functions), and `command` prints the result. A worker runs the same examination when it starts, and
+logs each finding once.
 
-It reads; it connects to nothing and changes nothing.
+The doctor only reads. It makes no connections and changes nothing.
 """

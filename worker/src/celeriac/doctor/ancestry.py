@@ -1,7 +1,7 @@
-"""Which processes stand between the container's first one and the worker?
+"""Which processes are between PID 1 of the container and the worker?
 
-Read from /proc, which is there in every Linux container. `celeriac doctor` in a pod is no descendant of the
-worker, so it looks for the worker first.
+This is read from /proc, which exists in every Linux container. `celeriac doctor` in a pod is not a descendant of the
+worker, so it searches for the worker first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PROC: Final = Path("/proc")
 
 
 def above(pid: int, proc: Path = PROC) -> tuple[Ancestor, ...]:
-    """The ancestors of a process, its parent first; what cannot be read ends the list."""
+    """The ancestors of a process, its parent first. The list ends at a process that cannot be read."""
     found: list[Ancestor] = []
     parent = _parent(pid, proc)
     while parent:
@@ -29,13 +29,13 @@ def above(pid: int, proc: Path = PROC) -> tuple[Ancestor, ...]:
 
 
 def find_worker(proc: Path = PROC) -> int | None:
-    """The worker's parent process among all that run here, the one with the lowest number; `None`: there is none."""
+    """PID of the worker's parent process: the lowest one if there are several; `None` if there is no worker."""
     pids = sorted(int(path.name) for path in proc.iterdir() if path.name.isdigit())
     return next((pid for pid in pids if is_worker(_arguments(pid, proc))), None)
 
 
 def is_worker(arguments: tuple[str, ...]) -> bool:
-    """Is this `celeriac worker`, `python -m celeriac worker`, or the launcher of an injected copy?"""
+    """Whether this is `celeriac worker`, `python -m celeriac worker`, or the launcher of an injected copy."""
     for at, word in enumerate(arguments[:-1]):
         if at > 0 and PurePath(word).name in {"celeriac", "launch.py"} and arguments[at + 1] == "worker":
             return PurePath(arguments[0]).name.startswith("py")
@@ -48,7 +48,7 @@ def _ancestor(pid: int, proc: Path) -> Ancestor | None:
         return None
     caught = int(status.get("SigCgt", "0"), 16)
     arguments = _arguments(pid, proc)
-    # An interpreter's name says more in its arguments: a script's process is called after the script.
+    # Use the name from the arguments: the kernel names the process of a script after the script, not the interpreter.
     name = PurePath(arguments[0].removeprefix("-")).name if arguments else status.get("Name", "?")
     return Ancestor(pid=pid, name=name, arguments=arguments, catches_sigterm=bool(caught >> (signal.SIGTERM - 1) & 1))
 

@@ -1,4 +1,4 @@
-"""`celeriac doctor`: the examination, printed."""
+"""What does `celeriac doctor` print?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from celeriac.exits import Exit, GivingUpError
 
 
 def main(environ: Mapping[str, str], flags: Mapping[str, Any], *, as_json: bool) -> int:
-    """Examine the application and print what was found; the exit code."""
+    """Examine the application, print the findings, and return the exit code."""
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what the application prints while it is imported
             found, held = examine(environ, flags)

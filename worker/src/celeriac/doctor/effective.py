@@ -1,7 +1,6 @@
-"""(pure) Which settings hold, and whose word is each?
+"""(pure) Which settings are in effect, and where does each value come from?
 
-The nearest word wins: a task's own, the pool's, the application's, Celeriac's default, and then what Celery does when
-nobody says anything.
+The nearest source takes precedence: the task, the pool, the application, Celeriac's default, and then Celery's default.
 """
 
 from __future__ import annotations
@@ -31,30 +30,30 @@ CELERYS: Final = (
     "worker_max_memory_per_child",
     "worker_hijack_root_logger",
 )
-"""Celery's settings that decide over what this library promises."""
+"""The Celery settings on which this library's promises depend."""
 URLS: Final = frozenset({"broker_url", "result_backend"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effective:
-    """One setting as it holds."""
+    """One setting that is in effect."""
 
     name: str
     value: Any
     source: Source
     task: str | None = None
-    """For this task only."""
+    """The only task that the setting is for; `None`: all tasks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivering:
-    """What the transport does with messages."""
+    """How the transport delivers messages."""
 
     has_leases: bool
     default_lease_seconds: int
     default_max_deliveries: int
     held_at_most: int
-    """Delivered messages that are not acknowledged."""
+    """Maximum number of messages that are delivered and not acknowledged."""
 
 
 def compute(
@@ -64,10 +63,10 @@ def compute(
 
     Args:
         config: the pool's document.
-        own: what the application says.
-        laid: what was laid over it.
-        values: Celery's settings as they hold now.
-        delivering: what the transport does.
+        own: the settings of the application.
+        laid: the settings that have replaced them.
+        values: Celery's settings that are in effect.
+        delivering: how the transport delivers messages.
     """
     by_name = {setting.name: setting.source for setting in laid}
     found = [
@@ -81,7 +80,7 @@ def compute(
 
 
 def compute_queues(own: Own, consumed: Sequence[str], destinations: Mapping[str, Sequence[str]]) -> list[Effective]:
-    """A row for each queue that a call without options goes to: how many tasks, and whether this worker consumes it."""
+    """A row for each queue to which calls without options go: number of tasks, and whether it is consumed here."""
     source = Source.APP if own.get("task_routes") or own.get("task_default_queue") else Source.CELERY
     return [
         Effective(
@@ -94,7 +93,7 @@ def compute_queues(own: Own, consumed: Sequence[str], destinations: Mapping[str,
 
 
 def _celeriacs(config: Config, own: Own, delivering: Delivering) -> list[Effective]:
-    """What Celery has no setting for, by the pool's names."""
+    """Settings that Celery does not have, under their names in the pool."""
     logging, delivery = config.logging, config.delivery
     backoff = settings.retries(config, own)
     backoff_source = Source.POOL if config.broker.retry_backoff_seconds else Source.DEFAULT
@@ -130,7 +129,7 @@ def _celeriacs(config: Config, own: Own, delivering: Delivering) -> list[Effecti
 
 
 def _resolved(name: str, value: Any, default: Any) -> Effective:
-    """One that the document always has: its default counts as nobody's choice."""
+    """A setting that the document always contains. If the value is the default, it counts as not set."""
     return Effective(name=name, value=value, source=Source.DEFAULT if value == default else Source.POOL)
 
 

@@ -27,11 +27,11 @@ ATTRIBUTES: Final = {
     "rate_limit": "task_default_rate_limit",
     "ignore_result": "task_ignore_result",
 }
-"""What a task may declare for itself, and the setting that holds for the others."""
+"""Attributes that a task may declare, and the setting that applies to the other tasks."""
 
 
 def read_facts(start: Start, ancestors: tuple[Ancestor, ...] = ()) -> Facts:
-    """Everything that the rules look at."""
+    """All facts that the rules use."""
     app, config, own = start.app, start.config, start.own
     broker = brokers.of_settings(app.conf)
     options = app.conf.broker_transport_options or {}
@@ -61,7 +61,7 @@ def read_facts(start: Start, ancestors: tuple[Ancestor, ...] = ()) -> Facts:
 
 
 def read_settings(start: Start) -> list[Effective]:
-    """Every setting that holds, those of single tasks last."""
+    """All settings that are in effect, those of single tasks last."""
     app, config, own = start.app, start.config, start.own
     delivering = Delivering(
         has_leases=brokers.of_settings(app.conf).has_leases,
@@ -76,13 +76,13 @@ def read_settings(start: Start) -> list[Effective]:
 
 
 def warn(start: Start) -> list[rules.Finding]:
-    """Log each finding of a worker that starts, once; what was found."""
-    # Outside of a pod many harmless things stand above a worker: a shell, a test, a service manager.
+    """Log each finding once when a worker starts, and return the findings."""
+    # Outside a pod many harmless processes are ancestors of a worker: a shell, a test, a service manager.
     ancestors = ancestry.above(os.getpid()) if start.environment.pod_uid else ()
     found = rules.findings(read_facts(start, ancestors))
     for finding in found:
         if finding.code == "leases-off" and start.app.conf.broker_transport:
-            continue  # the delivery has said so
+            continue  # the delivery has already logged this
         logger.warning("doctor: %s (%s)", finding.message, finding.code)
     return found
 
@@ -93,7 +93,7 @@ def _own_tasks(app: Any) -> list[Any]:
 
 
 def _task(app: Any, task: Any) -> TaskFacts:
-    # A task may leave these open until it is used; the settings hold then.
+    # A task may not have these attributes until it is used. Until then the settings apply.
     def of(attribute: str) -> Any:
         value = getattr(task, attribute, None)
         return app.conf.get(ATTRIBUTES[attribute]) if value is None else value
@@ -125,7 +125,7 @@ def _declared(app: Any) -> list[Effective]:
 
 
 def _window(start: Start) -> int:
-    """How many messages the worker holds at most; 0, as Celery reads it: without limit."""
+    """Maximum number of messages that the worker holds; 0 means no limit, as in Celery."""
     return settings.window(
         start.config,
         start.own,
@@ -140,7 +140,7 @@ def _held_beyond_running(start: Start) -> int | None:
     window, slots = _window(start), settings.slots(start.config, start.own)
     if not window:
         return None
-    # What is acknowledged early does not count against the window while it runs.
+    # A task that is acknowledged early does not count against the window while it runs.
     return max(0, window - slots) if start.app.conf.task_acks_late or start.config.worker.prefetch == 0 else window
 
 

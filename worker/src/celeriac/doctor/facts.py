@@ -1,4 +1,4 @@
-"""(pure) What is known of a worker before it is judged?"""
+"""(pure) Which facts about a worker do the rules use?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFacts:
-    """What holds for one task of the application, the settings included. Seconds, `None`: no limit."""
+    """The effective values for one task of the application. Times are in seconds; `None` means no limit."""
 
     name: str
     acks_late: bool
@@ -17,12 +17,12 @@ class TaskFacts:
     soft_limit_seconds: float | None = None
     longest_retry_delay_seconds: float = 0
     batch: int = 0
-    """Messages that one run takes (celery-batches); 0: one."""
+    """Number of messages that one run takes (celery-batches); 0 for a task that takes one message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ancestor:
-    """A process between the container's first one and the worker, that one included."""
+    """A process above the worker, up to and including PID 1 of the container."""
 
     pid: int
     name: str
@@ -33,7 +33,7 @@ class Ancestor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Everything that the rules look at."""
+    """All facts that the rules use."""
 
     pool: str
     """prefork, threads, gevent, eventlet or solo."""
@@ -41,31 +41,31 @@ class Facts:
     broker: str
     """kombu's name of the transport: redis, amqp, sqs, ..."""
     has_leases: bool
-    """Messages are fetched atomically and held under leases."""
+    """Whether messages are fetched atomically and held under leases."""
     notices_lost_consumers: bool = False
-    """The broker itself delivers again what a lost connection has not acknowledged."""
+    """Whether the broker redelivers the messages that a lost connection has not acknowledged."""
     visibility_timeout_seconds: float | None = None
-    """After which the broker delivers a message again; `None` where it does not."""
+    """Time after which the broker redelivers a message; `None` if it does not."""
     own_visibility_timeout_seconds: float | None = None
-    """What the application sets; a lease takes its place where there is one."""
+    """The application's setting. If there are leases, they replace it."""
     lease_seconds: float = 60
     promises_at_least_once: bool = False
-    """The pool says so, in as many words."""
+    """Whether the pool's `delivery.mode` is `AtLeastOnce`."""
     window: int | None = None
-    """Messages a worker holds at most; `None`: without limit."""
+    """Maximum number of messages that a worker holds; `None` means no limit."""
     held_beyond_running: int | None = 1
-    """Messages a worker holds for later; `None`: without limit."""
+    """Number of messages that a worker holds for later; `None` means no limit."""
     drain_seconds: float = 300
     tasks: tuple[TaskFacts, ...] = ()
     wrong_policies: tuple[str, ...] = ()
     """A sentence for each task whose policy is wrong or has no effect."""
     ancestors: tuple[Ancestor, ...] = ()
-    """From the worker's parent up to process 1; empty where the worker is process 1, or in no pod."""
+    """From the worker's parent up to PID 1; empty if the worker is PID 1 or does not run in a pod."""
     consumed: tuple[str, ...] = ()
-    """The queues of this worker."""
+    """The queues that this worker consumes."""
     destinations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """The tasks that a call without options sends to each queue, where that does not depend on arguments."""
+    """For each queue, the tasks whose calls without options go there, if that does not depend on arguments."""
     routes_problem: str | None = None
     """Why the application's `task_routes` cannot be used."""
     versions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Of the distributions that the library adapts itself to."""
+    """Installed versions of the distributions that the library adapts to."""

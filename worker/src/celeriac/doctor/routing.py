@@ -1,7 +1,8 @@
 """Which queues are an application's tasks sent to, and which of them does this worker consume?
 
-Celery decides at each call. What a call without options would get is asked here, of Celery's own router, for each task:
-the task's `queue`, then `task_routes` (mappings, patterns, functions), then `task_default_queue`.
+Celery decides this at each call. For each task, this module asks Celery's own router where a call without options would
+go: to the task's `queue`, or else according to `task_routes` (mappings, patterns, functions), or else to
+`task_default_queue`.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from celeriac.config.contract import Config
 
 
 def read_consumed(app: Any, config: Config) -> tuple[str, ...]:
-    """The queues of a worker with this configuration: the pool's, else all that the application declares."""
+    """The queues of a worker with this configuration: the pool's, or else all that the application declares."""
     if config.queues is not None:
         return config.queues
     return tuple(app.amqp.queues.consume_from)
 
 
 def read_problem(app: Any) -> str | None:
-    """Why no call can be routed; `None` where calls can."""
+    """Why calls cannot be routed; `None` if they can."""
     try:
         for router in app.amqp.Router().routes:
             found = maybe_evaluate(router)  # the name of a class or function is looked up at the first call
@@ -35,12 +36,12 @@ def read_problem(app: Any) -> str | None:
 
 
 def read_destinations(app: Any, tasks: list[Any]) -> dict[str, tuple[str, ...]]:
-    """The names of the tasks that are sent to each queue by themselves, by queue.
+    """For each queue, the names of the tasks whose calls without options go there.
 
-    A task is left out when its route cannot be known beforehand: a function that looks at arguments, an exchange that
-    no declared queue is bound to.
+    A task is left out if its route is not known in advance: a function decides by the arguments, or no declared queue
+    is bound to the exchange.
     """
-    # A copy: the router declares each queue that it is asked for, and a worker would consume from all declared ones.
+    # Use a copy: the router declares each queue that it returns, and a worker would consume from all declared queues.
     queues = copy.copy(app.amqp.queues)
     if read_problem(app) is not None:
         return {}

@@ -1,8 +1,8 @@
 """(pure) What will go wrong with this worker?
 
-One function for each finding; each says nothing, or a sentence that names what was found, what follows and what to do.
-An error is a promise that cannot be kept as things are; a warning is a risk that somebody may have chosen.
-docs/operations/doctor.md lists them, and a test compares.
+There is one function for each finding. It returns nothing, or a message that says what was found, what it causes and
+what to do. An error is a promise that this setup cannot keep. A warning is a risk that may have been chosen on purpose.
+docs/operations/doctor.md lists all findings, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ Severity = Literal["error", "warning"]
 
 SHELLS: Final = frozenset({"sh", "ash", "bash", "busybox", "dash", "ksh", "zsh"})
 FORWARDERS: Final = frozenset({"catatonit", "docker-init", "pause", "tini", "tini-static"})
-"""Programs that pass a signal to their only child and to nobody else."""
+"""Programs that pass a signal to their only child, and to no other process."""
 SUPERVISORS: Final = frozenset({"foreman", "honcho", "supervisord"})
 """Programs that end the whole process group of what they run."""
 OLDEST: Final = {"celery": (5, 4), "kombu": (5, 3), "redis": (5, 0), "sentry-sdk": (2, 0), "prometheus-client": (0, 20)}
-"""The releases from which on the library's tests pass; docs/guides/versions.md."""
+"""The oldest releases with which the library's tests pass; see docs/guides/versions.md."""
 SHOWN: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that is not as it should be."""
+    """A problem that a rule has found."""
 
     code: str
     """Stable name; the heading in docs/operations/doctor.md."""
@@ -41,7 +41,7 @@ class Finding:
 
 
 def visibility_timeout_covers_limits(facts: Facts) -> Finding | None:
-    """Without leases the broker takes a long task's message for lost, and another worker runs it beside the first."""
+    """Without leases the broker redelivers the message of a long task, and two workers run it at the same time."""
     timeout = facts.visibility_timeout_seconds
     if facts.has_leases or timeout is None:
         return None
@@ -67,7 +67,7 @@ def visibility_timeout_covers_limits(facts: Facts) -> Finding | None:
 
 
 def lease_replaces_visibility_timeout(facts: Facts) -> Finding | None:
-    """An application that chose a long time-out relied on it: its scheduler may not expect a message again so soon."""
+    """An application with a long visibility timeout may rely on it. A lease redelivers a message sooner."""
     timeout = facts.own_visibility_timeout_seconds
     if not facts.has_leases or timeout is None or timeout <= facts.lease_seconds:
         return None
@@ -81,7 +81,7 @@ def lease_replaces_visibility_timeout(facts: Facts) -> Finding | None:
 
 
 def visibility_timeout_covers_etas(facts: Facts) -> Finding | None:
-    """Without leases a message that waits in a worker for its time is delivered again, to run several times."""
+    """Without leases a message that waits in a worker for its ETA is redelivered, and its task runs several times."""
     timeout = facts.visibility_timeout_seconds
     if facts.has_leases or timeout is None:
         return None
@@ -98,7 +98,7 @@ def visibility_timeout_covers_etas(facts: Facts) -> Finding | None:
 
 
 def drain_covers_limits(facts: Facts) -> Finding | None:
-    """A task that may run for longer than a drain is cut short by every rollout."""
+    """A task that may run longer than the drain timeout is cut short by a rollout."""
     longer = [
         task
         for task in facts.tasks
@@ -118,7 +118,7 @@ def drain_covers_limits(facts: Facts) -> Finding | None:
 
 
 def soft_limits_are_enforced(facts: Facts) -> Finding | None:
-    """Celery raises the soft limit in processes only."""
+    """Celery enforces the soft limit only in processes."""
     limited = [task for task in facts.tasks if task.soft_limit_seconds is not None]
     if facts.pool == "prefork" or not limited:
         return None
@@ -134,7 +134,7 @@ def soft_limits_are_enforced(facts: Facts) -> Finding | None:
 
 
 def prefetch_leaves_work_to_others(facts: Facts) -> Finding | None:
-    """Messages that a worker holds for later are out of reach of the workers that were started to help it."""
+    """New workers cannot take the messages that a busy worker holds for later."""
     held = facts.held_beyond_running
     batch = max((task.batch for task in facts.tasks), default=1) or 1
     if held is not None and held <= facts.slots * batch:
@@ -149,7 +149,7 @@ def prefetch_leaves_work_to_others(facts: Facts) -> Finding | None:
 
 
 def window_fills_a_batch(facts: Facts) -> Finding | None:
-    """A batch that never fills begins only when its interval ends, each time."""
+    """A batch that never becomes full always starts only at the end of its interval."""
     short = [task for task in facts.tasks if facts.window is not None and task.batch > facts.window]
     if not short:
         return None
@@ -167,7 +167,7 @@ def window_fills_a_batch(facts: Facts) -> Finding | None:
 
 
 def promise_is_kept_by_all_tasks(facts: Facts) -> Finding | None:
-    """A message that is acknowledged before its task runs is gone when its worker dies."""
+    """A message that is acknowledged before its task runs is lost if its worker dies."""
     early = [task for task in facts.tasks if not task.acks_late]
     if not facts.promises_at_least_once or not early:
         return None
@@ -180,7 +180,7 @@ def promise_is_kept_by_all_tasks(facts: Facts) -> Finding | None:
 
 
 def promise_outlives_a_process(facts: Facts) -> Finding | None:
-    """Celery acknowledges the message of a killed process unless it is told to give it back."""
+    """Celery acknowledges the message of a killed process, unless a setting tells it to hand the message back."""
     lost = [task for task in facts.tasks if task.acks_late and not task.reject_on_worker_lost]
     if not facts.promises_at_least_once or facts.pool != "prefork" or not lost:
         return None
@@ -193,7 +193,7 @@ def promise_outlives_a_process(facts: Facts) -> Finding | None:
 
 
 def broker_gives_back(facts: Facts) -> Finding | None:
-    """Only Redis gets the atomic fetch and leases, only AMQP does not need them."""
+    """Only Redis has atomic fetch and leases, and only AMQP does not need them."""
     if facts.has_leases or facts.notices_lost_consumers:
         return None
     return Finding(
@@ -205,7 +205,7 @@ def broker_gives_back(facts: Facts) -> Finding | None:
 
 
 def routes_can_be_used(facts: Facts) -> Finding | None:
-    """Celery reads `task_routes` when a task is called, so a mistake in it shows late."""
+    """Celery reads `task_routes` only when a task is called, so a mistake in it is found late."""
     if facts.routes_problem is None:
         return None
     return Finding(
@@ -216,7 +216,7 @@ def routes_can_be_used(facts: Facts) -> Finding | None:
 
 
 def queues_get_tasks(facts: Facts) -> Finding | None:
-    """A worker of a queue that no task is sent to waits for ever, and is ready all the while."""
+    """A worker whose queue gets no tasks waits forever, although it is ready."""
     without = [queue for queue in facts.consumed if queue not in facts.destinations]
     elsewhere = {queue: tasks for queue, tasks in facts.destinations.items() if queue not in facts.consumed}
     if not without or not elsewhere:
@@ -243,7 +243,7 @@ def queues_get_tasks(facts: Facts) -> Finding | None:
 
 
 def no_shell_eats_sigterm(facts: Facts) -> Finding | None:
-    """A shell that waits for its child passes no signal on: the worker never hears that it is to leave."""
+    """A shell that waits for its child does not pass signals on, so the worker does not receive SIGTERM."""
     found = [it for it in facts.ancestors if it.name in SHELLS]
     if not found:
         return None
@@ -283,7 +283,7 @@ def no_wrapper_multiplies_sigterm(facts: Facts) -> Finding | None:
 
 
 def parents_are_known(facts: Facts) -> Finding | None:
-    """Whatever else stands above the worker has to pass SIGTERM on, to the worker alone."""
+    """Every other process above the worker must pass SIGTERM on, and only to the worker."""
     known = SHELLS | FORWARDERS
     strange = [it for it in facts.ancestors if it.name not in known and not _multiplies(it)]
     strange = [it for it in strange if it.name not in {"dumb-init", "timeout"}]
@@ -301,7 +301,7 @@ def parents_are_known(facts: Facts) -> Finding | None:
 
 
 def versions_are_enough(facts: Facts) -> Finding | None:
-    """A worker on a Redis broker gives up at once where redis-py lacks what it needs."""
+    """A worker on a Redis broker gives up at once if redis-py is too old."""
     found, oldest = facts.versions.get("redis"), LEAST["redis"]
     if not facts.has_leases or found is None or found >= oldest:
         return None
@@ -314,7 +314,7 @@ def versions_are_enough(facts: Facts) -> Finding | None:
 
 
 def versions_are_tested(facts: Facts) -> Finding | None:
-    """What is older than the library's tests go back may miss what a part of it needs."""
+    """A release older than those that are tested may lack a function that the library needs."""
     older = [
         f"{name} {'.'.join(map(str, facts.versions[name]))} (tested from {'.'.join(map(str, oldest))} on)"
         for name, oldest in OLDEST.items()
@@ -328,7 +328,7 @@ def versions_are_tested(facts: Facts) -> Finding | None:
 
 
 def policies_have_effect(facts: Facts) -> Finding | None:
-    """A policy that is wrong or misplaced never decides: calls of its task fail, and the worker does not start."""
+    """A policy that is wrong or misplaced has no effect. Calls of its task fail, and the worker does not start."""
     if not facts.wrong_policies:
         return None
     return Finding(code="wrong-policy", severity="error", message="; ".join(facts.wrong_policies))
@@ -376,7 +376,7 @@ def _multiplies(process: Ancestor) -> bool:
 
 
 def _near(queue: str, others: Iterable[str]) -> str | None:
-    """The one of the others that differs from `queue` as a misspelt name does."""
+    """The queue among the others whose name is so similar to `queue` that one may be misspelt."""
     by_lower = {other.lower(): other for other in others}
     near = difflib.get_close_matches(queue.lower(), by_lower, n=1, cutoff=0.8)
     return by_lower[near[0]] if near else None

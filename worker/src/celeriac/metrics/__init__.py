@@ -1,6 +1,6 @@
-"""What does /metrics say?
+"""What does /metrics show?
 
-`tally` keeps what is counted, `children` brings it from the pool's processes to their parent, the hooks count tasks,
-`exposition` writes the page. What can be read from the worker's present state at each scrape is not counted at all.
-Labelled by pool and never by pod: the scraper adds the pod.
+The hooks count tasks, `children` sends the counts of the pool's processes to their parent, `tally` adds them up, and
+`exposition` writes the page. Values that can be read from the worker's state at each scrape are not counted. Metrics
+are labelled by pool, never by pod: the scraper adds the pod.
 """

@@ -1,11 +1,11 @@
 """How do the counts of a pool's processes reach their parent?
 
-Through one pipe that the parent opens before the pool starts and every child inherits. A child writes a line for each
-count, in one piece (a line is shorter than what a pipe takes at once), and without waiting: while nobody reads and the
-pipe is full, counts are dropped, for a task must not wait for its metrics. The parent empties the pipe once a second
-and before each scrape. No files, and nothing to clean up when a child dies.
+The parent opens one pipe before the pool starts, and every child inherits it. A child writes a line for each count. The
+write is atomic, because a line is short enough for a pipe, and it does not block. If the pipe is full, counts are
+dropped, because a task must not wait for its metrics. The parent empties the pipe once a second and before each scrape.
+There are no files, and there is nothing to clean up when a child dies.
 
-The parent's own thread only ever sleeps and reads what is there, so it also fits pools of green threads.
+The parent's thread only sleeps and reads available data, so this also works with pools of green threads.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from celeriac.loop import Loop
 
 READ_SECONDS: Final = 1.0
 LONGEST_LINE: Final = 512
-"""POSIX's least size up to which a write into a pipe is one piece."""
+"""The smallest limit that POSIX allows for atomic writes to a pipe, in bytes."""
 CHUNK: Final = 65536
 
 
 class ChildCounts:
-    """Receives what the children of this process count.
+    """Receives the counts of this process's children.
 
     Args:
-        receive: told of each count of a child, in the parent.
+        receive: called in the parent for each count of a child.
     """
 
     def __init__(self, receive: Receiver) -> None:
@@ -41,34 +41,34 @@ class ChildCounts:
         self._loop = Loop(self.read, name="counts", seconds=READ_SECONDS)
         self._rest = b""
         reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        # Open as long as the process. Files, which never wait here: eventlet's `os.read` and `os.write` would.
+        # Both stay open until the process ends. File objects do not block here; eventlet's `os.read` and `os.write` do.
         self._reading = io.FileIO(reading, "r", closefd=False)
         self._writing = io.FileIO(writing, "w", closefd=False)
 
     def start(self) -> None:
-        """From now on processes that this one forks count into the pipe."""
+        """Make all processes that this one forks from now on write their counts into the pipe."""
         os.register_at_fork(after_in_child=self._become_child)
         self._loop.start()
 
     def stop(self) -> None:
-        """Read no more, but for a scrape."""
+        """Stop reading, except at a scrape."""
         self._loop.stop()
 
     def _become_child(self) -> None:
         counts.receive_by(self.send)
 
     def send(self, what: Count | Timing, value: float, labels: tuple[str, ...]) -> None:
-        """Write one count into the pipe, or drop it."""
+        """Write one count into the pipe, or drop it if the pipe is full."""
         line = json.dumps([what.name, value, *labels]).encode() + b"\n"
         if len(line) <= LONGEST_LINE:
-            with contextlib.suppress(OSError):  # the parent is gone; a full pipe takes nothing and says nothing
+            with contextlib.suppress(OSError):  # the parent has ended; a full pipe raises nothing
                 self._writing.write(line)
 
     def read(self) -> int:
-        """Take everything that is in the pipe; how many counts that was."""
+        """Read everything from the pipe, and return the number of counts."""
         taken = 0
         with self._lock:
-            while chunk := self._reading.read(CHUNK):  # nothing: `None`
+            while chunk := self._reading.read(CHUNK):  # `None` if empty
                 *lines, self._rest = (self._rest + chunk).split(b"\n")
                 for line in lines:
                     taken += self._take(line)

@@ -1,7 +1,7 @@
 """How is the page of /metrics written?
 
-Gauges and the broker's counters are read from what the worker knows of itself, at each scrape; the other counters and
-the histograms come from the tally.
+At each scrape, gauges and the broker's counters are read from the worker's state. The other counters and the histograms
+come from the tally.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from celeriac.metrics.tally import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A metric that is read from the worker's state."""
+    """A metric whose value is read from the worker's state."""
 
     name: str
     unit: str
@@ -87,16 +87,16 @@ COUNTERS: tuple[Reading, ...] = (
         lambda seen: seen.broker_reconnects,
     ),
 )
-"""Counted by the vital signs; the exposition format adds `_total`."""
+"""Counted by `Vitals`. The exposition format adds `_total` to the names."""
 
 
 class WorkerMetrics:
     """The body of /metrics for one worker of `pool` in `namespace`.
 
     Args:
-        observe: what is known of the worker, asked anew for each scrape.
-        snapshot: what has been counted, likewise.
-        namespace: the pool's.
+        observe: returns the state of the worker; called for each scrape.
+        snapshot: returns all counts; called for each scrape.
+        namespace: the pool's namespace.
         pool: the pool's name.
     """
 
@@ -107,16 +107,16 @@ class WorkerMetrics:
         self.snapshot = snapshot
         self.names = ("namespace", "pool")
         self.values = (namespace, pool)
-        # A registry of its own: the application's default registry is the application's.
+        # A separate registry, because the default one belongs to the application.
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing ahead of time: the registry would otherwise collect once to see what there is."""
+        """Return nothing. Without this method the registry would collect all metrics once when it registers this."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """Every metric with its present value."""
+        """Every metric with its current value."""
         seen, counted = self.observe(), self.snapshot()
         for reading in GAUGES:
             gauge = GaugeMetricFamily(reading.name, reading.meaning, labels=self.names)
@@ -133,7 +133,7 @@ class WorkerMetrics:
         family = CounterMetricFamily(what.name, what.meaning, labels=(*self.names, *what.labels))
         rows = counted.counts.get(what.name, {})
         if not what.labels:
-            rows = {(): 0.0, **rows}  # a rate needs to see the first one come
+            rows = {(): 0.0, **rows}  # a rate needs the zero before the first count
         for labels, value in rows.items():
             family.add_metric((*self.values, *labels), value)
         return family

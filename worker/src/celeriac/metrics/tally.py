@@ -1,9 +1,9 @@
-"""(pure) How much of everything has been counted so far?
+"""(pure) What are the sums of all counts so far?
 
-Called for each count of the worker's parent process and read at each scrape, from several threads. A count is only put
-down when it comes, for the thread that counts has a task to run; many are added up together, under one lock. Names of
-tasks and queues come from messages, so they are bounded: of each the first hundred are kept apart and the rest are
-added up as `other`, so that no producer can make the page grow without end.
+The tally is called for each count in the worker's parent process and read at each scrape, from several threads. A new
+count is only stored, because the thread that counts has a task to run. Later many counts are added up together, under
+one lock. Names of tasks and queues come from messages, so their number is limited: the first 100 of each are counted
+separately and the rest as `other`, so that no producer can make the page grow without limit.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ BOUNDED_LABELS: Final = frozenset({"name", "queue"})
 """Labels whose values come from messages."""
 OTHER: Final = "other"
 ADDED_UP_TOGETHER: Final = 500
-"""Counts that are put down before they are added up, which takes less than a millisecond then."""
+"""Number of counts that are stored before they are added up. Adding them up takes less than a millisecond."""
 
 Labels = tuple[str, ...]
 
 
 @dataclass(slots=True)
 class Distribution:
-    """How long something took, so far."""
+    """All durations of one kind so far."""
 
     buckets: list[int]
-    """How many fell into each bucket; the last one has no upper bound."""
+    """Number of durations in each bucket. The last bucket has no upper bound."""
     sum_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything at one moment."""
+    """All sums at one moment."""
 
     counts: dict[str, dict[Labels, float]] = field(default_factory=dict)
     timings: dict[str, dict[Labels, Distribution]] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Tally:
         self._timings: dict[str, dict[Labels, Distribution]] = {}
 
     def receive(self, what: Count | Timing, value: float, labels: Labels) -> None:
-        """Put one count down."""
+        """Store one count."""
         self._new.append((what, value, labels))
         if len(self._new) >= ADDED_UP_TOGETHER:
             with self._lock:
@@ -81,10 +81,10 @@ class Tally:
 
     def _add(self, what: Count | Timing, value: float, labels: Labels) -> None:
         if len(labels) != len(what.labels):
-            return  # of a child whose code is of another version
+            return  # sent by a child with another version of the code
         if isinstance(what, Count):
             rows = self._counts.setdefault(what.name, {})
-            if labels not in rows:  # what has a row is within bounds
+            if labels not in rows:  # existing labels are within the limit
                 labels = self._bounded(what, labels)
             rows[labels] = rows.get(labels, 0.0) + value
             return

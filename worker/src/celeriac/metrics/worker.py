@@ -10,7 +10,7 @@ from celeriac.metrics.tally import Snapshot, Tally
 
 
 def count_here() -> Callable[[], Snapshot]:
-    """Let this process count for itself and for the processes that it forks; return what reads the sums."""
+    """Add up the counts of this process and of the processes that it forks. Returns a function that reads the sums."""
     tally = Tally()
     counts.receive_by(tally.receive)
     children = ChildCounts(tally.receive)

@@ -1,5 +1,5 @@
-"""What reaches Sentry, and what does that cost a task?
+"""What is reported to Sentry, and what does that cost a task?
 
-`failures` sets the SDK up and reports each failure once; `runs` and `records` keep its watch over runs and over log
-records cheap.
+`client` sets up the SDK and reports each failure once. `runs` and `records` reduce the SDK's work for each run and each
+log record.
 """

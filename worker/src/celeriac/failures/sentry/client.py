@@ -1,14 +1,15 @@
-"""How do failures reach Sentry, each once?
+"""How is each failure reported to Sentry exactly once?
 
-The SDK's own Celery integration reports what a task raises, where it is raised; its Django integration comes along
-where Django is installed. What only the parent process sees is told to `SentryReporter.report`. Log lines in
-which Celery repeats those failures, or counts its attempts to reach a broker, are no events of their own.
+The SDK's Celery integration reports exceptions of tasks where they are raised. Its Django integration is active if
+Django is installed. Failures that only the parent process sees are passed to `SentryReporter.report`. Log lines in
+which Celery repeats these failures, or counts its attempts to connect to a broker, do not become events.
 
-The SDK is set up in the parent before Celery builds its tracers, and again in each child, whose transport must not
-share sockets with the parent's. The DSN is a file (a mounted Secret): each process looks at it every few seconds and
-changes over without a restart. A DSN that is missing or malformed never stops a worker; it costs one warning. What an
-application has given to `sentry_sdk.init` itself (`before_send`, integrations, sampling) stays, except for what the
-pool sets, wherever it calls it: at import, or in `celeryd_init`, `worker_init` or `worker_process_init`.
+The SDK is set up in the parent before Celery builds its tracers, and again in each child, because the child's transport
+must not share sockets with the parent's. The DSN is in a file (a mounted Secret). Each process checks the file every
+few seconds and uses a new DSN without a restart. A missing or malformed DSN never stops a worker; it causes one
+warning. Options that an application itself passes to `sentry_sdk.init` (`before_send`, integrations, sampling) stay in
+force unless the pool sets them. The application may call it at import, or in `celeryd_init`, `worker_init` or
+`worker_process_init`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from celeriac.loop import Loop
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS: Final = 5.0
-"""Between two looks at the DSN file; the kubelet itself takes about a minute to renew it."""
+"""Time between two checks of the DSN file. The kubelet takes about a minute to update the file."""
 FLUSH_SECONDS: Final = 5.0
 FILTERED: Final = "[Filtered]"
 
@@ -49,15 +50,15 @@ _REPEATERS: Final = (
     "celery.backends.base",
 )
 _DERIVED: Final = {"dsn", "data_collection", "project_root", "instrumenter"}
-"""Options that the SDK works out anew for each client."""
+"""Options that the SDK computes again for each client."""
 
 
 class SentryReporter:
-    """Reports to Sentry from this process and its children, whatever happens to the DSN.
+    """Reports to Sentry from this process and its children, and follows changes of the DSN.
 
     Args:
         settings: the pool's `sentry` section.
-        tags: put on every event; names and values are strings.
+        tags: added to every event; names and values are strings.
     """
 
     def __init__(self, settings: contract.Sentry, tags: Mapping[str, str]) -> None:
@@ -70,10 +71,10 @@ class SentryReporter:
         self._app_options: dict[str, Any] = {}
         self._sdk: Any = None
         self._client: Any = None
-        """The client that was set up here; another one is the application's."""
+        """The client that was set up here. Any other client belongs to the application."""
 
     def start(self) -> None:
-        """Set the SDK up in this process and keep an eye on the DSN; a child calls it again by itself."""
+        """Set up the SDK in this process and check the DSN regularly. Each child is set up automatically."""
         self._sdk = _load_sdk()
         if self._sdk is None:
             return
@@ -83,7 +84,7 @@ class SentryReporter:
         for name in _REPEATERS:
             ignore_logger(name)
         self._app_options = _options_of_the_application(self._sdk)
-        scope = Scope.get_global_scope()  # which the first releases of SDK 2 do not offer on top
+        scope = Scope.get_global_scope()  # the first releases of SDK 2 do not export it at the top level
         for name, value in self.tags.items():
             scope.set_tag(name, value)
         scope.add_event_processor(_add_task)
@@ -93,12 +94,12 @@ class SentryReporter:
         self._watch()
         signals.task_internal_error.connect(self._internal_error, weak=False, dispatch_uid="celeriac-sentry-internal")
         signals.worker_process_init.connect(self._start_in_child, weak=False, dispatch_uid="celeriac-sentry")
-        # After the application's own receivers of these, which were connected when it was imported.
+        # These run after the application's own receivers, which were connected when it was imported.
         for signal in (signals.celeryd_init, signals.worker_init, signals.celeryd_after_setup):
             signal.connect(self._take_over, weak=False, dispatch_uid="celeriac-sentry-take-over")
 
     def run_once(self) -> bool:
-        """Look at the DSN once; was it changed over?"""
+        """Check the DSN once. True if a new one is now in use."""
         dsn = self._read_dsn() or ""
         if dsn in {self.dsn, self._refused}:
             return False
@@ -110,31 +111,31 @@ class SentryReporter:
         return changed
 
     def report(self, failure: Failure) -> None:
-        """Report what only the parent process has seen."""
+        """Report a failure that only the parent process has seen."""
         if self._sdk is None:
             return
         try:
             self._capture(failure)
-        except Exception:  # reporting must never be the reason that a worker fails
+        except Exception:  # reporting must never make a worker fail
             logger.warning("sentry: could not report %s of %s", failure.kind, failure.task_name, exc_info=True)
 
     def _internal_error(self, sender: Any, task_id: str, exception: BaseException, request: Any, **_: Any) -> None:
-        """What goes wrong beside the task's own code, where the SDK does not look: its result cannot be stored."""
+        """Report a failure outside the task's own code, which the SDK does not see: its result cannot be stored."""
         queue = queue_of(getattr(request, "delivery_info", None))
         self.report(
             Failure(error=exception, kind="internal-error", task_name=sender.name, task_id=task_id, queue=queue)
         )
 
     def raised(self, failure: Failure) -> None:
-        """Nothing: the SDK's integration has reported it in the process that raised it."""
+        """Do nothing. The SDK's integration has reported the exception in the process that raised it."""
 
     def flush(self, seconds: float = FLUSH_SECONDS) -> None:
-        """Send what is waiting, for at most so long."""
+        """Send waiting events, for at most `seconds`."""
         if self._sdk is not None:
             self._sdk.flush(timeout=seconds)
 
     def apart(self) -> AbstractContextManager[Any]:
-        """What is done within leaves nothing in anybody's events: no breadcrumb of a request to a secret address."""
+        """A context that adds nothing to other events, such as a breadcrumb of a request to a secret URL."""
         return contextlib.nullcontext() if self._sdk is None else self._sdk.isolation_scope()
 
     def _capture(self, failure: Failure) -> None:
@@ -151,7 +152,7 @@ class SentryReporter:
         event["extra"] = {
             "celery-job": {
                 "task_name": failure.task_name,
-                "args": failure.args,  # kept back as the SDK's own are
+                "args": failure.args,  # filtered like the SDK's own
                 "kwargs": failure.kwargs,
             }
         }
@@ -164,7 +165,7 @@ class SentryReporter:
             return None
 
     def _initialise(self, dsn: str) -> bool:
-        """Set the SDK up with `dsn`; an empty one sends nothing, but prepares Celery for one that comes later."""
+        """Set up the SDK with `dsn`. With an empty DSN it sends nothing, but Celery is prepared for a later DSN."""
         from sentry_sdk.utils import BadDsn
 
         settings = self.settings
@@ -179,7 +180,7 @@ class SentryReporter:
             options[name] = _without_arguments(self._app_options.get(name))
         try:
             with warnings.catch_warnings():
-                # The SDK announces a successor of send_default_pii that older versions do not know.
+                # The SDK warns about a successor of send_default_pii, which older versions do not have.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 self._sdk.init(dsn=dsn, **options)
         except BadDsn:
@@ -199,7 +200,7 @@ class SentryReporter:
         return True
 
     def _take_over(self, **_: Any) -> None:
-        """Lay the pool's settings over a client that the application has set up meanwhile, in a signal of Celery's."""
+        """Apply the pool's settings to a client that the application has set up in one of Celery's signals."""
         if self._adopt():
             self._initialise(self.dsn or "")
 
@@ -212,10 +213,10 @@ class SentryReporter:
         return True
 
     def _remember(self, client: Any) -> None:
-        """Keep what the SDK has found out, so that no child does it again."""
-        # What git or the environment said.
+        """Keep what the SDK has detected, so that no child has to detect it again."""
+        # The release that the SDK has read from git or from the environment.
         self._app_options.setdefault("release", client.options.get("release"))
-        # It looks for some forty libraries, and imports its part for each that is not there again and again.
+        # The SDK looks for about 40 libraries. For each missing one it tries to import its integration every time.
         found = list(client.integrations.values())
         self._app_options.update(integrations=found, default_integrations=False, auto_enabling_integrations=False)
         records.pass_over(client)
@@ -233,11 +234,11 @@ class SentryReporter:
         self._loop.start()
 
     def _look(self) -> None:
-        with contextlib.suppress(Exception):  # a DSN that cannot be taken over now is tried again
+        with contextlib.suppress(Exception):  # a DSN that cannot be used now is tried again
             self.run_once()
 
     def stop(self) -> None:
-        """Look no more for a new DSN."""
+        """Stop checking for a new DSN."""
         self._loop.stop()
 
 
@@ -255,10 +256,10 @@ def _load_sdk() -> Any:
 
 
 def _list_distributions(client: Any) -> None:
-    """Have the SDK read what is installed, which each event says, now instead of at each child's first failure."""
+    """Make the SDK list the installed packages for its events now, not at the first failure of each child."""
     if "modules" not in client.integrations:
         return
-    # A release without it does as it likes.
+    # Releases without this function are not changed.
     with contextlib.suppress(ImportError):
         from sentry_sdk.utils import _get_installed_modules
 
@@ -266,7 +267,7 @@ def _list_distributions(client: Any) -> None:
 
 
 def _options_of_the_application(sdk: Any) -> dict[str, Any]:
-    """What the application has given to `sentry_sdk.init` itself, if it has."""
+    """The options that the application itself has passed to `sentry_sdk.init`, if any."""
     from sentry_sdk.consts import DEFAULT_OPTIONS
 
     client = sdk.get_client()
@@ -280,9 +281,9 @@ def _options_of_the_application(sdk: Any) -> dict[str, Any]:
 
 
 def _without_arguments(then: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
-    """Keep a task's arguments back unless the pool shows personal data, and go on with what the application has given.
+    """Remove a task's arguments unless the pool allows personal data, then call the application's own function.
 
-    The first releases of SDK 2 show them in any case.
+    The first releases of SDK 2 always send the arguments.
     """
     from sentry_sdk.scope import should_send_default_pii
 
@@ -301,7 +302,7 @@ def _task_tags(name: str, task_id: str, queue: str | None) -> dict[str, str]:
 
 
 def _add_task(event: Any, _hint: Any) -> Any:
-    """An event processor of the SDK: which task an event belongs to."""
+    """Event processor for the SDK that adds the task to an event."""
     task = get_current_task()
     request = getattr(task, "request", None)
     if task is not None and request is not None and request.id:

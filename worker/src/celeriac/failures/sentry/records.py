@@ -1,9 +1,9 @@
-"""Which log records does the SDK look at in vain?
+"""Which log records does the SDK process without need?
 
-It makes a breadcrumb of each record, the line of Celery's parent process included that says of each task that it was
-received: they are about other tasks than the one that an event is about, and push everything else out. The SDK leaves
-out what older Celery versions said there. The line that a run succeeded comes when no event of that run can follow any
-more. And the SDK looks at each record again for Sentry's logs, which are off unless the application asks for them.
+It turns each record into a breadcrumb, also the line that Celery's parent process logs for each received task. Most of
+these lines are not about the task of an event, and they push all other breadcrumbs out. The SDK ignores only the lines
+of older Celery versions. The line that says that a run succeeded is also useless, because no event of that run can
+follow. In addition, the SDK processes each record for Sentry's logs, which are off unless the application enables them.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import logging
 from typing import Any, Final
 
 PASSED_OVER: Final = frozenset({"celery.worker.strategy", "celery.app.trace"})
-"""The loggers that say what was received and how a run ended; their errors are events."""
+"""The loggers for received tasks and for the end of runs. Their errors are reported as events."""
 
 
 def is_worth_a_breadcrumb(record: logging.LogRecord) -> bool:
-    """A filter for the SDK's handler of breadcrumbs."""
+    """Filter for the SDK's breadcrumb handler."""
     return record.name not in PASSED_OVER or record.levelno > logging.INFO
 
 
 def pass_over(client: Any) -> None:
-    """Make the logging integration of one of the SDK's clients do no more than is wanted; safe to repeat."""
+    """Keep the logging integration of an SDK client from processing these records. Calling it twice is safe."""
     integration = client.integrations.get("logging")
     breadcrumbs = getattr(integration, "_breadcrumb_handler", None)
     if breadcrumbs is not None:
-        breadcrumbs.addFilter(is_worth_a_breadcrumb)  # the same one is added once
+        breadcrumbs.addFilter(is_worth_a_breadcrumb)  # the same filter is added only once
     if getattr(integration, "_sentry_logs_handler", None) is not None and not _takes_logs(client, integration):
         integration._sentry_logs_handler = None  # as with sentry_logs_level=None
 

@@ -1,14 +1,14 @@
-"""What does Sentry's watch over a run cost where nobody asks for traces?
+"""What does Sentry cost each run if tracing is off?
 
-The SDK's Celery integration opens a transaction and a span for each run and fills in what belongs to them (a connection
-to the broker is made to learn its kind), also where traces are off and all of it is thrown away: a few tenths of a
-millisecond. Here the SDK's own wrappers are put behind a lighter way that does what a run without traces needs: scopes
-of its own, so that tags, breadcrumbs and users of one run do not reach the next; the trace of whoever published the
-task, which events and further messages belong to; the task on each event; and what the task raises, reported where it
-is raised. With traces the SDK's wrappers do it all, and that is decided in each run: an application may set the SDK up
-again whenever it likes.
+The SDK's Celery integration opens a transaction and a span for each run and fills them in (it connects to the broker to
+learn its kind). If tracing is off, it does the same and discards the result. This costs a few tenths of a millisecond.
+This module puts a lighter path in front of the SDK's wrappers. It does what a run without tracing needs: separate
+scopes, so that tags, breadcrumbs and users of one run do not leak into the next; the trace of the task's publisher, to
+which events and new messages belong; the task on each event; and a report of each exception where it is raised. If
+tracing is on, the SDK's wrappers run. This is decided for each run, because an application may set up the SDK again at
+any time.
 
-What the SDK offers is used as far as it goes, and a release that lacks something leaves its own wrappers in place.
+The module uses functions of the SDK where they exist. If a release lacks one of them, its own wrappers stay in place.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OPERATION: Final = "queue.task.celery"
 
 
 def install() -> bool:
-    """Let the tracers that Celery builds from now on take the lighter way; false where the SDK has not wrapped them."""
+    """Make the tracers that Celery builds from now on use the lighter path. False if the SDK has not wrapped them."""
     from celery.app import trace
 
     theirs = trace.build_tracer
@@ -38,10 +38,10 @@ def install() -> bool:
 
 
 class Watch:
-    """The lighter way.
+    """The lighter path.
 
     Raises:
-        ImportError, AttributeError: the SDK lacks what it needs.
+        ImportError, AttributeError: the SDK lacks a function that it needs.
     """
 
     def __init__(self) -> None:
@@ -61,15 +61,15 @@ class Watch:
         self.unsampled = _unsampled(Transaction)
         self.get_current_scope = Scope.get_current_scope
         self.quiet = capture_internal_exceptions
-        """Watching must never be the reason that a task fails."""
+        """Suppresses errors, because reporting must never make a task fail."""
 
     def is_enough(self) -> bool:
-        """Does this run need no more than the lighter way?"""
+        """Whether the lighter path is enough for this run."""
         client = self.get_client()
         return not self.has_tracing(client.options) and client.get_integration(self.integration) is not None
 
     def tracers(self, theirs: Any) -> Any:
-        """What builds a task's tracer, around the SDK's `theirs`."""
+        """Wrap the SDK's `theirs`, the function that builds a task's tracer."""
 
         @functools.wraps(theirs)
         def build_tracer(name: str, task: Any, *args: Any, **options: Any) -> Any:
@@ -83,7 +83,7 @@ class Watch:
         return build_tracer
 
     def _wrap_run(self, task: Any, build: Callable[[], Any]) -> bool:
-        """Put the lighter way around the task's body; false where the SDK's is not the outermost one there."""
+        """Put the lighter path around the task's body. False if the SDK's wrapper is not the outermost one."""
         from celery.app.trace import task_has_custom
 
         if getattr(task, "_sentry_is_patched", False):
@@ -102,7 +102,7 @@ class Watch:
     def _run(self, task: Any, wrapped: Any, bare: Any) -> Any:
         @functools.wraps(bare)
         def run(*args: Any, **kwargs: Any) -> Any:
-            __tracebackhide__ = True  # the SDK shows no frames of its own
+            __tracebackhide__ = True  # the SDK hides frames with this variable
             if not self.is_enough():
                 return wrapped(*args, **kwargs)
             try:
@@ -133,10 +133,10 @@ class Watch:
 
 
 def _unsampled(base: Any) -> Any:
-    """The kind of transaction that a run without traces has: `base`, the SDK's own, made only when somebody looks.
+    """Create the transaction class for runs without tracing: a lazy version of `base`, the SDK's own class.
 
-    Neither begun nor ended, but there for an application that asks the scope for its transaction. Making one takes
-    longer than everything else here, and hardly any run needs it.
+    The transaction is neither started nor finished, but an application may ask the scope for it. Creating a real one
+    takes longer than everything else here, and hardly any run needs it.
     """
 
     class Unsampled(base):  # type: ignore[misc]  # a class of the SDK's, which may be missing
@@ -144,10 +144,10 @@ def _unsampled(base: Any) -> Any:
 
         def __init__(self: Any, scope: Any, name: str) -> None:
             self._scope = scope
-            self.name, self.source = name, "task"  # which the scope reads at once
+            self.name, self.source = name, "task"  # the scope reads these at once
 
         def __getattr__(self, name: str) -> Any:
-            """The base keeps everything in slots; the first empty one that is asked for fills them."""
+            """Fill all slots when an empty one is read for the first time. The base class keeps its state in slots."""
             if hasattr(type(self), name):
                 self._fill()
                 return object.__getattribute__(self, name)
