@@ -98,6 +98,14 @@ class Pool:
             shutil.rmtree(directory, ignore_errors=True)
 
 
+def publish(url: str, tasks: int) -> None:
+    """Send the tasks, each with its number and the seconds that it takes."""
+    with Celery(broker=url, set_as_current=False) as application, application.producer_pool.acquire() as producer:
+        for number in range(tasks):
+            args = (number, seconds_of(number))
+            application.send_task("bench_app.work", args=args, producer=producer, ignore_result=True)
+
+
 def run(ours: bool, tasks: int, plan: list[tuple[int, str]], pool: str, seed: int) -> dict[str, Any]:
     chance = random.Random(seed)  # noqa: S311 - likewise
     restarts: list[tuple[float, float]] = []
@@ -107,10 +115,7 @@ def run(ours: bool, tasks: int, plan: list[tuple[int, str]], pool: str, seed: in
         redis.Redis.from_url(server.url) as client,
     ):
         os.environ.update(BENCH_NOTES=notes.name, BENCH_VISIBILITY="10")
-        with Celery(broker=server.url, set_as_current=False) as producer, producer.producer_pool.acquire() as it:
-            for number in range(tasks):
-                args = (number, seconds_of(number))
-                producer.send_task("bench_app.work", args=args, producer=it, ignore_result=True)
+        publish(server.url, tasks)
         size = {"pool": pool, "concurrency": 4, "prefetch": 2}
         crowd = Pool(
             lambda: Worker(server.url, ours=ours, lease_seconds=LEASE_SECONDS, drain_seconds=DRAIN_SECONDS, **size)
