@@ -74,7 +74,11 @@ def install(consumer: Any) -> bool:
     if not getattr(pool, "is_green", False):
         return False
     slots = Slots(pool, pool.spawn_n)
-    _after(pool, "_add_to_pool_map", lambda _pid, thread: thread.link(slots.note_end))
+    if hasattr(pool, "_add_to_pool_map"):
+        _after(pool, "_add_to_pool_map", lambda _pid, thread: thread.link(slots.note_end))
+    else:  # gevent before Celery 5.5, which hands the greenlet of a task to the caller instead
+        put = pool.on_apply
+        pool.on_apply = lambda *args, **kwargs: _linked(put(*args, **kwargs), slots)
     _after(pool, "grow", lambda *_, **__: slots.release())
     controller.semaphore = slots
     controller._quick_acquire, controller._quick_release = slots.acquire, slots.release
@@ -89,6 +93,11 @@ def free_slots(pool: Any) -> int:
         return 0
     free: int = green.free_count() if hasattr(green, "free_count") else green.free()  # in gevent; in eventlet
     return free
+
+
+def _linked(thread: Any, slots: Slots) -> Any:
+    thread.link(slots.note_end)
+    return thread
 
 
 def _after(pool: Any, name: str, then: Callable[..., object]) -> None:
