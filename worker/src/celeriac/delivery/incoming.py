@@ -26,7 +26,7 @@ from kombu.utils.imports import symbol_by_name
 
 from celeriac.delivery.refusing import NoRefusals, Refusals
 from celeriac.delivery.values import protocol
-from celeriac.hooks import drain
+from celeriac.hooks import drain, requests
 from celeriac.printable import printable
 
 logger = logging.getLogger(__name__)
@@ -170,12 +170,7 @@ def check_requests(app: Any, refusals: Takers) -> None:
 
     Call this when all tasks are known and before the consumer is made.
     """
-    classes: dict[Any, Any] = {}
-    for task in app.tasks.values():
-        base = symbol_by_name(task.Request)
-        if base not in classes:
-            classes[base] = type("Request", (CheckedRequest, base), {"refusals": refusals, "__module__": __name__})
-        task.Request = classes[base]
+    requests.put_before(app, CheckedRequest, refusals=refusals)
 
 
 class CheckedRequest(_Request):  # type: ignore[misc]  # a class of Celery's, chosen at run time

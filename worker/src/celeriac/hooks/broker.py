@@ -39,7 +39,7 @@ class FailedAttempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusals:
+class RefusedConnections:
     """Consecutive connections that succeeded, but on which the broker refused the worker's requests."""
 
     count: int
@@ -52,7 +52,7 @@ def connect(
     *,
     on_failure: Callable[[FailedAttempt], None],
     while_waiting: Callable[[], None],
-    refused: Refusals | None = None,
+    refused: RefusedConnections | None = None,
     sleep: Callable[[float], None] = time.sleep,
     chance: Callable[[], float] = random.random,
 ) -> Any:

@@ -88,7 +88,7 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
 
     parts: ConsumerParts
     _leaving = False
-    _refused: broker.Refusals | None = None
+    _refused: broker.RefusedConnections | None = None
     _has_waited = False
     _ready_since: float | None = None
     _counts_running = False
@@ -222,7 +222,7 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         ready_since, self._ready_since = self._ready_since, None
         was_of_use = ready_since is not None and time.monotonic() - ready_since > USEFUL_SECONDS
         before = self._refused.count if self._refused is not None and not was_of_use else 0
-        self._refused, self._has_waited = broker.Refusals(before + 1, error), False
+        self._refused, self._has_waited = broker.RefusedConnections(before + 1, error), False
 
     def on_connection_error_before_connected(self, exc: BaseException) -> None:
         self._note_refusal(exc)

@@ -113,12 +113,24 @@ def install(app: Any, listeners: Sequence[Listener]) -> None:
         app: the application.
         listeners: notified in this order at each step.
     """
-    told = Listeners.of(listeners)
+    put_before(app, RequestHooks, listeners=Listeners.of(listeners))
+
+
+def put_before(app: Any, mixin: type, **members: Any) -> None:
+    """Put a mixin before the request class of every task of an application.
+
+    Tasks that share a request class share the new one too.
+
+    Args:
+        app: the application; all its tasks must be registered.
+        mixin: its methods call those of Celery's class by `super()`.
+        members: attributes of the new classes.
+    """
     classes: dict[Any, Any] = {}
     for task in app.tasks.values():
         base = symbol_by_name(task.Request)
         if base not in classes:
-            classes[base] = type("Request", (RequestHooks, base), {"listeners": told, "__module__": __name__})
+            classes[base] = type("Request", (mixin, base), {**members, "__module__": mixin.__module__})
         task.Request = classes[base]
 
 
