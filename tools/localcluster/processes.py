@@ -3,7 +3,7 @@
 A process carries its own record: the variable LOCALCLUSTER_PROCESS in its environment, which names it and the cluster's
 home, and which everything that it starts inherits. So nothing has to be written down (and cannot be lost when the
 starter is killed half-way), a process whose home was deleted is still found, and a reused process number is never
-mistaken: before a signal is sent, the process is held by a pidfd and its mark and start time are read again.
+mistaken: before a signal is sent, the process is held by a pidfd and its start time is read again.
 """
 
 from __future__ import annotations
@@ -88,8 +88,17 @@ def start(name: str, argv: Sequence[str | Path], *, home: Path, log: Path) -> Pr
     return process
 
 
-def is_running(process: Process) -> bool:
-    return read(process.pid) == process
+def is_running(process: Process, proc: Path = PROC) -> bool:
+    """Whether this process has not ended.
+
+    Its start time tells it from a later process with the same number. The mark is not read again: in the middle of an
+    exec (a version manager's `python3` does three of them) the environment is empty for a moment.
+    """
+    try:
+        state, started = parse_stat((proc / str(process.pid) / "stat").read_text())
+    except (OSError, ValueError):
+        return False
+    return state not in "ZX" and started == process.started
 
 
 def stop(processes: Iterable[Process], *, grace_seconds: float) -> list[Process]:

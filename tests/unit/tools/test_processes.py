@@ -61,6 +61,22 @@ def test_only_live_processes_of_this_home_are_found(tmp_path: Path) -> None:
     assert len(processes.running(None, proc)) == 2
 
 
+@pytest.mark.parametrize(
+    ("state", "started", "expected"),
+    [
+        pytest.param("S", 1000, True, id="it sleeps"),
+        pytest.param("S", 1001, False, id="another process has its number"),
+        pytest.param("Z", 1000, False, id="it ended and nobody has read its exit status"),
+        pytest.param("X", 1000, False, id="it is being removed"),
+    ],
+)
+def test_a_process_whose_environment_is_empty_during_an_exec_still_runs(
+    tmp_path: Path, state: str, started: int, expected: bool
+) -> None:
+    proc = a_proc(tmp_path, (10, "", "etcd", state))
+    assert processes.is_running(processes.Process(10, started, "etcd", str(HOME)), proc) is expected
+
+
 @pytest.fixture
 def sleeper(tmp_path: Path) -> Iterator[Callable[..., processes.Process]]:
     def start(*argv: str) -> processes.Process:
