@@ -1,7 +1,7 @@
 """What does a worker do with the user's Celery application?
 
-Import it as `celery -A` does, and lay the pool's configuration over its own. Everything here works on any application,
-whether or not it knows this library.
+It imports the application as `celery -A` does and applies the pool's configuration to it. This module works with any
+Celery application, whether or not it uses this library.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from celeriac.exits import Exit, GivingUpError, scrub
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """Everything that a worker is made of, before any part of this library is added."""
+    """The configured application of a worker, before any part of this library is added."""
 
     app: Any
-    """The Celery application, with the pool's configuration laid over its own."""
+    """The Celery application with the pool's configuration applied."""
     config: Config
     environment: Environment
     own: Own
-    """What the application itself sets."""
+    """The settings that the application itself defines."""
     laid: list[Setting]
-    """What was laid over it."""
+    """The settings that were applied to the application."""
 
 
 def prepare(config: Config, environment: Environment) -> Start:
-    """Import the application and lay the pool's configuration over its own.
+    """Import the application and apply the pool's configuration to it.
 
     Raises:
-        GivingUpError: it cannot be imported, it is not a Celery application, its configuration cannot be read, or no
-            transport takes the broker's URL.
+        GivingUpError: the application cannot be imported or is not a Celery application, its configuration cannot be
+            read, or no transport accepts the broker's URL.
     """
     app = load(config.app, environment)
     own = read_own(app, environment)
@@ -49,10 +49,10 @@ def prepare(config: Config, environment: Environment) -> Start:
 
 
 def import_celery() -> None:
-    """Make sure that the image has Celery.
+    """Make sure that Celery can be imported in this image.
 
     Raises:
-        GivingUpError: it has not, or one that cannot be imported.
+        GivingUpError: Celery is missing or cannot be imported.
     """
     try:
         import celery.app  # noqa: F401
@@ -68,7 +68,7 @@ def load(name: str, environment: Environment) -> Any:
     """Find the application as `celery -A name` does.
 
     Raises:
-        GivingUpError: it cannot be imported, or it is not a Celery application.
+        GivingUpError: the application cannot be imported, or it is not a Celery application.
     """
     import_celery()
     from celery import Celery
@@ -84,7 +84,7 @@ def load(name: str, environment: Environment) -> Any:
             and error.name == name
             and isinstance(error.__context__, AttributeError)
         ):
-            cause = error.__context__  # what Celery tried last is not what is wrong with `package.module:variable`
+            cause = error.__context__  # Celery's last attempt is not what is wrong with `package.module:variable`
         said = scrub(" ".join(f"{type(cause).__name__}: {cause}".split()), environment.urls())
         raise GivingUpError(f"The application {name!r} (app) cannot be imported: {said}", Exit.CONFIGURATION) from None
     if not isinstance(app, Celery):
@@ -96,10 +96,10 @@ def load(name: str, environment: Environment) -> Any:
 
 
 def read_own(app: Any, environment: Environment) -> dict[str, Any]:
-    """What the application itself says: every Celery setting that it sets, under Celery's present name for it.
+    """Return every Celery setting that the application sets, under Celery's present name for it.
 
     Raises:
-        GivingUpError: its configuration cannot be read; doing so runs the application's code (Django's settings).
+        GivingUpError: the configuration cannot be read. Reading it runs the application's code (Django's settings).
     """
     from celery.app.defaults import DEFAULTS
     from celery.app.utils import Settings
@@ -107,7 +107,7 @@ def read_own(app: Any, environment: Environment) -> dict[str, Any]:
     try:
         conf = app.conf
         conf.finalize()
-        # All maps but the last, which holds Celery's defaults.
+        # All maps except the last, which holds Celery's defaults.
         said = Settings({}, list(conf.maps[:-1]), conf._keys, conf.prefix)
         own = {name: value for name in DEFAULTS if (value := said.get(name)) is not None}
     except Exception as error:
@@ -115,12 +115,12 @@ def read_own(app: Any, environment: Environment) -> dict[str, Any]:
         reason = scrub(" ".join(f"{type(error).__name__}: {error}".split()), environment.urls())
         sentence = f"The application's Celery configuration cannot be read: {reason}"
         raise GivingUpError(sentence, Exit.CONFIGURATION) from None
-    variable = os.environ.get("CELERY_BROKER_URL")  # which Celery prefers to any configuration
+    variable = os.environ.get("CELERY_BROKER_URL")  # Celery prefers these to any configuration
     return {**own, "broker_url": variable} if variable else own
 
 
 def lay_settings(app: Any, config: Config, environment: Environment, own: Mapping[str, Any]) -> list[Setting]:
-    """Lay the pool's settings and Celeriac's defaults over the application's; return what was laid over it."""
+    """Apply the pool's settings and Celeriac's defaults to the application; return what was applied."""
     # Celery prefers these variables to any configuration; the pool's URLs come first.
     if environment.broker_url:
         for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
@@ -142,14 +142,14 @@ def check_broker(app: Any) -> None:
     """Make sure that the broker's URL names a transport that kombu has here.
 
     Raises:
-        GivingUpError: it does not (`http://`, a driver that the image lacks), or it is not a URL.
+        GivingUpError: kombu has no such transport (`http://`, a driver that the image lacks), or it is not a URL.
     """
     try:
         connection = app.connection_for_read()
         for url in connection.alt or [None]:
-            # Of several brokers to fail over between, each in turn.
+            # If the setting lists several brokers to fail over between, each is checked.
             (connection if url is None else connection.clone(hostname=url)).get_transport_cls()
-    except Exception as error:  # kombu raises KeyError, ValueError, ImportError, and what the transport's module raises
+    except Exception as error:  # KeyError, ValueError, ImportError, and whatever the transport's module raises
         said = app.conf.broker_read_url or app.conf.broker_url
         reason = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
         raise GivingUpError(
@@ -160,17 +160,17 @@ def check_broker(app: Any) -> None:
 
 
 def forget_result_backend(app: Any) -> None:
-    """A backend that was made while the application was imported is that of its old URL."""
+    """Discard a backend that was created while the application was imported: it uses the old URL."""
     app._backend_cache = None
     with contextlib.suppress(AttributeError):
         del app._local.backend
 
 
 def rebind_early_tasks(app: Any, laid: list[Setting], before: Mapping[str, Any]) -> None:
-    """Let tasks that were used while the application was imported have the new settings too.
+    """Give the new settings to tasks that were used while the application was imported.
 
-    Celery copies settings onto a task when it is first used, usually after this. A task that was used before (by a
-    signature in the beat schedule, say) has a copy of the old ones, unless it declares its own.
+    Celery copies settings to a task when the task is first used, usually after this point. A task that was used earlier
+    (for example by a signature in the beat schedule) has copies of the old settings, unless it declares its own.
     """
     new = {setting.name: setting.value for setting in laid}
     for task in list(app._tasks.values()):
@@ -181,10 +181,10 @@ def rebind_early_tasks(app: Any, laid: list[Setting], before: Mapping[str, Any])
 
 
 def declares(kind: type, attribute: str) -> bool:
-    """Does a task class, or one of its bases, declare this attribute itself?
+    """Return whether a task class, or one of its bases, declares this attribute itself.
 
-    A class keeps its attributes in the order in which they were set: what comes before `__bound__`, which Celery sets
-    first when it binds a task, was declared; what comes after was copied from the settings.
+    A class keeps its attributes in the order in which they were set. Attributes before `__bound__`, which Celery sets
+    first when it binds a task, were declared; those after it were copied from the settings.
     """
     for cls in kind.__mro__:
         names = list(cls.__dict__)
@@ -195,21 +195,21 @@ def declares(kind: type, attribute: str) -> bool:
 
 
 def batch_of(task: Any) -> int:
-    """How many messages one run of a task takes (celery-batches' `flush_every`); 0: one run, one message."""
+    """Return how many messages one run of a task takes (celery-batches' `flush_every`); 0: it takes one message."""
     size = getattr(task, "flush_every", 0)
     return size if isinstance(size, int) and hasattr(task, "flush_interval") else 0
 
 
 def largest_batch(app: Any) -> int:
-    """How many messages the largest batch of an application takes; 0: it has none."""
+    """Return how many messages the largest batch of an application takes; 0: the application has no batches."""
     return max((batch_of(task) for task in app.tasks.values()), default=0)
 
 
 def select_queues(app: Any, config: Config) -> None:
-    """Consume from the pool's queues. Not by `-Q`, whose list is split at commas, which a name may contain.
+    """Consume from the pool's queues. `-Q` is not used: it splits its list at commas, which a queue's name may contain.
 
     Raises:
-        GivingUpError: the application allows only queues that it knows, and one of these is not.
+        GivingUpError: the application allows only queues that it declares, and one of these is not declared.
     """
     if config.queues is None:
         return
@@ -223,5 +223,5 @@ def select_queues(app: Any, config: Config) -> None:
 
 
 def processors() -> int:
-    """CPUs that this process may use."""
+    """Return the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,13 +1,13 @@
-"""(pure) What does the pool ask of this worker?
+"""(pure) What does the pool request of this worker?
 
-The operator tells a worker's container what to do through one JSON document and a few environment variables
-(docs/reference/environment-contract.md). This module turns them into frozen values, once, at start; nothing else in the
-library reads the environment.
+The operator configures a worker's container with one JSON document and a few environment variables
+(docs/reference/environment-contract.md). This module turns them into frozen values, once, at the start; nothing else in
+the library reads the environment.
 
-A key that the document does not have is `None` here and stays undecided: the application's own Celery setting
-then holds, and only where nobody has set anything does the library's default. Unknown keys are collected, so that
-an operator one minor version ahead can still start its workers; a known key with a bad value is a `ContractError`
-whose text names the key, the value and what would be right.
+A key that is missing from the document is `None` here. Then the application's own Celery setting applies, and if there
+is none, the library's default. Unknown keys are collected instead of refused, so that an operator that is one minor
+version ahead can still start its workers. A known key with an invalid value is a `ContractError` whose text names the
+key, the value and what is valid.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from celeriac.config.reading import DOCUMENT, Section
-from celeriac.config.reading import ContractError as ContractError  # noqa: PLC0414 - callers find it here, and mypy wants that said
+from celeriac.config.reading import ContractError as ContractError  # noqa: PLC0414 - an explicit export, which mypy requires
 
 VERSION: Final = 1
-"""The document's version that this library reads."""
+"""The version of the document that this library reads."""
 
 POOLS: Final = ("prefork", "threads", "gevent", "eventlet", "solo", "custom")
 DELIVERY_MODES: Final = ("AtLeastOnce", "AtMostOnce", "App")
@@ -51,18 +51,18 @@ class Worker:
     concurrency: int
     """Slots: tasks that run at the same time."""
     concurrency_is_default: bool = False
-    """The pool does not say how many: the application's `worker_concurrency` comes first."""
+    """Whether the pool leaves the number open: then the application's `worker_concurrency` takes precedence."""
     prefetch: int | None = None
     """Messages held beyond the running ones; 0 takes a message only when a slot is free."""
     max_tasks_per_child: int | None = None
     max_memory_per_child_kib: int | None = None
     extra_args: tuple[str, ...] = ()
-    """Appended to `celery worker` as they are."""
+    """Appended to `celery worker` unchanged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryBackoff:
-    """Seconds between two attempts to connect: doubled from `initial` up to `max`, with jitter."""
+    """Seconds between two attempts to connect: doubled after each attempt, from `initial` up to `max`, with jitter."""
 
     initial: float
     max: float
@@ -73,7 +73,7 @@ class Broker:
     """How long a worker tries to reach its broker."""
 
     max_retries: int | None = None
-    """Attempts after the first one; 0 gives up at once."""
+    """Attempts after the first one; 0: the worker gives up at once."""
     retry_backoff_seconds: RetryBackoff | None = None
 
 
@@ -82,7 +82,7 @@ class ResultBackend:
     """What happens to results."""
 
     expires_seconds: int | None = None
-    """0 keeps results for ever, as in Celery."""
+    """0: results are kept forever, as in Celery."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,15 +109,15 @@ class Liveness:
     port: int
     """TCP port of the health server; 0: any free one, for workers outside Kubernetes."""
     stalled_seconds: int
-    """Seconds without a tick after which the consumer loop counts as dead."""
+    """If the consumer loop does not turn for this many seconds, it counts as dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainLimit:
-    """Leaving in order."""
+    """How a worker shuts down without losing messages."""
 
     timeout_seconds: int
-    """Seconds that running tasks get after SIGTERM; what still runs then is given back."""
+    """Seconds that running tasks get after SIGTERM. After that, the messages of tasks that still run are given back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +132,7 @@ class Logging:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sentry:
-    """Where failures are reported to; the DSN is in a file, so that it can be renewed while the worker runs."""
+    """Where failures are reported. The DSN is in a file, so that it can be renewed while the worker runs."""
 
     dsn_file: str
     environment: str | None = None
@@ -143,21 +143,21 @@ class Sentry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slack:
-    """Which channel is told of failures; the webhook's URL is in a file, so that it can be renewed, too."""
+    """The Slack channel that gets failures. The webhook's URL is in a file, so that it can be renewed, too."""
 
     webhook_file: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notifications:
-    """Who is told of failures by a message."""
+    """Where messages about failures are sent."""
 
     slack: Slack | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The whole document. Sections are always there; what the pool left open in them is `None`."""
+    """The whole document. Every section is present; values that the pool leaves open are `None`."""
 
     pool: Pool
     app: str
@@ -172,15 +172,15 @@ class Config:
     drain: DrainLimit
     logging: Logging = Logging()
     sentry: Sentry | None = None
-    """`None`: the pool has no `sentry` section, and the application's own set-up is left alone."""
+    """`None`: the pool has no `sentry` section, and the application's own Sentry configuration is not changed."""
     notifications: Notifications = Notifications()
     unknown_keys: tuple[str, ...] = ()
-    """Keys that this version of the library does not know, as dotted paths, with a suggestion where one is near."""
+    """Keys that this version of the library does not know, as dotted paths, with a suggestion if one is similar."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """What the container's environment says beside the document."""
+    """The values that the container's environment adds to the document."""
 
     broker_url: str | None = None
     result_backend_url: str | None = None
@@ -189,10 +189,10 @@ class Environment:
     pod_uid: str | None = None
     node_name: str | None = None
     termination_log: str = TERMINATION_LOG
-    """One sentence is written here before the worker gives up; the operator shows it in the pool's condition."""
+    """The worker writes one sentence to this file before it gives up; the operator shows it in the pool's condition."""
 
     def urls(self) -> list[str | None]:
-        """URLs whose passwords must not be shown anywhere."""
+        """Return the URLs, whose passwords must not be shown anywhere."""
         return [self.broker_url, self.result_backend_url]
 
     def __repr__(self) -> str:
@@ -201,10 +201,10 @@ class Environment:
 
 
 def parse_environment(environ: Mapping[str, str], *, hostname: str) -> Environment:
-    """Read the variables beside the document; `hostname` names the worker where no pod does.
+    """Read the environment variables; `hostname` is the worker's name if there is no pod name.
 
     Raises:
-        ContractError: a URL variable is there but empty (a Secret whose key has no value).
+        ContractError: a URL variable is set but empty (a Secret whose key has no value).
     """
     for name in (BROKER_URL_VARIABLE, RESULT_URL_VARIABLE):
         if name in environ and not environ[name].strip():
@@ -221,7 +221,7 @@ def parse_environment(environ: Mapping[str, str], *, hostname: str) -> Environme
 
 
 def termination_log(environ: Mapping[str, str]) -> str:
-    """Where the last words go; known even when nothing else in the environment can be used."""
+    """Return the path of the file for the last words, which is known even if the rest cannot be used."""
     return environ.get("CELERIAC_TERMINATION_LOG") or TERMINATION_LOG
 
 
@@ -229,7 +229,7 @@ def parse(document: str) -> Config:
     """Read the document.
 
     Raises:
-        ContractError: it is not a JSON object, a required key is missing, or a value is not what the key takes.
+        ContractError: it is not a JSON object, a required key is missing, or a value is invalid.
     """
     try:
         value = json.loads(document)

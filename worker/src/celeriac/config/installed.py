@@ -1,4 +1,4 @@
-"""Which releases are installed here?"""
+"""Which releases of distributions are installed here?"""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from typing import Final
 
 LEAST: Final = {"redis": (4, 2)}
-"""What the library does not run without on a Redis broker: `redis.backoff` and `redis.retry` as they are since then."""
+"""The oldest releases with which the library runs on a Redis broker: it uses `redis.backoff` and `redis.retry`."""
 RELEASE: Final = "0.1.0"
-"""This library's own version, for an image that has a copy of the source and no installed distribution."""
+"""This library's own version, for images that contain a copy of the source instead of an installed distribution."""
 
 
 def version(distribution: str = "celeriac") -> str:
-    """The version of a distribution, or `unknown`."""
+    """Return the version of a distribution, or `unknown`."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -22,7 +22,7 @@ def version(distribution: str = "celeriac") -> str:
 
 
 def releases(distributions: Iterable[str]) -> dict[str, tuple[int, ...]]:
-    """Major and minor number of each of these that is installed."""
+    """Return the major and minor version number of each of these distributions that is installed."""
     found = {}
     for name in distributions:
         numbers = re.findall(r"\d+", version(name))[:2]

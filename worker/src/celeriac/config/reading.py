@@ -1,4 +1,4 @@
-"""(pure) Reads a JSON document key by key: each value checked, each error a sentence, nothing overlooked."""
+"""(pure) Reads a JSON document key by key: it checks every value, and reports keys that nobody read."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import math
 from typing import Any, Final, cast
 
 DOCUMENT: Final = "CELERIAC_CONFIG"
-"""What the document is called in messages: the variable it comes in."""
+"""The name of the document in messages: the variable that contains it."""
 
 
 class ContractError(ValueError):
-    """The document or the environment cannot be used as it is; the text says which key and what would be right."""
+    """The document or the environment cannot be used; the text says which key is wrong and what is valid."""
 
 
 class Section:
-    """One JSON object: each accessor takes a key out and checks it; `close` reports what nobody asked for."""
+    """One JSON object. Each accessor reads and checks a key; `close` reports the keys that were not read."""
 
     def __init__(self, values: dict[str, Any], path: str, unknown: list[str]) -> None:
         self.path = path
@@ -32,7 +32,7 @@ class Section:
         return cls(value, path, unknown)
 
     def has(self, key: str) -> bool:
-        """`null` counts as absent, as in Kubernetes."""
+        """Return whether the key has a value; `null` counts as absent, as in Kubernetes."""
         self._asked.add(key)
         return self._values.get(key) is not None
 
@@ -40,7 +40,7 @@ class Section:
         value = self._take(key, required=required)
         return self.of({} if value is None else value, f"{self.path}{key}.", self._unknown)
 
-    # The accessors return Any: a required key is never None, which no signature can say without two of each.
+    # The accessors return Any: a required key is never None, but to express that each would need two signatures.
     def text(self, key: str, *, required: bool = False) -> Any:
         value = self._take(key, required=required)
         if value is None:

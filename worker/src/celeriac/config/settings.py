@@ -1,8 +1,8 @@
 """(pure) Which Celery setting gets which value, and where does the value come from?
 
-In this order: what a task declares on itself (Celery sees to that), then the pool's document, then the
-application's own Celery configuration, then Celeriac's default. `compute` turns a document into a list of settings
-to lay over the application's; what it leaves out stays as the application has it.
+The first of these that has a value decides: the task's own attribute (Celery takes care of that), the pool's document,
+the application's Celery configuration, Celeriac's default. `compute` turns a document into a list of settings to apply
+to the application. It does not list settings that stay as the application has them.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from celeriac.backoff import DEFAULT_INITIAL_SECONDS, DEFAULT_MAX_RETRIES, DEFAU
 from celeriac.config.contract import Config, Environment
 
 DEFAULT_PREFETCH = 1
-"""Messages held beyond the running ones: enough to hide a round trip, few enough to leave work to others."""
+"""Messages held beyond the running ones: enough to hide one round trip, few enough to leave work for other workers."""
 DEFAULT_LOG_LEVEL = "INFO"
 WORKER_FORMAT = "[%(asctime)s:%(levelname)s] [%(task_name)s] %(message)s"
 TASK_FORMAT = "[%(asctime)s:%(levelname)s] Task %(task_name)s[%(task_id)s]: %(message)s"
 LONGEST_SOCKET_TIMEOUT_SECONDS = 5.0
 SHORTEST_SOCKET_TIMEOUT_SECONDS = 2.0
-"""A broker that takes connections and answers nothing counts as lost after a time between these two: a part of the time
-in which the consumer loop has to come round, since it is that loop which waits."""
+"""A broker that accepts connections but does not reply counts as lost after a time between these limits. The time is a
+fraction of the liveness limit of the consumer loop, because it is this loop that waits for the reply."""
 
 
 class Source(enum.Enum):
@@ -38,14 +38,14 @@ class Source(enum.Enum):
     APP = "app"
     """The application's Celery configuration."""
     DEFAULT = "celeriac"
-    """Nobody sets it: Celeriac's default."""
+    """Not set anywhere: Celeriac's default."""
     CELERY = "celery"
-    """Nobody sets it: Celery's default."""
+    """Not set anywhere: Celery's default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One Celery setting to lay over the application's configuration."""
+    """One Celery setting to apply to the application's configuration."""
 
     name: str
     value: Any
@@ -53,18 +53,18 @@ class Setting:
 
 
 Own = Mapping[str, Any]
-"""What the application itself says, read before anything is laid over it: Celery's settings, only those it sets."""
+"""The Celery settings that the application itself sets, read before anything is applied to it."""
 
 
 def compute(config: Config, environment: Environment, own: Own) -> list[Setting]:
-    """All settings to lay over the application's configuration, each once."""
+    """Return all settings to apply to the application's configuration, each once."""
     asked: dict[str, Any] = {
         "broker_url": environment.broker_url,
         "result_backend": environment.result_backend_url,
         "result_expires": config.result_backend.expires_seconds,
         "task_soft_time_limit": config.time_limits.soft_seconds,
         "task_time_limit": config.time_limits.hard_seconds,
-        "worker_pool": config.worker.pool,  # Celery prefers the application's to a command line that says prefork
+        "worker_pool": config.worker.pool,  # Celery prefers the application's to `--pool prefork`
         "worker_concurrency": None if config.worker.concurrency_is_default else config.worker.concurrency,
         "worker_max_tasks_per_child": config.worker.max_tasks_per_child,
         "worker_max_memory_per_child": config.worker.max_memory_per_child_kib,
@@ -73,7 +73,7 @@ def compute(config: Config, environment: Environment, own: Own) -> list[Setting]
         **_delivery_asked(config.delivery.mode),
     }
     defaults: dict[str, Any] = {
-        # Retrying is what a pool is for; how often and how long is decided by the consumer.
+        # Workers of a pool always retry; the consumer decides how often and how long.
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
         "worker_concurrency": slots(config, own) if config.worker.concurrency_is_default else None,
@@ -100,16 +100,16 @@ def _delivery_asked(mode: str | None) -> dict[str, Any]:
 
 
 def _delivery_defaults(mode: str | None, asked: Mapping[str, Any], own: Own) -> dict[str, Any]:
-    """At-least-once where neither the pool nor the application has decided; `App` is a decision too."""
+    """Return at-least-once delivery unless the pool or the application decides; mode `App` is a decision too."""
     if mode == "App":
         return {}
     acks_late = asked.get("task_acks_late", own.get("task_acks_late"))
-    # Giving a lost worker's message back is only possible while it is not acknowledged.
+    # A lost worker's message can be given back only if it is not yet acknowledged.
     return {"task_acks_late": True, "task_reject_on_worker_lost": True if acks_late is not False else None}
 
 
 def _transport_options(config: Config, environment: Environment, own: Own) -> list[Setting]:
-    """Time-outs of the broker's Redis client, under the options that the application sets itself."""
+    """Return the time-outs of the broker's Redis client; options that the application sets itself take precedence."""
     if not brokers.of_url(
         environment.broker_url or own.get("broker_read_url") or own.get("broker_url"), own.get("broker_transport")
     ).is_redis:
@@ -122,10 +122,10 @@ def _transport_options(config: Config, environment: Environment, own: Own) -> li
 
 
 def _result_retries(retry: Retry) -> dict[str, Any]:
-    """Store results as patiently as the broker is waited for.
+    """Retry storing results for as long as the worker waits for its broker.
 
-    A result that cannot be stored makes Celery call a finished task failed, so storing one must outlast an outage that
-    the worker itself outlasts. By default Celery tries again only at one of the several steps of it.
+    If a result cannot be stored, Celery marks a finished task as failed. So storing a result must survive every outage
+    that the worker itself survives. By default Celery retries only one of the several steps of storing a result.
     """
     return {
         "result_backend_always_retry": True,
@@ -136,11 +136,11 @@ def _result_retries(retry: Retry) -> dict[str, Any]:
 
 
 def _publish_retries(retry: Retry, pod_name: str) -> dict[str, Any]:
-    """Publish as patiently as the broker is waited for.
+    """Retry publishing for as long as the worker waits for its broker.
 
-    A task that passes work on would fail within a second of an outage that the worker itself outlasts. Celery's pauses
-    grow by steps without jitter, so each pod has a pace of its own: a pool whose broker comes back does not
-    connect all at once.
+    Without this, a task that calls other tasks would fail within a second of an outage that the worker itself survives.
+    Celery's pauses grow in equal steps without jitter. So each pod gets a step of its own, and the pods of a pool do
+    not all connect at once when the broker is back.
     """
     pace = 1 - zlib.crc32(pod_name.encode()) / 2**33
     return {
@@ -152,11 +152,11 @@ def _publish_retries(retry: Retry, pod_name: str) -> dict[str, Any]:
 
 
 def retries(config: Config, own: Own) -> Retry:
-    """How the broker is retried: as the pool says, else the application's limit, else the defaults."""
+    """Return how the broker is retried: by the pool's values, else the application's limit, else the defaults."""
     limit: int | None = config.broker.max_retries
     if limit is None:
         said = own.get("broker_connection_max_retries")
-        limit = DEFAULT_MAX_RETRIES if said is None else (said or None)  # Celery reads 0 as "for ever"
+        limit = DEFAULT_MAX_RETRIES if said is None else (said or None)  # Celery reads 0 as "forever"
     backoff = config.broker.retry_backoff_seconds
     return Retry(
         max_retries=limit,
@@ -166,7 +166,7 @@ def retries(config: Config, own: Own) -> Retry:
 
 
 def slots(config: Config, own: Own) -> int:
-    """How many tasks run at the same time: the pool's number, else the application's, else the default."""
+    """Return how many tasks run at the same time: the pool's number, else the application's, else the default."""
     own_slots = own.get("worker_concurrency")
     if config.worker.concurrency_is_default and isinstance(own_slots, int) and own_slots > 0:
         return own_slots
@@ -176,15 +176,16 @@ def slots(config: Config, own: Own) -> int:
 def window(
     config: Config, own: Own, *, slots: int, acks_late: bool, is_inline: bool = False, largest_batch: int = 0
 ) -> int:
-    """How many delivered and unacknowledged messages a worker of this application may hold at most.
+    """Return how many delivered but unacknowledged messages a worker of this application may hold at most.
 
     Args:
         config: the pool's document.
         own: what the application sets.
         slots: tasks that run at the same time.
         acks_late: whether a message is acknowledged when its task ends.
-        is_inline: tasks run in the thread that takes messages (solo). It holds one message: while a task runs nobody
-            could give back what waits behind it. Batches are the exception, which need their messages to begin.
+        is_inline: whether tasks run in the thread that takes messages (solo). Then the worker holds one message: while
+            a task runs, messages behind it could not be given back. Batches hold more, because they need all their
+            messages to start.
         largest_batch: messages that the largest batch of the application needs (celery-batches' `flush_every`).
     """
     if is_inline:
@@ -208,10 +209,10 @@ def prefetch_window(
     app_disables: bool = False,
     largest_batch: int = 0,
 ) -> int:
-    """How many delivered and unacknowledged messages this worker may hold at most.
+    """Return how many delivered but unacknowledged messages this worker may hold at most.
 
-    A task that is acknowledged late counts while it runs, one that is acknowledged early does not. The window of a
-    worker without prefetch is its slots: Celery then takes a message only when one of them is free.
+    A task that is acknowledged late counts while it runs; one that is acknowledged early does not. Without prefetch,
+    the window is the number of slots, and Celery takes a message only when a slot is free.
     """
     prefetch = config.worker.prefetch
     if prefetch is None and app_disables:
@@ -219,19 +220,19 @@ def prefetch_window(
     if prefetch is None and app_multiplier is not None:
         return slots * app_multiplier
     if prefetch is None and largest_batch:
-        return max(slots + DEFAULT_PREFETCH, slots * largest_batch)  # a batch for each slot: fewer would wait in vain
+        return max(slots + DEFAULT_PREFETCH, slots * largest_batch)  # a batch for each slot: smaller, and none fills
     beyond = DEFAULT_PREFETCH if prefetch is None else prefetch
     return slots + beyond if acks_late or beyond == 0 else beyond
 
 
 BEFORE_COMMAND = frozenset({"-C", "--no-color", "-q", "--quiet"})
-"""Flags of `celery`, which takes them before the name of a command."""
+"""Flags that `celery` accepts only before the name of the command."""
 
 
 def celery_arguments(config: Config, environment: Environment, own: Own) -> list[str]:
-    """The command line of Celery's worker; what has a setting is laid over the configuration instead."""
+    """Return the command line of Celery's worker, without the values that have a Celery setting."""
     arguments = [
-        # Celery's banner is art of several lines: it has no place where each line is a JSON object.
+        # Celery's banner has several lines, which would break logs in which each line is a JSON object.
         *(["--quiet"] if config.logging.format == "JSON" else []),
         *(it for it in config.worker.extra_args if it in BEFORE_COMMAND),
         "worker",
@@ -245,5 +246,5 @@ def celery_arguments(config: Config, environment: Environment, own: Own) -> list
 
 
 def node_name(config: Config, environment: Environment) -> str:
-    """`<pool>@<pod>`: what Flower, `celery inspect` and the events show."""
+    """Return `<pool>@<pod>`, the name that Flower, `celery inspect` and the events show."""
     return f"{config.pool.name}@{environment.pod_name}"

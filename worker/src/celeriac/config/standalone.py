@@ -1,7 +1,7 @@
-"""(pure) The document of a worker that is started by hand.
+"""(pure) Builds the document of a worker that is started by hand.
 
-In a pool the operator writes the document. Outside Kubernetes, and to try something out inside it, the command line's
-flags are laid over it key by key, or make one where there is none.
+In a pool the operator writes the document. The flags of the command line override its keys. Outside Kubernetes, where
+there is no document, the flags make one.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from celeriac.config import contract
 DEFAULT_PORT: Final = 8787
 DEFAULT_STALLED_SECONDS: Final = 60
 DEFAULT_DRAIN_SECONDS: Final = 300
-"""The values that a pool has, too, when nobody sets any."""
+"""The same values that a pool has by default."""
 
 
 def document(environ: Mapping[str, str], flags: Mapping[str, Any], processors: int = 1) -> str:
-    """The document from the environment with the command line's flags laid over it.
+    """Return the document from the environment, with the command line's flags applied.
 
-    Outside Kubernetes there may be no document: the flags then make one.
+    Outside Kubernetes there may be no document; then the flags make one.
 
     Args:
         environ: the process's environment.
         flags: dotted keys of the document, and their values.
-        processors: slots where neither the flags nor the application name a number.
+        processors: number of slots if neither the flags nor the application set one.
 
     Raises:
-        ContractError: neither says which application to run.
+        ContractError: neither the document nor the flags say which application to run.
     """
     text = environ.get(contract.CONFIG_VARIABLE)
     if text is not None and not flags:
@@ -64,7 +64,7 @@ def _as_object(text: str) -> dict[str, Any]:
 
 
 def _standalone(processors: int) -> dict[str, Any]:
-    """What the operator resolves for a pool, for a worker that has none."""
+    """Return the values that the operator fills in for a pool, for a worker that has no pool."""
     return {
         "version": contract.VERSION,
         "pool": {"namespace": "default", "name": "celery"},

@@ -1,1 +1,1 @@
-"""What does a worker need of the image that it runs in, and how does the library come into it?"""
+"""What does a worker need of the image that it runs in, and how is the library added to the image?"""

@@ -1,16 +1,16 @@
-"""How does the library get into an image that does not have it?
+"""How is the library added to an image that does not contain it?
 
-An init container with this library in it runs `python -m celeriac inject DIR` on a volume that it shares with the
-worker's container. DIR then holds
+An init container that contains this library runs `python -m celeriac inject DIR`, where DIR is on a volume that it
+shares with the worker's container. DIR then contains
 
-    launch.py     what the worker's container starts
+    launch.py     the program that the worker's container starts
     celeriac      the same as a command, which starts the image's own Python
     lib           the library and the distributions it needs, importable: a link to the folder of one copy
     lib-<digest>  that folder
 
-Celery is not copied: a worker runs the Celery of its application. Only pure Python is, since the image's interpreter
-may be any version from 3.10 on. A copy is made beside the one in use and swapped in by renaming, so whoever reads
-sees the old one or the new one, and an init container that is run again does no harm.
+Celery is not copied: a worker runs the Celery of its application. Only pure Python is copied, because the image's
+interpreter may be any version from 3.10 on. A new copy is made beside the current one and replaces it by a rename. So a
+reader sees either the old or the new copy, and running the init container again is harmless.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from celeriac.exits import Exit
 
 LIBRARY: Final = "celeriac"
 OF_THE_IMAGE: Final = frozenset({"celery", "kombu", "billiard", "vine", "amqp"})
-"""Celery and what belongs to it: never copied, and nothing is copied on their account."""
+"""Celery and the distributions that it needs: they are never copied."""
 DEFAULT_PYTHON: Final = ("python3",)
-"""How Python starts in an image of which nothing is known."""
+"""How to start Python in an image about which nothing is known."""
 LONGEST_SHEBANG: Final = 127
-"""Kernels before 5.1 cut the first line of a script there."""
+"""Kernels before 5.1 truncate the first line of a script to this many characters."""
 UNDECLARED: Final = ("packaging",)
-"""Imported by kombu's Redis transport, which some of its versions do not say."""
+"""kombu's Redis transport imports it, but some versions of kombu do not declare it."""
 NATIVE: Final = (".so", ".pyd", ".dylib")
 _PACKAGE: Final = Path(__file__).parents[1]
 """The library's own folder."""
@@ -49,7 +49,7 @@ class InjectError(Exception):
 
 
 def main(directory: str, python: Sequence[str] = DEFAULT_PYTHON) -> int:
-    """Copy everything into `directory`; the exit code."""
+    """Copy everything into `directory`; return the exit code."""
     try:
         copied = inject(Path(directory), python)
     except InjectError as error:
@@ -60,14 +60,14 @@ def main(directory: str, python: Sequence[str] = DEFAULT_PYTHON) -> int:
 
 
 def inject(directory: Path, python: Sequence[str] = DEFAULT_PYTHON) -> list[str]:
-    """Copy the library and what it needs; the names and versions that were copied.
+    """Copy the library and what it needs; return the names and versions that were copied.
 
     Args:
         directory: the destination.
-        python: the words that start Python in the image.
+        python: the command and arguments that start Python in the image.
 
     Raises:
-        InjectError: a distribution is missing or not pure Python, or the folder cannot be written.
+        InjectError: a distribution is missing or is not pure Python, or the folder cannot be written.
     """
     distributions = [_find(name) for name in needed()]
     try:
@@ -86,10 +86,10 @@ def inject(directory: Path, python: Sequence[str] = DEFAULT_PYTHON) -> list[str]
 
 
 def command(launcher: Path, python: Sequence[str]) -> str:
-    """A script that runs the launcher by the image's Python, wherever the script itself is mounted."""
+    """Return a script that runs the launcher with the image's Python, wherever the script is mounted."""
     start = f"#!{python[0]}"
     if len(python) == 1 and python[0].startswith("/") and " " not in start and len(start) <= LONGEST_SHEBANG:
-        # Without a shell, which a minimal image does not have.
+        # No shell is used, because a minimal image has none.
         return (
             f"{start}\nimport os, sys\nos.execv(sys.executable, [sys.executable, {str(launcher)!r}] + sys.argv[1:])\n"
         )
@@ -97,7 +97,7 @@ def command(launcher: Path, python: Sequence[str]) -> str:
 
 
 def needed(root: str = LIBRARY) -> list[str]:
-    """The distributions to copy: the library and, transitively, what it requires here, without Celery."""
+    """Return the distributions to copy: the library and, transitively, what it requires here, without Celery."""
     found: dict[str, None] = {}
     waiting = [root, *UNDECLARED]
     while waiting:
@@ -110,10 +110,10 @@ def needed(root: str = LIBRARY) -> list[str]:
 
 
 def copy(distribution: Distribution, target: Path) -> None:
-    """Copy one distribution's files, its metadata included, into `target`.
+    """Copy one distribution's files, including its metadata, into `target`.
 
     Raises:
-        InjectError: it has native code, or its files are not known.
+        InjectError: it contains native code, or its files are not known.
     """
     files = distribution.files
     if files is None:
@@ -140,7 +140,7 @@ def _copy_file(source: Path, target: Path) -> None:
 
 
 def _requirements(distribution: Distribution) -> Iterable[str]:
-    """Names of what a distribution requires; what is required under a condition counts if it is installed."""
+    """Return the names of the distributions that this one requires; conditional ones count if they are installed."""
     for line in distribution.requires or ():
         requirement, _, marker = line.partition(";")
         if "extra" in marker:
@@ -184,7 +184,7 @@ def _swap_in(directory: Path, fresh: Path) -> None:
 
 
 def _make_readable(folder: Path) -> None:
-    """The worker's container may run as any user, this one as another."""
+    """Make the files readable for every user: the worker's container may run as another user than this one."""
     for path in [folder, *folder.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
 

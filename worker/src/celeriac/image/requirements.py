@@ -1,7 +1,7 @@
 """What does a worker need of its image before it starts?
 
-A green pool's patches come before anything else is imported; the rest is checked when the application is known. What
-is missing is one sentence, and not a traceback of the library that misses it.
+The patches of a green pool must come before any other import. The rest is checked when the application is known. If
+something is missing, the worker prints one sentence instead of a traceback.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from celeriac.exits import Exit, GivingUpError
 
 
 def patch_green_pools(config: Config) -> None:
-    """Let gevent or eventlet patch the standard library before anything imports it.
+    """Let gevent or eventlet patch the standard library before other modules import it.
 
     Raises:
-        GivingUpError: the image does not have it.
+        GivingUpError: gevent or eventlet is not in the image.
     """
     if config.worker.pool not in {"gevent", "eventlet"}:
         return
     try:
-        # Before anything of Celery's, which keeps the sockets and the sleep that it finds. Celery's own patching is too
-        # late: gevent looks into every module there is, and that look imports the whole of Celery and kombu.
+        # This must come before Celery is imported, because Celery keeps the sockets and the sleep function that it
+        # finds. Celery's own patching is too late: gevent inspects every module that exists, and this imports all of
+        # Celery and kombu.
         patch_standard_library(config.worker.pool)
     except ImportError as error:
         raise GivingUpError(
@@ -37,16 +38,16 @@ def patch_green_pools(config: Config) -> None:
     try:
         from celery import maybe_patch_concurrency
     except ImportError:
-        application.import_celery()  # says so
+        application.import_celery()  # the package says so
         raise
     maybe_patch_concurrency(["celery", "worker", "-P", config.worker.pool])
 
 
 def require_releases(start: Start) -> None:
-    """Check that the image's redis-py can do what is asked of it, before anything connects.
+    """Check that the image's redis-py is new enough, before anything connects.
 
     Raises:
-        GivingUpError: it is too old, for the library or for kombu, which says so only when it connects.
+        GivingUpError: redis-py is too old for the library, or for kombu, which would notice only when it connects.
     """
     if not brokers.of_settings(start.app.conf).has_leases:
         return
@@ -60,10 +61,10 @@ def require_releases(start: Start) -> None:
 
 
 def require_custom_pool(config: Config) -> None:
-    """Check that Celery finds the pool that the image brings; the application may have named it while it was imported.
+    """Check that Celery finds the pool that the image brings. The application may have named it while it was imported.
 
     Raises:
-        GivingUpError: nobody has named it.
+        GivingUpError: no pool is named.
     """
     if config.worker.pool == "custom" and not os.environ.get("CELERY_CUSTOM_WORKER_POOL"):
         raise GivingUpError(
@@ -74,6 +75,6 @@ def require_custom_pool(config: Config) -> None:
 
 
 def patch_standard_library(pool: str) -> None:
-    """Replace what blocks by what lets other green threads run."""
+    """Replace blocking functions of the standard library by functions that let other green threads run."""
     module, function = {"gevent": ("gevent.monkey", "patch_all"), "eventlet": ("eventlet", "monkey_patch")}[pool]
     getattr(importlib.import_module(module), function)()

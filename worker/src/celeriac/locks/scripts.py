@@ -18,13 +18,13 @@ LONGEST_WAIT_SECONDS: Final = 30
 """Longest time between two requests of a waiter; the first in the line asks every second."""
 
 _LOCKS: Final = f"""
--- The server's time, asked for only where it is needed: a free lock is taken without.
+-- The server's time, read only where it is needed: acquiring a free lock does not need it.
 local function milliseconds()
   local clock = redis.call('TIME')
   return clock[1] * 1000 + math.floor(clock[2] / 1000)
 end
--- Fences grow with every acquisition. A counter begins at the server's clock in microseconds, so that they grow also
--- when it has expired or was lost: nobody acquires a lock a million times a second.
+-- The fence grows with every acquisition. The counter starts at the server's clock in microseconds. So the fence also
+-- grows after the counter has expired or was lost, because no lock is acquired a million times a second.
 local function next_fence(key)
   local fence = redis.call('INCR', key)
   if fence > 1 then return string.format('%.0f', fence) end
@@ -41,8 +41,9 @@ local function entry_of(waiters, token)
     if string.match(entry, '^%d+:%d+:(.*)$') == token then return entry, place end
   end
 end
--- Give the lock to the first in the line. The waiter sleeps in BLPOP on its inbox and finds its fence there: no second
--- round trip. As long as it lies there the waiter has not woken up, which is how others learn that it is dead.
+-- Hand the lock to the first waiter in the line. The waiter blocks in BLPOP on its inbox and finds its fence there,
+-- without a second round trip. While the fence is still in the inbox, the waiter has not woken up; this is how other
+-- clients detect that it is dead.
 local function hand_over(name, fence, waiters, inboxes)
   while true do
     local entry = redis.call('LPOP', waiters)
@@ -70,19 +71,19 @@ ACQUIRE: Final = Script(
     "acquire",
     _LOCKS
     + f"""
--- Take a lock if it is free, else stand in its line. Asking again with the same token, as a client does whose
--- connection broke, changes nothing.
---
--- A lock counts as free when it has no owner; when its owner is a waiter that was handed the lock and has not fetched
--- the hand-over from its inbox for a while: that waiter is dead; and when its owner is a task whose delivery was given
--- back: its worker is dead, and the task runs again.
+-- Acquire a lock if it is free, else join its line of waiters. A second call with the same token, as a client makes
+-- whose connection broke, changes nothing.
+-- A lock counts as free in three cases: it has no owner; its owner is a waiter that was handed the lock and has not
+-- fetched it from its inbox for a while (that waiter is dead); or its owner is a task whose delivery was given back
+-- (its worker is dead, and the task runs again).
 --
 -- KEYS  lock, fence, waiters
--- ARGV  token; timeout in ms (0: none); 'try' to leave at once, or 'wait' in the line; give up so many ms from now
---       (0: never); what inboxes begin with; what the keys of deliveries that are over begin with ('': do not look)
--- ->    fence (string) when taken or already this token's; 0 when it is not free and the caller does not wait; else
---       -(ms until the caller should ask again: the lock expires, its new owner counts as dead, or it was deleted by
---       hand, which nobody is told of: the first in the line looks after 1 s, the second after 2 s, and so on)
+-- ARGV  token; timeout in ms (0: none); 'try' to return at once, or 'wait' in the line; ms after which the caller
+--       gives up (0: never); prefix of inboxes; prefix of the keys of deliveries that are over ('': do not check)
+-- ->    the fence (string) if this token has the lock, now or already; 0 if it is not free and the caller does not
+--       wait; else -(ms after which the caller should call again: the lock expires, its new owner counts as dead, or it
+--       may have been deleted by hand, of which no waiter is notified: the first in the line checks after 1 s, the
+--       second after 2 s, and so on)
 local token, timeout, how, inboxes = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 local is_free
 if timeout == '0' then
@@ -132,11 +133,11 @@ RELEASE: Final = Script(
     "release",
     _LOCKS
     + """
--- Let go of a lock and hand it to the first in the line.
+-- Release a lock and hand it to the first waiter in the line.
 --
 -- KEYS  lock, fence, waiters
--- ARGV  token; what inboxes begin with
--- ->    1, or 0 when the lock is not this token's (nothing is changed then)
+-- ARGV  token; prefix of inboxes
+-- ->    1, or 0 when this token does not have the lock (then nothing is changed)
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 hand_over(KEYS[1], KEYS[2], KEYS[3], ARGV[2])
 return 1
@@ -147,11 +148,11 @@ LEAVE: Final = Script(
     "leave",
     _LOCKS
     + """
--- Leave the line; a lock that was handed over in the same moment goes to the next in it.
+-- Leave the line. If the lock was handed to this waiter at the same moment, it goes to the next one.
 --
 -- KEYS  lock, fence, waiters
--- ARGV  token; what inboxes begin with
--- ->    1 when it stood in the line, 0 when not
+-- ARGV  token; prefix of inboxes
+-- ->    1 if the token was in the line, else 0
 local entry = entry_of(KEYS[3], ARGV[1])
 if entry then redis.call('LREM', KEYS[3], 1, entry) end
 if redis.call('GET', KEYS[1]) == ARGV[1] then
@@ -165,11 +166,11 @@ return entry and 1 or 0
 EXTEND: Final = Script(
     "extend",
     """
--- Give a lock more time.
+-- Extend a lock.
 --
 -- KEYS  lock
--- ARGV  token; ms; 'add' to what is left, or 'set'
--- ->    1, or 0 when the lock is not this token's or has no end
+-- ARGV  token; ms; 'add' to the time that is left, or 'set' it
+-- ->    1, or 0 if this token does not have the lock or the lock has no expiry
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local left = redis.call('PTTL', KEYS[1])
 if left < 0 then return 0 end

@@ -29,7 +29,7 @@ return redis.call('DEL', KEYS[1])
 RENEW: Final = Script(
     "renew-claim",
     """
--- Let a key live so many milliseconds from now, if it holds this value and would not live longer anyway.
+-- Let a key expire in this many milliseconds from now, if it holds this value and would expire earlier.
 --
 -- KEYS  key
 -- ARGV  value; ms
@@ -46,8 +46,8 @@ HOLD: Final = Script(
 -- Keep a claim for a call that is published again under its own id (a retry, a call that was put back).
 --
 -- KEYS  claim
--- ARGV  new value; ms; then the values that are this call's
--- ->    1, or 0 when the claim is another call's
+-- ARGV  new value; ms; then the values that mean this call
+-- ->    1, or 0 when another call has the claim
 local value = redis.call('GET', KEYS[1])
 local is_own = not value
 for i = 3, #ARGV do is_own = is_own or value == ARGV[i] end
@@ -58,7 +58,7 @@ return 1
 )
 
 _REVOKED: Final = """
--- Whether a worker was told that a call is revoked. `prefix` is what such keys begin with; '': do not look.
+-- Whether a worker was told that a call is revoked. `prefix` is the prefix of such keys; '': do not check.
 local function is_revoked(prefix, id) return prefix ~= '' and redis.call('EXISTS', prefix .. id) == 1 end
 """
 
@@ -66,11 +66,11 @@ LOOK: Final = Script(
     "look",
     f"""
 {_REVOKED}
--- Ask who has a claim; a call may prolong it.
+-- Read who has a claim, and extend the claim if the policy says so.
 --
 -- KEYS  claim
--- ARGV  ms that the claim lasts from now on (0: as long as it would); what keys of revoked calls begin with
--- ->    the value that stands, or nothing: nobody has the claim, or a call has it that waits and is revoked
+-- ARGV  ms that the claim lasts from now on (0: do not change it); prefix of the keys of revoked calls
+-- ->    the value of the claim; or nothing, if no call has it, or if the call that has it waits and is revoked
 local value = redis.call('GET', KEYS[1])
 if not value then return false end
 if string.sub(value, 1, 2) == 'q:' and is_revoked(ARGV[2], string.sub(value, 3)) then return false end
@@ -83,13 +83,13 @@ CLAIM: Final = Script(
     "claim",
     f"""
 {_REVOKED}
--- Publish a call if nobody has the claim; claim and message are written in one step, so that no crash can leave one
--- without the other.
+-- Publish a call if no other call has the claim. Claim and message are written in one step, so that no crash can leave
+-- one without the other.
 --
 -- KEYS  claim; queued; then the list of each message
--- ARGV  value of the claim; ms; id to note as queued ('': note nothing); what keys of revoked calls begin with; then
+-- ARGV  value of the claim; ms; id to record as queued ('': record none); prefix of the keys of revoked calls; then
 --       the message for each list
--- ->    the value that stands: the own one when the call was published now (or before)
+-- ->    the value of the claim; it is this call's if the call was published now (or before)
 local value = redis.call('GET', KEYS[1])
 if value and not (string.sub(value, 1, 2) == 'q:' and is_revoked(ARGV[4], string.sub(value, 3))) then return value end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
@@ -113,8 +113,8 @@ UNIQUE_START: Final = Script(
 --   whichever starts first covers the other, which was called before that start and does not run
 --
 -- KEYS  claim, covered, queued
--- ARGV  id; ms that the claim of a run lasts without renewal (0: the claim ends now); what keys of revoked calls begin
---       with
+-- ARGV  id; ms that the claim of a run lasts without renewal (0: the claim ends now); prefix of the keys of revoked
+--       calls
 -- ->    0: run; -1: another run has done its work; -2: it is revoked; else ms that the claim of another run lasts
 if redis.call('SREM', KEYS[2], ARGV[1]) == 1 then return -1 end
 local value = redis.call('GET', KEYS[1])
@@ -147,7 +147,7 @@ UNIQUE_ABANDON: Final = Script(
 --
 -- KEYS  claim, covered, queued
 -- ARGV  id
--- ->    1 when the claim was this call's, else 0
+-- ->    1 when this call had the claim, else 0
 redis.call('SREM', KEYS[2], ARGV[1])
 redis.call('SREM', KEYS[3], ARGV[1])
 local value = redis.call('GET', KEYS[1])
@@ -160,16 +160,15 @@ DEBOUNCE: Final = Script(
     "debounce",
     f"""
 {_REVOKED}
--- Write down a call of a burst, and see to it that a waker is on its way.
---
--- A waker is a message with an ETA. When it comes up, the burst's newest message is published if the burst is due.
--- `look` is when it ought to have come up; a call that finds it overdue sends another.
+-- Record a call of a burst, and make sure that a waker has been sent.
+-- A waker is a message with an ETA. When a worker takes it, the burst's newest message is published if the burst is
+-- due. `look` is the time by which the waker should have been taken; a call that finds it overdue sends another one.
 --
 -- KEYS  burst, list of the waker
 -- ARGV  id of the burst as the caller knows it; quiet ms; longest ms (0: none); list of the message; the message;
---       the waker's token; the waker ('': not made yet); ms that a waker may be late; the call's own id; what keys of
---       revoked calls begin with
--- ->    1: written down; 'waker': make one and ask again; 'burst <id>': the burst is another one, ask again with it
+--       the waker's token; the waker ('': not made yet); ms that a waker may be late; the call's own id; prefix of the
+--       keys of revoked calls
+-- ->    1: recorded; 'waker': make a waker and call again; 'burst <id>': the burst has another id, call again with it
 NOW
 local id = redis.call('HGET', KEYS[1], 'id')
 if id and is_revoked(ARGV[10], id) then
@@ -178,7 +177,7 @@ if id and is_revoked(ARGV[10], id) then
   redis.call('DEL', KEYS[1])
   id = false
 end
--- A burst that fired since the caller asked for its id is over: the call begins one of its own.
+-- If the burst has fired since the caller read its id, it is over, and the call begins a new one.
 local expected = id or ARGV[9]
 if expected ~= ARGV[1] then return 'burst ' .. expected end
 local first = id and tonumber(redis.call('HGET', KEYS[1], 'first')) or now
@@ -200,11 +199,12 @@ return 1
 FIRE: Final = Script(
     "fire",
     """
--- A waker has come up: publish the burst's newest message if it is due. It has waited, so it is the next to be taken.
+-- A worker has taken a waker: publish the burst's newest message if it is due, at the head of its queue, because it has
+-- waited already.
 --
 -- KEYS  burst
 -- ARGV  the waker's token; ms that a waker may be late
--- ->    0: published; -1: this waker has no burst (any more); else ms until the burst is due
+-- ->    0: published; -1: this waker has no burst, or no longer one; else ms until the burst is due
 NOW
 local burst = redis.call('HMGET', KEYS[1], 'waker', 'due', 'list', 'message')
 if burst[1] ~= ARGV[1] then return -1 end
@@ -223,16 +223,16 @@ COALESCE: Final = Script(
     "coalesce",
     f"""
 {_REVOKED}
--- Write down a call as the one that waits, and see to it that a message of it is on its way.
---
--- `ticket` is the mark of that message: the call's own when nothing runs, else that of a guard, a message with an ETA
--- that comes up if the run should end without a word (its worker was killed). `look` is when it counts as lost.
+-- Record a call as the one that waits, and make sure that a message leads to it.
+-- `ticket` is the mark of that message: the call's own if nothing runs, else that of a guard. A guard is a message with
+-- an ETA for the case that the run ends without publishing the call (its worker was killed). `look` is the time after
+-- which that message counts as lost.
 --
 -- KEYS  waiting, running, list of the message and the guard
--- ARGV  id of the waiting call as the caller knows it; its mark; message; ms that it may take to come up;
---       the guard's mark; the guard ('': not made yet); ms that the guard may take to come up; the call's own id; ms
---       after which it expires (0: never); what keys of revoked calls begin with
--- ->    1: written down; 'guard': make one and ask again; 'call <id>': another one waits, ask again with its id
+-- ARGV  id of the waiting call as the caller knows it; its mark; message; ms until it should be taken;
+--       the guard's mark; the guard ('': not made yet); ms until the guard should be taken; the call's own id; ms
+--       after which it expires (0: never); prefix of the keys of revoked calls
+-- ->    1: recorded; 'guard': make a guard and call again; 'call <id>': another call waits, call again with its id
 NOW
 local id = redis.call('HGET', KEYS[1], 'id')
 local ends = tonumber(redis.call('HGET', KEYS[1], 'ends') or 0)
@@ -240,7 +240,7 @@ if id and (is_revoked(ARGV[10], id) or (ends > 0 and ends <= now)) then
   redis.call('DEL', KEYS[1])
   id = false
 end
--- A call that has begun since the caller asked for its id does not wait any more: this one waits under its own.
+-- If the waiting call has started since the caller read its id, this call waits under its own id.
 local expected = id or ARGV[8]
 if expected ~= ARGV[1] then return 'call ' .. expected end
 local look = id and tonumber(redis.call('HGET', KEYS[1], 'look')) or 0
@@ -280,8 +280,8 @@ COALESCE_START: Final = Script(
 --
 -- KEYS  waiting, running
 -- ARGV  mark and id of the message, with a space between; mark; ms that a run lasts without renewal
--- ->    0: run; -1: there is nothing to do for this message; -2: a newer message was published in its place;
---       else 'wait <ms>': another one runs, publish this message again; 'guard <ms>': again, as a guard
+-- ->    0: run; -1: this message has nothing to do; -2: a newer message was published in its place;
+--       else 'wait <ms>': another call runs, publish this message again; 'guard <ms>': publish it again as a guard
 NOW
 {_TICKETS}
 local is_ticket = waiting[1] == ARGV[2]
@@ -311,7 +311,7 @@ COALESCE_END: Final = Script(
 --
 -- KEYS  waiting, running
 -- ARGV  mark and id of the run
--- ->    1 when a call was published, 0 when none waited or the run was not this call's (any more)
+-- ->    1 when a call was published, 0 when none waited or the recorded run is not this one
 NOW
 {_TICKETS}
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
@@ -327,12 +327,12 @@ COALESCE_ABANDON: Final = Script(
     f"""
 -- A worker has dropped the message of a coalesced call as revoked or expired, or has ended its run.
 --
--- A message that has expired may stand for a newer one, which has not: that one is published in its place. A revoked
--- call is revoked as a whole, since all calls that wait have its id.
+-- An expired message may lead to a newer one, which has not expired: that one is published in its place. Revoking
+-- covers all waiting calls, because they share one id.
 --
 -- KEYS  waiting, running
 -- ARGV  mark and id of the message; mark; id; '1' when it has expired
--- ->    1 when something was ended, forgotten or published, else 0
+-- ->    1 when a run was ended, or a call removed or published, else 0
 NOW
 {_TICKETS}
 local ended = 0

@@ -1,1 +1,1 @@
-"""What does kombu's event loop do otherwise: timers that are due together, and how another thread wakes it?"""
+"""What is changed in kombu's event loop? Timers that are due together, and waking it from another thread."""

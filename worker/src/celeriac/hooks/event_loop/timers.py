@@ -1,8 +1,9 @@
-"""How long may the loop sleep, when timers are due?
+"""How long may the event loop sleep while timers are due?
 
-kombu's loop fires ten timers in a turn, and sleeps for a second then though an eleventh is due. Celery sets one for
-each rate-limited message that waits, so with more than ten of them a limit of a hundred tasks a second becomes one a
-second (5.7, measured: fifty tasks in 22 to 45 s); and of messages whose time has come at the same moment, ten begin.
+kombu's loop fires at most ten timers in each turn, and then sleeps for a second even if an eleventh is due. Celery sets
+one timer for each rate-limited message that waits. With more than ten of them, a limit of a hundred tasks a second
+becomes one task a second (measured with Celery 5.7: 50 tasks took 22 to 45 s). Of messages whose ETA is the same
+moment, only ten start at once.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Any
 
 
 def stay_awake(hub: Any) -> None:
-    """Let a loop that has a timer due look at its sockets, and go on at once."""
+    """If a timer is due, let the loop check its sockets without sleeping."""
     if "fire_timers" in vars(hub):
-        return  # the loop of an earlier connection
+        return  # the loop belongs to an earlier connection, and is patched already
     fire_timers = hub.fire_timers
 
     def fire(**options: Any) -> float:

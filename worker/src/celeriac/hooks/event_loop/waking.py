@@ -1,8 +1,8 @@
-"""How does one thread end the sleep of another, which watches file descriptors?
+"""How does one thread wake another one that waits for file descriptors?
 
-It must not cost the one that wakes Python's lock. Python lets go of it for each write to a socket or a pipe; then the
-other has it for a whole turn, and a thread whose next task is waiting cannot begin it. A write to a pipe that is never
-full does not wait, so it is called with the lock held.
+Waking must not release the GIL. Python releases it for each write to a socket or a pipe; then the woken thread keeps it
+for a whole turn, and a thread whose next task is waiting cannot start it. A write to a pipe that is never full does not
+block, so it is done with the GIL held.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 
 
 class Waker:
-    """Ends the sleep of a loop that watches `fd`. Any thread may wake it, without letting go of Python's lock."""
+    """Wakes a loop that watches `fd`. Any thread may call `wake`, and it does not release the GIL."""
 
     def __init__(self) -> None:
         self.fd, self._end = os.pipe()
@@ -23,18 +23,18 @@ class Waker:
         self._is_waking = False
 
     def wake(self) -> None:
-        """Let the loop turn; one byte is enough however many want it."""
+        """Wake the loop. One byte is enough, however many threads call this."""
         if not self._is_waking:
             self._is_waking = True
             self._write(self._end, b"\0", ctypes.c_size_t(1))
 
     def woken(self) -> None:
-        """The loop is awake, and looks now at what there is to do."""
+        """Record that the loop is awake and handles all work that is waiting."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.fd, 64)
         self._is_waking = False
 
     def close(self) -> None:
-        """Nobody watches any more."""
+        """Close both ends; nothing watches them any more."""
         for fd in (self.fd, self._end):
             os.close(fd)

@@ -35,9 +35,9 @@ from celeriac.store import connections, keys
 from celeriac.store.replies import text
 
 MARK: Final = "coalesce:"
-"""What the header of a call begins with; its token follows."""
+"""The header of a call starts with this; its token follows."""
 GUARD: Final = "guard:"
-"""What the header of a guard begins with; its token follows."""
+"""The header of a guard starts with this; its token follows."""
 
 
 def publish(call: Call, policy: Coalesce) -> Any:
@@ -80,7 +80,7 @@ def _record(call: Call, policy: Coalesce, prefix: str) -> newest.Record:
 
 
 def hold(call: Call, policy: Coalesce) -> None:
-    """A run that is published again under its own id still counts as running; a call that has not begun does not."""
+    """Keep the claim of a run that is published again under its own id. Do nothing for a call that has not started."""
     if not getattr(call.task.request, "celeriac_begun", False):
         return
     running = keys.running(_waiting(call.task, call.key))

@@ -40,9 +40,9 @@ from celeriac.store import connections, keys
 from celeriac.store.replies import text
 
 LATE_SECONDS: Final = 10.0
-"""A waker that is later than this counts as lost when the next call comes."""
+"""If a waker is late by more than this, it counts as lost when the next call comes."""
 SHORTEST_SECONDS: Final = 0.02
-"""A waker that is early by less than this waits in its slot: a trip through the queue would take as long."""
+"""A waker that is early by less than this waits in its slot, because a trip through the queue would take as long."""
 
 _registered: weakref.WeakSet[Any] = weakref.WeakSet()
 _registering = threading.Lock()
@@ -78,23 +78,23 @@ def _record(call: Call, policy: Debounce, prefix: str) -> newest.Record:
 
 
 def hold(call: Call, policy: Debounce) -> None:
-    """A call that is published again stands outside any burst."""
+    """Do nothing: a call that is published again is not part of a burst."""
 
 
 def start(task: Any, policy: Debounce, key: str, mark: str) -> None:
-    """A burst is over before its message runs."""
+    """Do nothing: the burst has ended before its message runs."""
 
 
 def end(task: Any, policy: Debounce, key: str, *, is_over: bool) -> None:
-    """A run has no claim that could end."""
+    """Do nothing: a run has no claim that could end."""
 
 
 def abandon(task: Any, key: str, request: Any, *, is_expired: bool) -> None:
-    """The burst of a message that a worker drops is over already."""
+    """Do nothing: when a worker drops the message, its burst has ended already."""
 
 
 def find(task: Any, key: str) -> list[Standing]:
-    """The burst that waits for its quiet time."""
+    """Return the burst that waits for its quiet time."""
     store = connections.store(task.app)
     name = keys.debounce(task.name, key, prefix=store.prefix)
     burst = store.client.hget(name, "id")
@@ -116,12 +116,12 @@ def _waker(app: Any, producer: Any, message: Message, burst: str, token: str, se
 
 
 def register(app: Any) -> None:
-    """Give an application the task that wakers are calls of."""
+    """Add the task that publishes bursts to an application; each waker is a call of it."""
     with _registering:
         if app in _registered:
             return
         _registered.add(app)
-    # Acknowledged late whatever the application sets: until it has done its work, the burst depends on it.
+    # Always acknowledged late, whatever the application sets: until the waker has done its work, the burst needs it.
     options = {"acks_late": True, "reject_on_worker_lost": True, "ignore_result": True}
     app.task(base=celery.Task, bind=True, name=WAKER, shared=False, **options)(wake)
 
@@ -141,5 +141,5 @@ def wake(self: Any, burst: str, token: str) -> None:
 
 
 def _milliseconds_left(app: Any, burst: str, token: str) -> int:
-    """Publish a burst if it is due, else return the time until it is. Not positive if the waker has nothing to do."""
+    """Publish a burst if it is due, else return the milliseconds until it is; not positive if the waker has no work."""
     return int(scripts.FIRE.run(connections.store(app).client, [burst], [token, milliseconds(LATE_SECONDS)]))

@@ -2,8 +2,8 @@
 
 A lock is acquired before a run starts, renewed while it runs, and released when it has ended.
 
-**Promise.** Of the runs that compare fences, one at a time. **Limits.** A run whose lock is lost goes on, and says so.
-A dead worker's lock is free `lock_seconds` later at most.
+**Promise.** At any time, at most one run of a key has the highest fencing number. **Limits.** A run that loses its lock
+continues and logs a warning. The lock of a dead worker is free after `lock_seconds` at most.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def start(task: Any, policy: Exclusive, key: str) -> None:
         renew=True,
         max_hold=policy.max_hold_seconds,
     )
-    # The owner's token begins with the task's id, so that a second delivery can tell itself from others.
+    # The owner's token begins with the task's id, so that a second delivery of a call recognises the lock of the first.
     token = f"{request.id}:{uuid()}{delivery_mark()}"
     if lock.acquire(blocking=policy.on_conflict == "wait", blocking_timeout=policy.wait_seconds, token=token):
         request.celeriac_lock = lock
@@ -70,7 +70,7 @@ def end(task: Any) -> None:
 
 
 def find(task: Any, key: str) -> list[Standing]:
-    """The run that has the lock."""
+    """Return the run that has the lock."""
     store = connections.store(task.app)
     name = keys.exclusive(task.name, key, prefix=store.prefix)
     owner = store.client.get(name)
@@ -78,11 +78,11 @@ def find(task: Any, key: str) -> list[Standing]:
 
 
 def _id_of(token: str) -> str:
-    """The task's id, with which the token of its lock begins."""
+    """Return the id of the task, with which the token of its lock begins."""
     return token.partition("@")[0].rpartition(":")[0]
 
 
 def _is_own(lock: Lock, task_id: str) -> bool:
-    """Whether the lock is that of an earlier delivery of this very call, whose worker has died."""
+    """Return whether the lock belongs to an earlier delivery of the same call, whose worker has died."""
     owner = lock.redis.get(lock.name)
     return owner is not None and text(owner).startswith(f"{task_id}:")

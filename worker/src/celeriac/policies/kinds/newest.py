@@ -17,7 +17,7 @@ from celeriac.store import connections
 from celeriac.store.replies import text
 
 WRITTEN: Final = 1
-"""What a script answers when the call is the newest now. Else a text: what it needs, and the id that the record has."""
+"""The script's reply if the call is now the newest. Otherwise a text: what the script needs, and the record's id."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +25,13 @@ class Record:
     """The data that one policy records for one call."""
 
     name: str
-    """The key of the record."""
+    """The name of the record's key."""
     changes: dict[str, Any]
-    """Options of the newest message that are the policy's."""
+    """Options of the newest message that the policy sets."""
     helper: str
-    """The word with which the script asks for the helper."""
+    """The script's reply when it needs the helper."""
     starts_with_helper: bool
-    """Whether the first call of a key makes the helper without being asked."""
+    """Whether the first call of a key makes the helper before the script asks for it."""
     make_helper: Callable[[Message, str, Any], str]
     """Makes the helper, given the newest message, the record's id and a producer."""
     write: Callable[[Message, str, str], Any]
@@ -44,7 +44,7 @@ def publish(call: Call, policy: Any, describe: Callable[[str], Record]) -> Any:
     Args:
         call: the call.
         policy: its policy.
-        describe: given the prefix of all keys, what to write down.
+        describe: given the prefix of all keys, returns the record to write.
 
     Raises:
         PolicyError: the broker is not Redis.
@@ -80,7 +80,7 @@ def _write(call: Call, policy: Any, record: Record, prefix: str, owner: str, pro
         return call.publish_undecided(f"it was overtaken {ATTEMPTS} times")
     if messages:
         return call.publish_undecided("it goes to several queues")
-    return result  # a fanout exchange: it is published already
+    return result  # a fanout exchange: the message is published already
 
 
 def _must_be_broker(store: connections.Store, policy: object, task: Any) -> None:

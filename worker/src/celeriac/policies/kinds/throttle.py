@@ -1,7 +1,7 @@
-"""`Throttle`: the first call in a window wins.
+"""`Throttle`: the first call in a window runs.
 
-The claim is the window. It starts with the first call, and nothing ends it early, whatever becomes of the task. With
-`extend` each dropped call starts it anew.
+The claim is the window. It starts with the first call, and nothing ends it early, whatever happens to the task. With
+`extend`, each dropped call restarts it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from celeriac.store.replies import text
 
 
 def publish(call: Call, policy: Throttle) -> Any:
-    """Publish a call if it is the first of its window; the result handle of the call that is."""
+    """Publish a call if it is the first of its window; return the result handle of the first call."""
     try:
         prefix = connections.store(call.task.app).prefix
     except FAILURES as error:
@@ -27,23 +27,23 @@ def publish(call: Call, policy: Throttle) -> Any:
 
 
 def hold(call: Call, policy: Throttle) -> None:
-    """A call that is published again does not prolong its window."""
+    """Do nothing: a call that is published again does not extend its window."""
 
 
 def start(task: Any, policy: Throttle, key: str, mark: str) -> None:
-    """A run has no claim."""
+    """Do nothing: a run has no claim."""
 
 
 def end(task: Any, policy: Throttle, key: str, *, is_over: bool) -> None:
-    """A run has no claim that could end."""
+    """Do nothing: a run has no claim that could end."""
 
 
 def abandon(task: Any, key: str, request: Any, *, is_expired: bool) -> None:
-    """The window stands, also when the message of its call is dropped."""
+    """Do nothing: the window stays, even if the message of its call is dropped."""
 
 
 def find(task: Any, key: str) -> list[Standing]:
-    """The window, while it is open."""
+    """Return the window while it is open."""
     store = connections.store(task.app)
     name = keys.throttle(task.name, key, prefix=store.prefix)
     value = store.client.get(name)

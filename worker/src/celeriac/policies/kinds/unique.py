@@ -1,16 +1,18 @@
-"""`Unique`: one call in the queue or running.
+"""`Unique`: at most one call of each key waits in the queue or runs.
 
-**Promise.** While a call's claim stands, no other call of its key is published. A call never loses its claim to one
-that is published later: in a queue that is longer than `claim_seconds` a second message may be published, but of the
-two one runs. A run's claim is renewed until the run has ended, however long it takes.
+**Promise.** While a call has the claim, no other call of its key is published. A call never loses its claim to a call
+that is published later. If the queue is longer than `claim_seconds`, a second message may be published, but only one of
+the two runs. A run's claim is renewed until the run has ended, however long it takes.
 
-**How a claim ends.** With its run (`until="done"`: success, failure, `Ignore`, `Reject`; not a retry) or at its start
-(`until="start"`); when a worker drops the message as revoked or expired; `RUN_SECONDS` after its worker was killed
-(its message is delivered again then, and runs under its claim again); `claim_seconds` after a message vanished (a
-purged queue, a plain worker without this library). Calls in that last time are dropped for a run that never comes.
+**How a claim ends.** With `until="done"`, when its run ends (success, failure, `Ignore` or `Reject`; not a retry). With
+`until="start"`, when its run starts. When a worker drops the message because it is revoked or expired. After
+`RUN_SECONDS`, if its worker was killed; then the message is delivered again and runs under its claim again. After
+`claim_seconds`, if the message has vanished (a purged queue, a plain worker without this library); calls during this
+time are dropped although no run follows.
 
-**Limits.** A run that lost its claim (Redis away or restarted empty, its process paused for longer than `RUN_SECONDS`)
-goes on, and a call may run beside it. A call that is put back because another one runs waits 1 to 30 s each time.
+**Limits.** A run whose claim is lost continues, and another call may run beside it. This happens if Redis is away or
+was restarted empty, or if the process was paused for longer than `RUN_SECONDS`. A call that is put back because another
+one runs waits 1 to 30 s each time.
 """
 
 from __future__ import annotations
@@ -29,11 +31,11 @@ from celeriac.store.replies import text
 MARK: Final = "unique"
 """The header's value of a message that has, or had, the claim."""
 IS_REVOKED: Final = -2
-"""What the script answers to the start of a revoked call that lost its claim to a later one."""
+"""The script's reply if the call that starts was revoked and lost its claim to a later call."""
 
 
 def publish(call: Call, policy: Unique) -> Any:
-    """Publish a call if no other has the claim; the result handle of the call that has it."""
+    """Publish a call if no other call has the claim; return the result handle of the call that has it."""
     try:
         name = _claim(call.task, call.key)
         revoked = connections.store(call.task.app).revoked_prefix
@@ -56,10 +58,10 @@ def hold(call: Call, policy: Unique) -> None:
 
 
 def start(task: Any, policy: Unique, key: str, mark: str) -> None:
-    """Begin a run under its claim.
+    """Start a run under its claim.
 
     Raises:
-        celery.exceptions.Ignore: the call does not run now, or need not run.
+        celery.exceptions.Ignore: the call does not run now, or does not need to run.
     """
     if mark != MARK:
         return
@@ -81,7 +83,7 @@ def start(task: Any, policy: Unique, key: str, mark: str) -> None:
 
 
 def end(task: Any, policy: Unique, key: str, *, is_over: bool) -> None:
-    """End a run; its message waits again when it is not over (the task rejected it with requeue)."""
+    """End a run. If the run is not over (the task rejected it with requeue), its message waits again."""
     name, value = _claim(task, key), f"r:{task.request.id}"
     keeper.drop(name, value)
     if is_over and policy.until == "start":
@@ -93,7 +95,7 @@ def end(task: Any, policy: Unique, key: str, *, is_over: bool) -> None:
 
 
 def abandon(task: Any, key: str, request: Any, *, is_expired: bool) -> None:  # noqa: ARG001 - as every policy's
-    """Free the claim of a message that a worker has dropped."""
+    """Release the claim of a message that a worker has dropped."""
     name = _claim(task, key)
     keeper.drop(name, f"r:{request.id}")
     client = connections.store(task.app).client
@@ -112,7 +114,7 @@ def _claim(task: Any, key: str) -> str:
 
 
 def find(task: Any, key: str) -> list[Standing]:
-    """The call that has the claim."""
+    """Return the call that has the claim."""
     store, name = connections.store(task.app), _claim(task, key)
     value = text(store.client.get(name) or "")
     if not value:
