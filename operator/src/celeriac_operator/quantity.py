@@ -9,7 +9,11 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-_FORM = re.compile(r"^([+-]?(?:\d+\.?\d*|\.\d+))(?:([KMGTPE]i)|([numkMGTPE])|[eE]([+-]?\d+))?$")
+# Bounded, because Kubernetes' own grammar is not: 1e1000000 would be a number of a million digits. What Kubernetes can
+# store has at most 19 digits before and 9 after the point.
+_FORM = re.compile(
+    r"([+-]?(?:[0-9]{1,24}(?:\.[0-9]{0,24})?|\.[0-9]{1,24}))(?:([KMGTPE]i)|([numkMGTPE])|[eE]([+-]?[0-9]{1,2}))?"
+)
 
 _BINARY = {suffix: Decimal(1024) ** power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)}
 _DECIMAL = {
@@ -22,11 +26,11 @@ def parse(text: str | int) -> Decimal:
     """The amount in the base unit of the resource: cores or bytes.
 
     Raises:
-        ValueError: the text is not a quantity.
+        ValueError: the text is not a quantity, or has more digits than any that Kubernetes can store.
     """
-    match = _FORM.match(str(text))
+    match = _FORM.fullmatch(str(text))  # of an integer with thousands of digits, str raises ValueError itself
     if match is None:
-        raise ValueError(f"not a quantity: {text!r}")
+        raise ValueError(f"not a quantity: {str(text)[:40]!r}")
     number, binary, decimal, exponent = match.groups()
     if binary:
         return Decimal(number) * _BINARY[binary]
@@ -40,4 +44,4 @@ def is_same(one: str | int, other: str | int) -> bool:
     try:
         return parse(one) == parse(other)
     except ValueError:
-        return str(one) == str(other)
+        return one == other

@@ -34,6 +34,45 @@ def test_refuses_what_is_no_quantity(text: str) -> None:
         quantity.parse(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1e1000000",
+        "1e-1000000",
+        "1E100",
+        "1" * 25,
+        "." + "1" * 25,
+        "1" * 1_000_000,
+        "1e" + "9" * 5000,
+        10**30,
+        10**5000,
+    ],
+    ids=lambda value: str(value)[:12] if isinstance(value, str) else "a large number",
+)
+def test_refuses_numbers_that_would_fill_the_memory(text: str | int) -> None:
+    with pytest.raises(ValueError, match=r"^not a quantity|limit"):
+        quantity.parse(text)
+    assert quantity.is_same(text, text)
+
+
+DIGITS = st.text("0123456789", max_size=40)
+
+
+@given(st.sampled_from(["", "+", "-"]), DIGITS, st.sampled_from(["", "."]), DIGITS, st.data())
+def test_every_number_of_the_grammar_is_small_or_refused(
+    sign: str, whole: str, point: str, part: str, data: st.DataObject
+) -> None:
+    suffix = data.draw(st.sampled_from(["", "Ki", "Ei", "n", "m", "k", "E", "e", "E+", "e-"]))
+    exponent = data.draw(st.text("0123456789", min_size=1, max_size=8)) if suffix[:1] in ("e", "E") else ""
+    text = f"{sign}{whole}{point}{part}{suffix}{exponent}"
+    try:
+        amount = quantity.parse(text)
+    except ValueError:
+        return
+    assert abs(amount) < Decimal(10) ** 130
+    assert len(text) <= 60
+
+
 @given(st.integers(min_value=0, max_value=10**9))
 def test_milli_and_whole_are_the_same_amount(cores: int) -> None:
     assert quantity.is_same(f"{cores * 1000}m", cores)

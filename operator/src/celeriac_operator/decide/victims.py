@@ -12,17 +12,19 @@ has begun or finished its work since.
 from __future__ import annotations
 
 import enum
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from celeriac_operator import labels, names
+from celeriac_operator import bounded, labels, names
 from celeriac_operator.manifest import Manifest
 
 SPAN: Final = 2**30
 """A cost is a signed 32-bit number; idle and busy workers have half of the range each, one number per second of age."""
+
+STATUS: Final = bounded.Bounds(size=2**20)
+"""Bounds of a worker's status, in which a worker with many slots names its tasks. A pod may serve anything there."""
 
 EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """No worker is older. The range covers 34 years from here."""
@@ -76,10 +78,10 @@ def read_worker(manifest: Manifest) -> Worker:
 def read_reply(body: bytes) -> WorkerReply:
     """Read a worker's `/status`. Prefetched messages count as work; messages with a later ETA do not."""
     try:
-        said = json.loads(body)
-        busy, prefetched = said["busy"], said["prefetched"]
-    except (ValueError, KeyError, TypeError, RecursionError):  # RecursionError: deeply nested brackets
+        said = bounded.read_json(body, STATUS)
+    except bounded.OutOfBoundsError:
         return WorkerReply.NONE
+    busy, prefetched = (said.get("busy"), said.get("prefetched")) if isinstance(said, dict) else (None, None)
     if type(busy) is not int or type(prefetched) is not int:
         return WorkerReply.NONE
     return WorkerReply.BUSY if busy > 0 or prefetched > 0 else WorkerReply.IDLE

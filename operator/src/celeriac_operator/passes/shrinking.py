@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import aiohttp
 
+from celeriac_operator import bounded
 from celeriac_operator.cluster.client import Cluster
 from celeriac_operator.decide import victims
 from celeriac_operator.decide.victims import Marking, Worker, WorkerReply
@@ -33,9 +34,6 @@ WRITE_SECONDS: Final = 0.5
 
 AT_ONCE: Final = 32
 """Concurrent requests: to the workers of all pools together, and to the API server for each pool."""
-
-ANSWER_BYTES: Final = 2**20
-"""A longer reply is ignored: a pod may serve anything at this address."""
 
 Outcome = TypeVar("Outcome")
 
@@ -83,16 +81,18 @@ class Shrinking:
         if self._session is None:
             # Connections are not kept: the next scale-down asks other workers.
             connector = aiohttp.TCPConnector(limit=AT_ONCE, force_close=True)
-            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"Accept-Encoding": "identity"},
+                auto_decompress=False,  # a small reply could become a large one
+            )
         try:
             async with self._session.get(url, allow_redirects=False) as response:
                 if response.status != 200:
                     return WorkerReply.NONE
-                body = await response.content.read(ANSWER_BYTES)
-                while not response.content.at_eof() and len(body) < ANSWER_BYTES:
-                    body += await response.content.read(ANSWER_BYTES - len(body))
-                return victims.read_reply(body)
-        except (aiohttp.ClientError, OSError) as error:
+                return victims.read_reply(await bounded.read_body(response.content, victims.STATUS.size))
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             logger.debug("%s does not reply: %s", url, error)
             return WorkerReply.NONE
 
