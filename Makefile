@@ -62,7 +62,7 @@ lock: | $(UV) ## renew the locks (versions and hashes, never addresses)
 	@$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes tools/requirements.in -o tools/requirements.lock
 	@$(UV) pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes tests/bench/requirements.in -c worker/requirements-dev.lock -o tests/bench/requirements.lock
 	@$(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes worker/requirements-oldest.in -o worker/requirements-oldest.lock # its pins are the point
-	@$(UV) pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes tests/integration/worker/monitors-requirements.in -o tests/integration/worker/monitors-requirements.lock
+	@$(UV) pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes tests/integration/worker/applications/monitors-requirements.in -o tests/integration/worker/applications/monitors-requirements.lock
 	@$(UV) pip compile --quiet --upgrade --no-deps --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes tools/matrix/servers.in -o tools/matrix/servers.lock
 	@for it in go wheel; do d=tools/localcluster/$$it-requirements; \
 	  $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes $$d.in -o $$d.lock; done
@@ -163,7 +163,7 @@ chaos-worker: $(VENV)/worker.stamp ## thousands of tasks and a lock under kills 
 .PHONY: fuzz-messages
 fuzz-messages: $(VENV)/worker.stamp ## a message of every shape on every pool (TEST_POOLS="solo gevent" TEST_SEED=7 TEST_SHAPES=1000)
 	@tools/ensure-packages redis-server
-	@TEST_SHAPES=$${TEST_SHAPES:-100000} $(WORKER)/python -m pytest -q tests/integration/worker/test_messages.py
+	@TEST_SHAPES=$${TEST_SHAPES:-100000} $(WORKER)/python -m pytest -q tests/integration/worker/delivery/test_messages.py
 
 ##@ Benchmarks (each runs ours and the peer in turn; the last line is one JSON object)
 .PHONY: bench bench-operator

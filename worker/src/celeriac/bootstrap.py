@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from celeriac.delivery.install import Deliveries
     from celeriac.failures.reporter import Reporters
     from celeriac.failures.sentry.client import SentryReporter
+    from celeriac.health.recent import Recent
     from celeriac.health.server import HealthServer
     from celeriac.health.vitals import Vitals
     from celeriac.hooks.drain import Drain
@@ -82,12 +83,12 @@ def work(start: Start) -> int:
     warn_once_logging_stands(start)
     reporter = start_reporting(start, who)
     deliveries = install.install(app, config, pod=environment.pod_name)
-    if deliveries is not None:
-        deliveries.on_dead_letter(dead_letters(reporter))
     refusals = deliveries.refusals if deliveries is not None else refusing.NoRefusals()
     incoming.install(app, refusals)
     vitals = Vitals(stalled_seconds=config.liveness.stalled_seconds, drain_timeout_seconds=config.drain.timeout_seconds)
     once_built(lambda worker: setattr(vitals, "worker", worker))
+    if deliveries is not None:
+        deliveries.on_dead_letter(dead_letters(reporter), vitals.dead_lettered)
     health = build_health_server(start, who, vitals, deliveries)
     drain = Drain(
         vitals, config.drain.timeout_seconds, report=partial(leave_sentences, environment), flush=reporter.flush
@@ -98,7 +99,7 @@ def work(start: Start) -> int:
     once_set_up(
         lambda: logs.install_task_loggers(app),
         lambda: bodies.install(app),
-        lambda: install_requests(start, reporter, deliveries, drain),
+        lambda: install_requests(start, reporter, deliveries, drain, vitals.recent),
         lambda: incoming.check_requests(app, refusals),
         lambda: refuse_wrong_policies(start),
         lambda: examination.warn(start),
@@ -215,7 +216,7 @@ def build_health_server(
         deliveries.tell_figures(full_name, worker=lambda: vitals.worker, counted=counted)
     versions = {"version": version(), "celery": version("celery")}
     described = {**who, **versions, "node": settings.node_name(config, start.environment)}
-    return HealthServer(config.liveness.port, vitals.observe, described, metrics.render)
+    return HealthServer(config.liveness.port, vitals.observe, vitals.recent_work, described, metrics.render)
 
 
 def install_consumer(start: Start, vitals: Vitals, reporter: Reporters, drain: Drain) -> None:
@@ -239,12 +240,14 @@ def install_consumer(start: Start, vitals: Vitals, reporter: Reporters, drain: D
     failures.install_unknown_tasks(reporter)
 
 
-def install_requests(start: Start, reporter: Reporters, deliveries: Deliveries | None, drain: Drain) -> None:
+def install_requests(
+    start: Start, reporter: Reporters, deliveries: Deliveries | None, drain: Drain, recent: Recent
+) -> None:
     """Notify each part of what happens to tasks. Deliveries come first: they note the end of a run before others."""
     from celeriac.hooks import counting, failures, requests, results, storing
 
     say = partial(say_last, start.environment, drain, results.logger)
-    counted = counting.Counting()
+    counted = counting.Counting(recent)
     counted.install()
     storing.install(start.app)
     requests.install(

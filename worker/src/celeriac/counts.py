@@ -6,7 +6,8 @@ a worker the parent process is the receiver and also gets the counts of its chil
 whole pod. Counting never raises and never waits.
 
 A new metric is one definition here (the name with its unit, without `_total`, which the format adds), one call, one row
-in docs/reference/worker-metrics.md and one case in tests/integration/worker/test_metrics.py; tests hold the last two.
+in docs/reference/worker-metrics.md and one case in tests/integration/worker/observability/test_metrics.py. Tests fail
+if one of the last two is missing.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from celeriac import counts
+from celeriac.health.recent import Recent
 from celeriac.hooks import counting
 from celeriac.metrics.tally import Tally
 from celeriac.policies import published
@@ -43,7 +44,7 @@ def test_a_last_state_is_counted_with_the_runs_length(
     request_: Any, seconds: float | None, tally: Tally, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(counting.time, "time", lambda: 101.9)
-    counting.Counting().reached(request_, "succeeded")
+    counting.Counting(Recent()).reached(request_, "succeeded")
     counted = tally.snapshot()
     assert counted.counts["celeriac_worker_tasks"] == {("shop.send", "succeeded"): 1}
     runtimes = counted.timings.get("celeriac_worker_task_runtime_seconds")
@@ -51,7 +52,7 @@ def test_a_last_state_is_counted_with_the_runs_length(
 
 
 def test_a_start_is_counted_with_the_messages_wait(tally: Tally) -> None:
-    counting.Counting().accepted(a_request())
+    counting.Counting(Recent()).accepted(a_request())
     counted = tally.snapshot()
     assert counted.counts["celeriac_worker_tasks"] == {("shop.send", "started"): 1}
     assert counted.timings["celeriac_worker_task_wait_seconds"][("emails",)].sum_seconds == pytest.approx(0.4)

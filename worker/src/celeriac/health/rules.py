@@ -14,6 +14,8 @@ from typing import Final
 
 HARD_LIMIT_MARGIN_SECONDS: Final = 10
 """Seconds after a task's hard limit until the worker counts as dead. Celery gets this time to enforce the limit."""
+STUCK_SECONDS: Final = 3600
+"""Seconds after which a task without a hard limit counts as stuck."""
 DRAIN_MARGIN_SECONDS: Final = 30
 """Seconds that a drain may take after its timeout, to hand back messages, flush reports and end."""
 
@@ -64,6 +66,9 @@ class Observed:
     """Time for which the broker has had messages and slots were free, but the worker has taken no message."""
     stalled_seconds: float = 60
     """Limit for every kind of standstill."""
+
+    broker_error: str = ""
+    """Why the last attempt to connect failed, without secrets; empty while the broker is connected."""
 
 
 Rule = Callable[[Observed], str | None]
@@ -134,6 +139,12 @@ def is_staying(seen: Observed) -> str | None:
     if seen.draining_seconds is None:
         return None
     return f"draining: {len(seen.running)} tasks run"
+
+
+def is_stuck(task: Running) -> bool:
+    """Whether a task has run for too long: past its hard limit, or for more than an hour without one."""
+    limit = task.hard_limit_seconds
+    return task.seconds > (STUCK_SECONDS if limit is None else limit + HARD_LIMIT_MARGIN_SECONDS)
 
 
 LIVENESS: Final[tuple[Rule, ...]] = (

@@ -22,19 +22,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any, Final
 
 from celeriac.exits import Exit, GivingUpError
 from celeriac.health import rules
-from celeriac.health.rules import Observed
+from celeriac.health.recent import RecentWork
+from celeriac.health.rules import Observed, Running
+from celeriac.printable import printable
 
 logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_SECONDS: Final = 10.0
 """A connection is closed after this time, whatever it has sent by then."""
+MOST_TASKS: Final = 500
+"""Running tasks that /status lists. A pool of green threads may run thousands."""
 MOST_CONNECTIONS: Final = 16
 """Maximum number of open connections. Probes, a scraper and a person need three."""
 
@@ -45,6 +49,7 @@ class HealthServer:
     Args:
         port: TCP port, on all addresses of the pod; 0 means any free port, which `port` shows after the start.
         observe: returns the state of the worker; called for each request.
+        recent: returns what has ended in the last 15 minutes; called for each request of /status.
         describe: names and versions that /status adds.
         metrics: returns the body of /metrics and its content type.
     """
@@ -53,11 +58,13 @@ class HealthServer:
         self,
         port: int,
         observe: Callable[[], Observed],
+        recent: Callable[[], RecentWork],
         describe: dict[str, Any],
         metrics: Callable[[], tuple[bytes, str]],
     ) -> None:
         self.port = port
         self.observe = observe
+        self.recent = recent
         self.describe = describe
         self.metrics = metrics
         self._server: ThreadingHTTPServer | None = None
@@ -104,15 +111,28 @@ class HealthServer:
         return _verdict(rules.broken(rules.READINESS, self.observe()))
 
     def status(self) -> dict[str, Any]:
-        """The content of /status: names, numbers and ages in seconds, but never a task's arguments."""
+        """The content of /status: names, numbers and ages in seconds, but never a task's arguments.
+
+        Names and ids come from messages: they are cut, and at most `MOST_TASKS` running tasks are listed, the oldest
+        first.
+        """
         seen = self.observe()
+        running = sorted(seen.running, key=lambda task: -task.seconds)
+        stuck = [task for task in running if rules.is_stuck(task)]
         return {
             **self.describe,
             "alive": not rules.broken(rules.LIVENESS, seen),
             "ready": not rules.broken(rules.READINESS, seen),
             "reasons": rules.broken(rules.LIVENESS, seen) + rules.broken(rules.READINESS, seen),
             "busy": len(seen.running),
-            **{key: _rounded(value) for key, value in asdict(seen).items()},
+            **{key: _rounded(value) for key, value in asdict(replace(seen, running=())).items()},
+            "running": [_shown(task) for task in running[:MOST_TASKS]],
+            "work": {
+                "oldest": _shown(running[0]) if running else None,
+                "stuck": len(stuck),
+                "stuck_task": _shown(stuck[0]) if stuck else None,
+                **_rounded(asdict(self.recent())),
+            },
         }
 
 
@@ -267,5 +287,13 @@ def _verdict(reasons: list[str]) -> tuple[int, str]:
     return (503, "; ".join(reasons)) if reasons else (200, "ok")
 
 
+def _shown(task: Running) -> dict[str, Any]:
+    return {**_rounded(asdict(task)), "name": printable(task.name), "id": printable(task.id)}
+
+
 def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(it) for key, it in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(it) for it in value]
     return round(value, 3) if isinstance(value, float) else value

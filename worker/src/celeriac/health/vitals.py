@@ -17,6 +17,8 @@ from typing import Any, Final, TypeVar
 from celery.worker import state
 from celery.worker.request import Request
 
+from celeriac.health.memory import MemoryKills
+from celeriac.health.recent import End, Recent, RecentWork
 from celeriac.health.rules import Observed, Running
 
 T = TypeVar("T")
@@ -53,6 +55,10 @@ class Vitals:
         self.broker_reconnects = 0
         self.draining: float | None = None
         self.ignoring_since: float | None = None
+        self.broker_error = ""
+        self.recent = Recent()
+        """What has ended in the last 15 minutes."""
+        self._memory = MemoryKills()
         self._processes_seen: float | None = None
 
     def tick(self) -> None:
@@ -74,8 +80,8 @@ class Vitals:
         if self.broker_lost is None:
             self.broker_lost = self.clock()
 
-    def attempt_failed(self) -> None:
-        """An attempt to connect to the broker has failed.
+    def attempt_failed(self, error: str = "") -> None:
+        """An attempt to connect to the broker has failed; `error` is its cause, without secrets.
 
         If messages are still being consumed, it was another connection that failed: with gevent and eventlet, remote
         control has its own. The consumer notices the loss of its own connection. It does not reconnect for another one,
@@ -83,9 +89,11 @@ class Vitals:
         """
         if not self.consuming:
             self.broker_failed()
+            self.broker_error = error
 
     def broker_connected(self) -> None:
         """The worker has connected to the broker."""
+        self.broker_error = ""
         if self.broker_lost is not None and self.broker_losses:
             self.broker_reconnects += 1
         self.broker_lost = None
@@ -95,6 +103,10 @@ class Vitals:
         """The consumer loop has started to take messages."""
         self.tick()
         self.consuming = True
+
+    def dead_lettered(self, *_: Any) -> None:
+        """This worker has put a message into the dead-letter queue."""
+        self.recent.count(End.DEAD_LETTER, now=self.clock())
 
     def drain_begun(self) -> None:
         """The worker has been told to shut down."""
@@ -125,7 +137,15 @@ class Vitals:
             processes_gone_seconds=_age(now, self._processes_seen) if processes == 0 else None,
             ignored_messages_seconds=_age(now, self.ignoring_since),
             stalled_seconds=self.stalled_seconds,
+            broker_error=self.broker_error,
         )
+
+    def recent_work(self) -> RecentWork:
+        """What has ended in the last 15 minutes."""
+        kills = self._memory.new()
+        if kills:
+            self.recent.count(End.OUT_OF_MEMORY, now=self.clock(), times=kills)
+        return self.recent.at(self.clock())
 
 
 def is_inline(pool: Any) -> bool:

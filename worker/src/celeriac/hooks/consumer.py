@@ -181,7 +181,7 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
 
     def ensure_connected(self, conn: Any) -> Any:
         def failed(attempt: broker.FailedAttempt) -> None:
-            self.parts.vitals.attempt_failed()
+            self.parts.vitals.attempt_failed(broker.said(attempt.error))
             limit = "" if self.parts.retry.max_retries is None else f"/{self.parts.retry.max_retries}"
             logger.warning(
                 "broker: %s %s: %s; next attempt in %.1f s (%d%s)",

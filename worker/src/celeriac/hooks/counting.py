@@ -2,6 +2,7 @@
 
 The worker's parent process counts them, because it sees each step of a task on every pool. A task is `received`, then
 `started`, then it reaches one of the last states. A run that the drain cuts short does not reach a last state here.
+The counts go to /metrics, and those of the last 15 minutes to /status.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Final
 from celery import signals
 
 from celeriac import counts
+from celeriac.health.recent import End, Recent
 from celeriac.hooks import requests
 from celeriac.policies.published import published_at
 
@@ -20,8 +22,19 @@ STATES: Final = ("received", "started", *requests.LAST_STATES)
 """Every value of the label `state`."""
 
 
+FAILED: Final = frozenset({"failed", "timed_out", "lost"})
+"""The states of a task that failed."""
+
+
 class Counting(requests.Listener):
-    """Counts the tasks of all requests, and redeliveries."""
+    """Counts the tasks of all requests, and redeliveries.
+
+    Args:
+        recent: counts those that end, for /status.
+    """
+
+    def __init__(self, recent: Recent) -> None:
+        self.recent = recent
 
     def install(self) -> None:
         """Count each received task. The later steps are reported by its request."""
@@ -37,6 +50,10 @@ class Counting(requests.Listener):
     def reached(self, request: Any, state: str) -> None:
         """Count the last state, and observe how long the run took."""
         counts.TASKS.add(request.name, state)
+        if state in FAILED:
+            self.recent.fail(request.name, request.id, request.failure_name, now=time.monotonic())
+        elif state == "succeeded":
+            self.recent.count(End.SUCCEEDED, now=time.monotonic())
         runtime = request.runtime_seconds
         if runtime is None and request.time_start is not None:
             runtime = max(0.0, time.time() - request.time_start)  # the run was ended from outside

@@ -9,14 +9,20 @@ tasks raise, on every pool. A reporter receives them through another method, bec
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from celery import signals
 from celery.exceptions import Ignore, NotRegistered, Reject, Retry, TimeLimitExceeded, WorkerLostError
 from celery.worker import state
 
 from celeriac.failures.reporter import Failure, Reporter, queue_of, report_message
+from celeriac.health.memory import MemoryKills
 from celeriac.hooks import requests
+
+OUT_OF_MEMORY: Final = (
+    "The kernel killed it because the container reached its memory limit: raise resources.limits.memory, or set "
+    "worker.maxMemoryPerChild"
+)
 
 
 class FailedRuns(requests.Listener):
@@ -24,6 +30,7 @@ class FailedRuns(requests.Listener):
 
     def __init__(self, reporter: Reporter) -> None:
         self.reporter = reporter
+        self._memory = MemoryKills()
 
     def hard_limit_passed(self, request: Any, seconds: float) -> None:
         """Report the hard time limit, unless Celery has called `on_failure` first for the same failure."""
@@ -36,7 +43,7 @@ class FailedRuns(requests.Listener):
         elif _was_intended(request):
             pass
         elif isinstance(error, (WorkerLostError, SystemExit, KeyboardInterrupt)):
-            self._report(request, _as_lost(error), "worker-lost")
+            self._report(request, _as_lost(error, is_memory=self._memory.new() > 0), "worker-lost")
         elif not isinstance(error, (Retry, Ignore, Reject)) and not _was_expected(request, error):
             _tell(self.reporter.raised, request, error, "exception")
 
@@ -81,5 +88,6 @@ def _was_expected(request: Any, error: BaseException) -> bool:
     return bool(throws) and isinstance(error, throws)
 
 
-def _as_lost(error: BaseException) -> BaseException:
-    return error if isinstance(error, WorkerLostError) else WorkerLostError(f"Worker exited prematurely: {error!r}")
+def _as_lost(error: BaseException, *, is_memory: bool) -> BaseException:
+    lost = error if isinstance(error, WorkerLostError) else WorkerLostError(f"Worker exited prematurely: {error!r}")
+    return WorkerLostError(f"{lost} {OUT_OF_MEMORY}") if is_memory else lost

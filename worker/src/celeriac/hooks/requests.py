@@ -144,6 +144,8 @@ class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chos
     """Whether this task's failure has been reported."""
     had_succeeded = False
     """Whether the task had stored its result when its process was lost."""
+    failure_name = ""
+    """Class of the exception with which the run failed."""
     accepted_at: float | None = None
     """When the pool started the task, in seconds on the monotonic clock."""
     runtime_seconds: float | None = None
@@ -172,6 +174,7 @@ class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chos
         if self.given_back:
             return None
         error, result = error_of(exc_info), None
+        self.failure_name = type(error).__name__
         # An outcome that a child could not send to the parent comes without `return_ok`.
         return_ok = return_ok and not isinstance(exc_info, Escaped)
         try:
@@ -186,6 +189,7 @@ class RequestHooks(_Request):  # type: ignore[misc]  # a class of Celery's, chos
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         if not soft:
+            self.failure_name = TimeLimitExceeded.__name__
             self._reach("timed_out")
             for tell in self.listeners.hard_limit_passed:
                 tell(self, timeout)

@@ -12,8 +12,8 @@ import pytest
 import redis
 from celery import Celery, chain, chord, signature
 from celery.exceptions import ChordError
-from tests.integration.worker import message_shapes
 from tests.integration.worker.conftest import StartWorker
+from tests.integration.worker.delivery import message_shapes
 from tests.integration.worker.processes import APPS, RedisServer, WorkerProcess
 
 from celeriac.delivery.values.dead_entry import DeadEntry

@@ -20,7 +20,7 @@ from celeriac_operator.autoscaling.connect import (
     Watched,
 )
 
-WORKER_PYTHON = Path(__file__).parents[3] / ".venv" / "worker" / "bin" / "python"
+WORKER_PYTHON = Path(__file__).parents[4] / ".venv" / "worker" / "bin" / "python"
 HOLDER = """
 import sys
 from kombu import Connection, Queue

@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
-from tests.integration.worker.policy_cells import covers
+from tests.integration.worker.policies.policy_cells import covers
 from tests.integration.worker.polling import BACKEND
 from tests.integration.worker.processes import APPS, RedisServer, WorkerProcess
 from tests.waiting import eventually

@@ -156,9 +156,9 @@ def test_json_is_one_object_a_line_and_nothing_else(pool: str, start_worker: Sta
 
 
 def test_each_line_is_heard_once_whatever_handlers_the_application_has() -> None:
-    program = [sys.executable, "-m", "tests.integration.worker.logging_matrix"]
+    program = [sys.executable, "-m", "tests.integration.worker.observability.logging_matrix"]
     done = subprocess.run(
-        program, capture_output=True, text=True, check=True, timeout=60, cwd=Path(__file__).parents[3]
+        program, capture_output=True, text=True, check=True, timeout=60, cwd=Path(__file__).parents[4]
     )
     lines = ("said by celery", "said by a library", "said by a task", "said by print", "said with a traceback")
     heard = json.loads(done.stdout)

@@ -9,7 +9,7 @@ import celery
 import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
-from tests.integration.worker.test_sentry import Sentry
+from tests.integration.worker.observability.test_sentry import Sentry
 from tests.waiting import eventually
 
 from celeriac.exits import Exit

@@ -13,7 +13,7 @@ from tests.integration.operator.machine import Api, Place, RefusedError
 from celeriac_operator.generate import crd
 from celeriac_operator.resource import MAX_NAME_LENGTH
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "operator"
+GOLDEN = Path(__file__).parents[3] / "golden" / "operator"
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
+from tests.integration.worker.outages.test_refusals import busy, demoted, too_few_replicas, with_rights
 from tests.integration.worker.processes import RedisServer, WorkerProcess
-from tests.integration.worker.test_refusals import busy, demoted, too_few_replicas, with_rights
 
 from celeriac.exits import Exit
 from celeriac.store import keys

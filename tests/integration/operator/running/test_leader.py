@@ -20,7 +20,7 @@ from localcluster.controlplane import ControlPlane
 Replica = Callable[[str], contextlib.AbstractContextManager[Operator]]
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/celeriac/leases"
-GOLDEN = Path(__file__).parents[2] / "golden" / "chart"
+GOLDEN = Path(__file__).parents[3] / "golden" / "chart"
 CHART_ROLE = "celeriac-leader"
 AFTER_EXIT_SECONDS = 2.0
 AFTER_KILL_SECONDS = 15.0

@@ -20,7 +20,7 @@ from tests.integration.worker.conftest import StartWorker
 from tests.integration.worker.processes import RedisServer, WorkerProcess, free_port
 from tests.waiting import eventually
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 LOCK = Path(__file__).with_name("monitors-requirements.lock")
 OURS, PEER = "plain@pod-1", "peer@elsewhere"
 

@@ -12,7 +12,7 @@ from tests.integration.worker.conftest import StartWorker
 from tests.integration.worker.processes import RedisServer
 from tests.waiting import eventually
 
-SHOP = Path(__file__).parents[3] / "examples" / "shop"
+SHOP = Path(__file__).parents[4] / "examples" / "shop"
 ASK = """
 import json, sys, django
 django.setup()

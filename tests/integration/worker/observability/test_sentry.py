@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
+from tests.integration.worker.observability.rows import row
 from tests.integration.worker.processes import WorkerProcess, worker_command
-from tests.integration.worker.rows import row
 from tests.receivers.sentry_receiver import Receiver
 from tests.waiting import eventually
 

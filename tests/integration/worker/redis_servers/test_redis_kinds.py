@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from redis.exceptions import ConnectionError as RedisConnectionError
+from tests.integration.worker.commands.test_doctor import run_doctor
 from tests.integration.worker.conftest import StartWorker
 from tests.integration.worker.processes import RedisServer, WorkerProcess
 from tests.integration.worker.servers import MASTER, Sentinel, make_authority, start_replica, start_tls_server
-from tests.integration.worker.test_doctor import run_doctor
 from tests.waiting import eventually
 
 from celeriac import Lock

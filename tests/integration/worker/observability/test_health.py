@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
+from tests.integration.worker.observability.rows import row
 from tests.integration.worker.processes import Answer, RedisServer, WorkerProcess, worker_command
-from tests.integration.worker.rows import row
 from tests.waiting import eventually
 
 from celeriac.health.server import MOST_CONNECTIONS

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from celery import Celery
 from tests.integration.worker.conftest import StartWorker
-from tests.integration.worker.rows import row
+from tests.integration.worker.observability.rows import row
 from tests.receivers.sentry_receiver import Receiver
 from tests.receivers.slack_receiver import Refusal, SlackReceiver
 from tests.waiting import eventually

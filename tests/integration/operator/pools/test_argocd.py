@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.integration.worker.processes import RedisServer
 
-HEALTH = (Path(__file__).parents[3] / "deploy/argocd/health.lua").read_text()
+HEALTH = (Path(__file__).parents[4] / "deploy/argocd/health.lua").read_text()
 RUN = f"local obj = cjson.decode(ARGV[1])\nlocal function check()\n{HEALTH}\nend\nreturn cjson.encode(check())"
 
 

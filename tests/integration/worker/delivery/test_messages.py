@@ -17,9 +17,9 @@ from typing import Any, Final
 
 import pytest
 import redis
-from tests.integration.worker import message_shapes
 from tests.integration.worker.conftest import StartWorker
-from tests.integration.worker.message_shapes import Shape
+from tests.integration.worker.delivery import message_shapes
+from tests.integration.worker.delivery.message_shapes import Shape
 from tests.integration.worker.processes import RedisServer, WorkerProcess
 
 from celeriac.delivery import dead

@@ -16,7 +16,7 @@ from tests.waiting import eventually_async
 from celeriac_operator.autoscaling import connect
 from celeriac_operator.autoscaling.connect import Reading, Watched
 
-WORKER_PYTHON = Path(__file__).parents[3] / ".venv" / "worker" / "bin" / "python"
+WORKER_PYTHON = Path(__file__).parents[4] / ".venv" / "worker" / "bin" / "python"
 """The worker library's own environment: celery cannot live in the operator's."""
 LEASE_SECONDS = 5  # the least that there is
 PRODUCER = """

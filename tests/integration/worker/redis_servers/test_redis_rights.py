@@ -19,7 +19,7 @@ from celeriac.policies import scripts as policies
 from celeriac.store import keys
 from celeriac.store.script import Script
 
-PAGE = Path(__file__).parents[3] / "docs" / "guides" / "delivery.md"
+PAGE = Path(__file__).parents[4] / "docs" / "guides" / "delivery.md"
 ROLES = ("worker", "producer", "operator")
 
 
