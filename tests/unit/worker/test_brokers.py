@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from celery.app.backends import BACKEND_ALIASES
 from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES
 
 from celeriac import brokers
 from celeriac.brokers import BrokerKind
+
+MANIFESTS = json.loads(Path(__file__).parents[3].joinpath("docs/reference/celeryworkerpool.schema.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("section", "names"),
+    [
+        pytest.param("broker", TRANSPORT_ALIASES, id="broker"),
+        pytest.param("resultBackend", BACKEND_ALIASES, id="result backend"),
+    ],
+)
+def test_a_pool_takes_every_scheme_that_celery_has(section: str, names: Iterable[str]) -> None:
+    url = MANIFESTS["properties"]["spec"]["properties"][section]["properties"]["url"]
+    patterns = [part["pattern"] for part in url["allOf"] if "pattern" in part]
+    assert len(patterns) == 2
+    refused = [name for name in names if not all(re.search(it, f"{name}://host/0") for it in patterns)]
+    assert refused == []
+    assert not all(re.search(it, "http://host/0") for it in patterns)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 from celeriac_operator.generate import crd
 from celeriac_operator.resource import pool
 from celeriac_operator.resource.base import RULES
+from celeriac_operator.resource.pod_patch import OPEN
 
 Schema = dict[str, Any]
 
@@ -61,9 +62,9 @@ def _sections(node: Schema, path: str) -> Iterator[str]:
 
 
 def _object(node: Schema) -> Schema | None:
-    """The node, or its items, if it is an object with fields; else None."""
+    """The node, or its items, if it is an object with fields of our own; else None."""
     inner: Schema = node.get("items", {}) if node.get("type") == "array" else node
-    return inner if "properties" in inner else None
+    return inner if "properties" in inner and OPEN not in inner else None
 
 
 def _anchor(path: str) -> str:

@@ -37,11 +37,21 @@ class Rule:
     """The message for users: what is wrong and what to write instead."""
     field_path: str = ""
     """The field that the error names, relative to `self`; empty: the value itself."""
+    subject: str = ""
+    """An expression for the text that the message begins with, such as the argument that is refused; empty: none."""
 
     def manifest(self) -> JsonDict:
         """The rule as an entry of x-kubernetes-validations."""
         entry: JsonDict = {"rule": self.cel, "message": self.message}
+        if self.subject:
+            entry["messageExpression"] = f"{self.subject} + {_literal(f': {self.message}')}"
         return {**entry, "fieldPath": self.field_path} if self.field_path else entry
+
+
+def _literal(text: str) -> str:
+    """A text as CEL writes it."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def rules(*entries: Rule) -> ConfigDict:

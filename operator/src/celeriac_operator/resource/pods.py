@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from celeriac_operator.resource.base import INT_OR_STRING, DataKey, Model, ObjectName, Quantity, Rule, bound, rules
+from celeriac_operator.resource.pod_patch import POD_SPEC
 
 IS_COUNT = Rule(
     cel="type(self) == int ? self >= 0 && self <= 10000 : self.matches('^(100|[1-9]?[0-9])%$')",
@@ -205,7 +206,7 @@ class Template(Model):
 
     metadata: TemplateMetadata | None = None
     """Labels and annotations of the worker pods."""
-    spec: dict[str, Any] | None = None
+    spec: Annotated[dict[str, Any], bound(schema=POD_SPEC)] | None = None
     """A strategic merge patch of the worker pod's spec, as kubectl patch applies it: containers, volumes and similar
     lists are merged by name. The worker's container is named worker. If the API server refuses the result, the pool has
     the condition Stalled with reason InvalidTemplate."""

@@ -29,7 +29,36 @@ IS_RELEASE = Rule(
     message=r"is not a Sentry release: not empty, no line break, tab, '/' or '\'",
 )
 
-Url = Annotated[str, bound(IS_URL, NO_PASSWORD, max_length=2048)]
+TRANSPORTS = (
+    "amqp|amqps|azureservicebus|azurestoragequeues|confluentkafka|consul|etcd|filesystem|gcpubsub|kafka|"
+    "librabbitmq|memory|mongodb|pgmq|pyamqp|pyro|qpid|redis|rediss|sentinel|slmq|sqla|sqlalchemy|sqs|zookeeper"
+)
+"""Schemes of kombu's transports, in lower case, as a part of a regular expression."""
+BACKENDS = (
+    "arangodb|azureblockblob|cache|cassandra|consul|cosmosdbsql|couchbase|couchdb|database|db|disabled|dynamodb|"
+    "elasticsearch|file|gs|mongodb|redis|rediss|riak|rpc|s3|sentinel"
+)
+"""Schemes of Celery's result backends, likewise."""
+
+
+def _has_scheme(schemes: str, message: str) -> Rule:
+    """A scheme with a dot is a class of the application's; what follows a plus is the scheme's own."""
+    return Rule(cel=f"self.matches('^(?i:({schemes})([+][^:/]*)?|[^:/]*[.][^:/]*)://')", message=message)
+
+
+IS_BROKER = _has_scheme(
+    TRANSPORTS,
+    "is not the URL of a broker that Celery can use: it begins with redis://, rediss://, sentinel://, amqp://, "
+    "amqps://, sqs:// or another of kombu's transports",
+)
+IS_BACKEND = _has_scheme(
+    BACKENDS,
+    "is not the URL of a result backend that Celery has: it begins with redis://, rediss://, db+postgresql://, "
+    "rpc://, cache+memcached:// or another of Celery's backends",
+)
+
+BrokerUrl = Annotated[str, bound(IS_URL, IS_BROKER, NO_PASSWORD, max_length=2048)]
+BackendUrl = Annotated[str, bound(IS_URL, IS_BACKEND, NO_PASSWORD, max_length=2048)]
 
 
 class SecretKey(Model):
@@ -68,7 +97,7 @@ class Broker(Model):
 
     url_from: UrlFrom | None = None
     """Source of the broker's URL. With neither urlFrom nor url the application's own broker_url applies."""
-    url: Url | None = None
+    url: BrokerUrl | None = None
     """The broker's URL in the clear, for example redis://redis:6379/0. Refused if it contains a password."""
     max_retries: Annotated[int, bound(ge=0, le=1_000_000)] | None = None
     """How often a worker retries to connect before it exits and is restarted; 0 exits at the first failure."""
@@ -84,7 +113,7 @@ class ResultBackend(Model):
     url_from: UrlFrom | None = None
     """Source of the result backend's URL. With neither urlFrom nor url the application's own result_backend
     applies."""
-    url: Url | None = None
+    url: BackendUrl | None = None
     """The result backend's URL in the clear, for example redis://redis:6379/1. Refused if it contains a password."""
     expires_seconds: Annotated[int, bound(ge=0, le=10 * 365 * 24 * 3600)] | None = None
     """How long results are kept, in seconds; 0 keeps them for ever. Without it the application's result_expires

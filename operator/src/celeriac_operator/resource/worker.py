@@ -12,13 +12,23 @@ WEEK_SECONDS = 7 * 24 * 3600
 
 Seconds = Annotated[int, bound(ge=1, le=WEEK_SECONDS)]
 
-Format = Annotated[
-    str,
-    bound(
-        Rule(cel="self.size() > 0", message="a log format cannot be empty: remove it to keep the default"),
-        max_length=1024,
-    ),
-]
+RECORD_FIELDS = (
+    "asctime|args|created|exc_info|exc_text|filename|funcName|levelname|levelno|lineno|message|module|msecs|msg|"
+    "name|pathname|process|processName|relativeCreated|stack_info|taskName|task_id|task_name|thread|threadName"
+)
+"""What a record of Python's logging has: its documented attributes, and the two that Celeriac adds; a part of a regular
+expression."""
+
+_FIELD = f"%[(]({RECORD_FIELDS})[)][-#0 +]*[0-9]*([.][0-9]+)?[hlL]?[diouxXeEfFgGcrsa%]"
+NOT_EMPTY = Rule(cel="self.size() > 0", message="a log format cannot be empty: remove it to keep the default")
+IS_FORMAT = Rule(
+    cel=f"self.matches('^(?s:[^%]|%%|{_FIELD})*$')",
+    message="is not a format for log records: write fields in Python's %-style, such as %(asctime)s, %(levelname)s, "
+    "%(name)s, %(message)s, %(task_name)s and %(task_id)s or another attribute of logging.LogRecord, and a percent "
+    "sign as %%",
+)
+
+Format = Annotated[str, bound(NOT_EMPTY, IS_FORMAT, max_length=1024)]
 
 PART_OF_COMMAND = Rule(cel="self.size() > 0", message="a part of the command cannot be empty")
 NAMES_PYTHON = Rule(cel="self.size() > 0", message="must name the program that starts Python, for example [python]")
@@ -30,7 +40,8 @@ AT_LEAST_1MI = Rule(
 
 
 def _refuse(options: str, message: str) -> Rule:
-    return Rule(cel=f"self.all(a, !a.matches('^({options})'))", message=message)
+    pattern = f"a.matches('^({options})')"
+    return Rule(cel=f"self.all(a, !{pattern})", message=message, subject=f"self.filter(a, {pattern})[0]")
 
 
 # Short options are refused joined with their value (-c4) and behind -E, the one short flag that takes none, as well.

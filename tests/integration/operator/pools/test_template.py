@@ -13,6 +13,7 @@ import pytest
 from tests.integration.operator.machine import Api, Manifest
 
 from celeriac_operator.desired import strategic_merge
+from celeriac_operator.resource import pod_patch
 
 PATH = "/api/v1/namespaces/default/podtemplates"
 
@@ -146,3 +147,12 @@ def test_merges_as_the_api_server_does(api: Api, stored: str, patch: Manifest) -
     merged = strategic_merge.merge(copy.deepcopy(BASE), patch)
     ours = api.request("POST", f"{PATH}?dryRun=All", {"metadata": {"name": "ours"}, "template": merged})
     assert by_name(ours["template"]) == by_name(theirs["template"])
+
+
+def test_every_field_of_a_pods_spec_is_known_with_its_type(api: Api) -> None:
+    schemas = api.request("GET", "/openapi/v3/api/v1")["components"]["schemas"]
+    theirs = schemas["io.k8s.api.core.v1.PodSpec"]["properties"]
+    ours = pod_patch.POD_SPEC["properties"]
+    assert {name: field.get("type", "object") for name, field in theirs.items()} == {
+        name: field["type"] for name, field in ours.items()
+    }
