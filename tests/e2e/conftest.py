@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from demo import diagnosis, install
+from demo import diagnosis, install, ownership
 from demo.kubernetes import Kube, connect
 from demo.shop import Shop
 
@@ -45,7 +45,12 @@ def set_up_once(capture: Any) -> dict[str, str]:
     It may take minutes, so the progress is shown as it happens.
     """
     with capture.global_and_fixture_disabled():
-        programs = install.start_cluster().programs
+        cluster = install.start_cluster()
+        programs = cluster.programs
+        if cluster.is_named:
+            with connect(programs, install.OPERATOR_NAMESPACE) as system:
+                ownership.refuse_others(system)
+                ownership.mark(system)
         images = install.build_images(install.DEMO_IMAGES)
         install.install_chart(programs, images)
         return images

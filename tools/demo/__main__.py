@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from demo import diagnosis, install, programme, report, runner
+from demo import diagnosis, install, ownership, programme, report, runner
 from demo.kubernetes import CommandError, HttpError, Kube, connect
 from demo.shop import Shop
 from demo.waiting import TimedOutError
@@ -68,8 +68,10 @@ def up(only: Sequence[str], *, as_json: bool) -> int:
     """Set up the cluster and the shop, measure each promise, and show the results."""
     began = time.monotonic()
     cluster = install.start_cluster()
-    images = install.build_images(install.DEMO_IMAGES)
     with connect(cluster.programs, NAMESPACE) as kube:
+        if cluster.is_named:  # before anything is built or changed
+            ownership.refuse_others(kube)
+        images = install.build_images(install.DEMO_IMAGES)
         set_up(kube, cluster, images)
         shown = (lambda _: None) if as_json else (lambda outcome: print(report.row(outcome), flush=True))
         stages = [
@@ -94,6 +96,7 @@ def up(only: Sequence[str], *, as_json: bool) -> int:
 
 def set_up(kube: Kube, cluster: install.Cluster, images: dict[str, str]) -> None:
     """Install the chart and the shop, and wait until all of it is ready."""
+    ownership.mark(kube, kube.at(install.OPERATOR_NAMESPACE))
     install.ensure_namespace(kube, annotations=[f"{STARTED_CLUSTER}=true"] if cluster.was_started else [])
     try:
         with step("chart celeriac"):
@@ -110,6 +113,18 @@ def set_up(kube: Kube, cluster: install.Cluster, images: dict[str, str]) -> None
         raise
 
 
+def remove(kube: Kube, cluster: install.Cluster) -> None:
+    """Remove the shop and the chart; from a person's own cluster only what the demo made there."""
+    system = kube.at(install.OPERATOR_NAMESPACE)
+    places = [place for place in (kube, system) if not cluster.is_named or ownership.is_made_here(place)]
+    if kube in places:
+        install.remove_namespace(kube)
+    if system in places:
+        install.uninstall(kube)
+    if not places:
+        say("this cluster has nothing that the demo made")
+
+
 def down() -> int:
     """Remove what `up` made; a cluster that was there before stays."""
     cluster = install.find_cluster()
@@ -117,20 +132,15 @@ def down() -> int:
         say("no cluster is running: there is nothing to remove")
         return 0
     with connect(cluster.programs, NAMESPACE) as kube:
-        try:
-            annotations = kube.read(f"api/v1/namespaces/{NAMESPACE}")["metadata"].get("annotations", {})
-        except HttpError as error:
-            if error.status != 404:
-                raise
-            annotations = {}
-        stop_too = STARTED_CLUSTER in annotations
+        stop_too = STARTED_CLUSTER in install.annotations_of(kube)
         if not stop_too:
             with step("removing the shop and the chart"):
-                install.uninstall(kube)
+                remove(kube, cluster)
     if stop_too:
         install.local_cluster("down")
     else:
-        say("the cluster was there before the demo and stays: `make cluster-down` stops it")
+        stop = "" if cluster.is_named else ": `make cluster-down` stops it"
+        say(f"the cluster was there before the demo and stays{stop}")
     return 0
 
 

@@ -38,7 +38,7 @@ IMAGE = re.compile(r"\blocalhost/(?P<name>[a-z0-9-]+):dev\b")
 
 
 class SetUpError(Exception):
-    """The cluster or the images could not be created. The reason is already on standard error."""
+    """The demo cannot be set up in this cluster, or the cluster or the images could not be created."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Cluster:
     programs: Programs
     was_started: bool
     how_to_reach: str  # what a person types first, so that kubectl is found and talks to it
+    is_named: bool  # the person's own, in which others may have installed things
 
 
 def start_cluster() -> Cluster:
@@ -87,7 +88,7 @@ def reach(provider: providers.Provider, *, was_started: bool) -> Cluster:
     """Return how to talk to a cluster that runs."""
     environment = providers.environment(provider, Cache.default(), os.environ.get("PATH", ""))
     how_to_reach = 'eval "$(PYTHONPATH=tools python3 -m localcluster env)"'
-    return Cluster(Programs({**os.environ, **environment}), was_started, how_to_reach)
+    return Cluster(Programs({**os.environ, **environment}), was_started, how_to_reach, provider.name == "named")
 
 
 def render(manifest: str, images: Mapping[str, str]) -> str:
@@ -197,8 +198,7 @@ def list_unready(kube: Kube) -> list[str]:
 
 
 def uninstall(kube: Kube) -> None:
-    """Remove the shop and the chart; the definition goes too unless somebody else has pools."""
-    remove_namespace(kube)
+    """Remove the chart; the definition goes too unless somebody else has pools."""
     kube.programs.run(["helm", "uninstall", RELEASE, "--namespace", OPERATOR_NAMESPACE, "--ignore-not-found", "--wait"])
     remove_namespace(kube.at(OPERATOR_NAMESPACE))
     if exists(kube, DEFINITION_PATH) and not kube.read(f"{POOLS}/celeryworkerpools")["items"]:
@@ -220,6 +220,13 @@ def remove_namespace(kube: Kube) -> None:
     kube.kubectl("delete", "deployments", "--all")
     waiting.until("all pods have left", lambda: count_pods(kube, ""), lambda count: count == 0, seconds=90)
     kube.kubectl("delete", "namespace", kube.namespace, "--timeout=120s", seconds=150)
+
+
+def annotations_of(kube: Kube) -> dict[str, str]:
+    """The annotations of the namespace; none if there is no such namespace."""
+    path = f"api/v1/namespaces/{kube.namespace}"
+    found: dict[str, str] = kube.read(path)["metadata"].get("annotations", {}) if exists(kube, path) else {}
+    return found
 
 
 def exists(kube: Kube, path: str) -> bool:
