@@ -36,7 +36,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* An image of .Values, with the chart's appVersion where no tag is set. */}}
+{{/* An image of .Values, with the chart's appVersion where neither a tag nor a digest is set. */}}
 {{- define "celeriac.image" -}}
-{{- printf "%s:%s" .image.repository (default .root.Chart.AppVersion .image.tag) -}}
+{{- $tag := default (ternary "" .root.Chart.AppVersion (not (empty .image.digest))) .image.tag -}}
+{{- .image.repository -}}{{ with $tag }}:{{ . }}{{ end }}{{ with .image.digest }}@{{ . }}{{ end -}}
 {{- end -}}

@@ -16,6 +16,7 @@ CHART = str(CHECKOUT / "charts/celeriac")
 GOLDEN = CHECKOUT / "tests/golden/chart"
 MONITORING = str(CHECKOUT / "tests/integration/tools/monitoring-definitions.yaml")
 NAMESPACE = "celeriac-system"
+DIGEST = "sha256:" + "0123456789abcdef" * 4
 DEFINITION = "customresourcedefinition.apiextensions.k8s.io/celeryworkerpools.celeriac.dev"
 POOL = """
 apiVersion: celeriac.dev/v1alpha1
@@ -72,6 +73,19 @@ def test_everything_that_is_rendered_from_the_chart_is_up_to_date(helm_program: 
     [
         pytest.param("watchNamespace=a", "additional properties 'watchNamespace' not allowed", id="an unknown key"),
         pytest.param("image.tagg=1", "additional properties 'tagg' not allowed", id="an unknown key further in"),
+        *(
+            pytest.param(f"resources.{where}={quantity}", f"'{quantity}' does not match pattern", id=quantity)
+            for where, quantity in (
+                ("limits.memory", "1Gb"),
+                ("limits.memory", "512MB"),
+                ("requests.memory", "1 Gi"),
+                ("limits.cpu", "half"),
+                ("requests.cpu", "-100m"),
+                ("limits.memory", "1gi"),
+            )
+        ),
+        pytest.param("image.digest=abc", "does not match pattern", id="a digest that is none"),
+        pytest.param("workers.image.digest=sha256:12", "does not match pattern", id="a digest that is cut"),
         pytest.param("crds.enabled=perhaps", "want boolean", id="a word where yes or no is wanted"),
         pytest.param("image.pullPolicy=Sometimes", "value must be one of", id="an unknown pull policy"),
         pytest.param("watchNamespaces={Team A}", "does not match pattern", id="a namespace that cannot exist"),
@@ -84,6 +98,32 @@ def test_wrong_values_are_refused_with_a_sentence(helm: Helm, setting: str, says
     done = helm("template", "celeriac", CHART, "--set", setting, check=False)
     assert done.returncode != 0
     assert says in done.stderr
+
+
+@pytest.mark.parametrize("quantity", ["1Gi", "512M", "1.5Gi", "2", "0.5", ".5", "100m", "128974848", "1e3", "129e6"])
+def test_every_way_to_write_a_quantity_is_taken(helm: Helm, quantity: str):
+    assert quantity in helm("template", "celeriac", CHART, "--set-string", f"resources.limits.memory={quantity}").stdout
+    helm("template", "celeriac", CHART, "--set", f"resources.limits.memory={quantity}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "image"),
+    [
+        pytest.param({}, "reg/x:0.1.0", id="neither"),
+        pytest.param({"tag": "v2"}, "reg/x:v2", id="a tag"),
+        pytest.param({"digest": DIGEST}, f"reg/x@{DIGEST}", id="a digest"),
+        pytest.param({"tag": "v2", "digest": DIGEST}, f"reg/x:v2@{DIGEST}", id="both"),
+    ],
+)
+def test_an_image_is_named_by_tag_or_digest(helm: Helm, settings: dict[str, str], image: str):
+    options = [
+        f"--set-string={section}.{key}={value}"
+        for section in ("image", "workers.image")
+        for key, value in {"repository": "reg/x", **settings}.items()
+    ]
+    said = helm("template", "celeriac", CHART, *options).stdout
+    assert f"image: {image}\n" in said
+    assert f'value: "{image}"\n' in said
 
 
 def test_installing_says_what_to_do_next(helm: Helm, control_plane: ControlPlane):
@@ -134,6 +174,26 @@ def test_the_rendered_manifest_is_accepted_as_it_is(control_plane: ControlPlane)
     selector = ("pod", "-l", "app.kubernetes.io/component=operator")
     control_plane.kubectl("-n", NAMESPACE, "wait", "--for=create", *selector, "--timeout=90s")
     assert "celeriac-" in control_plane.kubectl("-n", NAMESPACE, "get", *selector, "-o", "name")
+
+
+def test_what_was_applied_with_kubectl_becomes_a_release_with_everything_in_it(helm: Helm, control_plane: ControlPlane):
+    manifest = CHECKOUT / "deploy/celeriac.yaml"
+    control_plane.kubectl("apply", "--server-side", "-f", str(manifest))
+    control_plane.kubectl("wait", "--for=condition=Established", DEFINITION, "--timeout=90s")
+    control_plane.kubectl("apply", "-f", "-", input=POOL)
+    kept = control_plane.kubectl("get", "cwp/kept", "-o", "jsonpath={.metadata.uid}")
+    install = ("upgrade", "--install", "celeriac", CHART, "--create-namespace")
+    refused = helm(*on(control_plane, *install), check=False)
+    assert refused.returncode != 0
+    assert "cannot be imported into the current release" in refused.stderr
+    helm(*on(control_plane, *install, "--take-ownership", "--force-conflicts"))
+    owners = 'jsonpath={range .items[*]}{.metadata.annotations.meta\\.helm\\.sh/release-name}{"\\n"}{end}'
+    objects = control_plane.kubectl("get", "-f", str(manifest), "-o", owners).splitlines()
+    assert objects.count("celeriac") == len(objects) - 1, "each but the namespace, which no release contains"
+    assert control_plane.kubectl("get", "cwp/kept", "-o", "jsonpath={.metadata.uid}") == kept
+    # From now on an upgrade is an ordinary one, and what a value turns off is removed.
+    helm(*on(control_plane, "upgrade", "celeriac", CHART, "--set=rbac.aggregate=false"))
+    assert "celeriac-view" not in control_plane.kubectl("get", "clusterroles", "-o", "name")
 
 
 def test_the_definition_of_somebody_else_is_taken_over_only_when_asked_to(helm: Helm, control_plane: ControlPlane):
