@@ -148,7 +148,7 @@ simulate: $(VENV)/operator.stamp ## simulate what an autoscaling target would do
 
 .PHONY: burst-picture
 burst-picture: $(VENV)/operator.stamp ## run the demo's burst and draw it beside the simulated one
-	@$(OPERATOR)/python tests/bench/burst_picture.py
+	@PYTHONPATH=tools $(OPERATOR)/python tests/bench/burst_picture.py
 
 ##@ Faults
 .PHONY: chaos-operator

@@ -1,6 +1,6 @@
 """Draws the demo's burst and the simulated burst of the same load (`make burst-picture`).
 
-The simulator gets from the real run what it cannot know: the seconds until the first worker was ready.
+The simulator gets from the real run what it cannot know: the seconds until the first worker took a task.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from celeriac_operator.autoscaling.policy import BacklogPerReplica, Spec
 from celeriac_operator.autoscaling.simulation import picture, rivals, run
 from celeriac_operator.autoscaling.simulation.arrivals import Task
+from demo.scenarios import burst
 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "docs" / "operations" / "autoscaling-demo.svg"
@@ -30,12 +31,14 @@ def main() -> None:
     seen = row["facts"]["samples"]
     names = ("at", "replicas", "backlog", "oldest_wait_seconds")
     real = tuple(run.Sample(**{name: one[name] for name in names}) for one in seen)
-    asked, ready = (next(one["at"] for one in seen if one[what]) for what in ("replicas", "ready"))
+    asked = next(one["at"] for one in seen if one["replicas"])
+    samples = tuple(burst.Sample(**one) for one in seen)
+    taken = burst.Measured(row["facts"]["tasks"], row["facts"]["done"], samples).taken
     # They are sent one after the other: until the most of them waits.
     sending = max(seen, key=lambda one: one["backlog"])["at"]
     count = row["facts"]["tasks"]
     tasks = [Task(at=sending * number / count, service_seconds=SERVICE_SECONDS) for number in range(count)]
-    world = run.World(slots=SPEC.slots, start_seconds=ready - asked)
+    world = run.World(slots=SPEC.slots, start_seconds=taken - asked)
     seconds = real[-1].at
     simulated = run.run(tasks, rivals.Celeriac(SPEC), world, seconds=seconds, sample_seconds=0.25)
     measured = run.Run(
@@ -47,8 +50,11 @@ def main() -> None:
         samples=real,
         replica_hours=0.0,
     )
-    title = f"{count} tasks of a second on an empty pool; a worker is ready after {ready - asked:.1f} s"
-    PICTURE.write_text(picture.draw(title, {"measured": measured, "simulated": simulated}, seconds=seconds))
+    title = (
+        f"Measured and simulated: {count} tasks of a second on an empty pool; a worker starts in {taken - asked:.1f} s"
+    )
+    runs = {"measured": measured, "simulated": simulated}
+    PICTURE.write_text(picture.draw(title, runs, seconds=seconds, max_replicas=SPEC.max_replicas))
     print(row["evidence"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import time
@@ -73,12 +74,14 @@ def up(only: Sequence[str], *, as_json: bool) -> int:
             ownership.refuse_others(kube)
         images = install.build_images(install.DEMO_IMAGES)
         set_up(kube, cluster, images)
-        shown = (lambda _: None) if as_json else (lambda outcome: print(report.row(outcome), flush=True))
+        # Standard output is for what was measured, also while it is; with --json it is one document.
+        show = say if as_json else functools.partial(print, flush=True)
+        shown = (lambda _: None) if as_json else (lambda outcome: show(report.row(outcome)))
         stages = [
             [[row for row in track if not only or row.name in only] for track in stage] for stage in programme.STAGES
         ]
         say("measuring; rows appear as they are done")
-        outcomes = runner.run(stages, Shop(kube), lambda: diagnosis.describe(kube), shown)
+        outcomes = runner.run(stages, Shop(kube, show), lambda: diagnosis.describe(kube), shown)
     outcomes.sort(key=lambda outcome: programme.ROWS.index(outcome.row))
     seconds = time.monotonic() - began
     holds = all(outcome.holds for outcome in outcomes)

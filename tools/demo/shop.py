@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from demo import waiting
 from demo.kubernetes import HttpError, Kube
+from localcluster.progress import say
 
 FINAL = ("SUCCESS", "FAILURE", "REVOKED")
 
@@ -30,6 +32,7 @@ class Shop:
     """The shop in one namespace."""
 
     kube: Kube
+    show: Callable[[str], None] = say  # what a row shows while it runs
     run: str = field(default_factory=lambda: uuid.uuid4().hex[:6])  # makes names of this run its own
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from demo import install, waiting
 from demo.kubernetes import Kube
 from demo.shop import Shop
-from localcluster.progress import say
 
 POOL = "labels"
 OPERATOR = "app.kubernetes.io%2Fcomponent%3Doperator"
@@ -50,11 +49,20 @@ class Measured:
         """Seconds until the first moment with at least one worker wanted, or ready."""
         return next((sample.at for sample in self.samples if getattr(sample, what)), float("inf"))
 
+    @property
+    def taken(self) -> float:
+        """Seconds until the first message was taken. The pool says later that its worker is ready."""
+        most = max(sample.backlog for sample in self.samples)
+        full = next(number for number, sample in enumerate(self.samples) if sample.backlog == most)
+        falls = next((sample.at for sample in self.samples[full:] if sample.backlog < most), float("inf"))
+        return min(self.first("in_flight"), self.first("ready"), falls)
+
     def sentence(self) -> str:
         rest = self.samples[-1]
         return (
-            f"{self.tasks} tasks on an empty pool: a worker asked for within {self.first('replicas'):.1f} s, ready "
-            f"after {self.first('ready'):.1f} s; {self.samples[0].replicas} -> {self.most} -> {rest.replicas} workers; "
+            f"{self.tasks} tasks on an empty pool: a worker asked for within {self.first('replicas'):.1f} s, the "
+            f"first task taken after {self.taken:.1f} s; "
+            f"{self.samples[0].replicas} -> {self.most} -> {rest.replicas} workers; "
             f"{self.done} tasks done, at rest after {rest.at:.0f} s"
         )
 
@@ -75,13 +83,13 @@ def run(shop: Shop, tasks: int = 60, seconds: float = 120) -> Measured:
     samples: list[Sample] = []
     rest = f"the pool {POOL} rests"
     waiting.until(rest, lambda: look(shop.kube, 0), lambda now: now.is_at_rest, seconds=seconds)
-    say("     s  workers  ready  running  waiting")
+    shop.show("     s  workers  ready  running  waiting")
     began = time.monotonic()
 
     def watch() -> Sample:
         now = look(shop.kube, time.monotonic() - began)
         if not samples or line(samples[-1], tasks)[7:] != line(now, tasks)[7:]:
-            say(line(now, tasks))
+            shop.show(line(now, tasks))
         samples.append(now)
         return now
 

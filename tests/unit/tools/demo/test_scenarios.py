@@ -130,3 +130,12 @@ def test_only_a_whole_line_of_the_promised_format_is_quoted(line, is_found):
 def test_the_live_table_of_the_burst_shows_how_full_the_queue_is():
     assert burst.line(BURST.samples[2], tasks=60) == "   9.0        5      5       10       20  ##########"
     assert burst.line(BURST.samples[3], tasks=60) == "  21.0        0      0        0        0"
+
+
+def test_a_burst_counts_from_the_moment_at_which_a_message_was_taken():
+    # The pool says that its worker is ready seconds after the worker began.
+    assert BURST.taken == 9
+    samples = [replace(sample, ready=0, in_flight=0) for sample in BURST.samples]
+    assert replace(BURST, samples=tuple(samples)).taken == 9
+    earlier = replace(BURST.samples[2], at=5, in_flight=1, ready=0, backlog=57)
+    assert replace(BURST, samples=(*BURST.samples[:2], earlier, *BURST.samples[2:])).taken == 5

@@ -93,10 +93,9 @@ def simulate(asked: argparse.Namespace) -> tuple[dict[str, Any], str]:
         "load": load, "seed": asked.seed, "tasks": len(tasks), "within_seconds": within,
         "policies": {name: _summarize(finished, within) for name, finished in runs.items()},
     }  # fmt: skip
-    title = (
-        f"{load}, {len(tasks)} tasks, seed {asked.seed}, {_words(spec.target)}, at most {spec.max_replicas} replicas"
-    )
-    return result, picture.draw(title, runs, seconds=seconds)
+    target = f"{_words(spec.target)}, at most {spec.max_replicas} replicas"
+    title = f"Simulated {load}: {len(tasks)} tasks, seed {asked.seed}, {target}"
+    return result, picture.draw(title, runs, seconds=seconds, max_replicas=spec.max_replicas)
 
 
 def _target(asked: argparse.Namespace) -> Target:

@@ -149,7 +149,9 @@ def test_the_command_replays_a_file_and_draws_it(tmp_path: Path, capsys: pytest.
     result = json.loads(capsys.readouterr().out)
     assert (result["load"], result["tasks"], result["seed"]) == ("tasks.csv", 30, 1)
     assert [it["done"] for it in result["policies"].values()] == [30, 30, 30]
-    assert drawn.read_text().count("<polyline ") == 9
+    text = drawn.read_text()
+    assert len(re.findall(r'<path class="run\d" d="[^"]*" fill="none"', text)) == 9
+    assert "<title>Simulated tasks.csv: 30 tasks" in text
 
 
 @pytest.mark.parametrize("shown", SHOWN)
