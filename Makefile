@@ -86,7 +86,7 @@ format: $(VENV)/operator.stamp ## rewrite the formatting
 types: $(VENV)/operator.stamp $(VENV)/worker.stamp ## mypy --strict, and the types that users see (tests/typing)
 	@$(OPERATOR)/mypy --strict operator/src
 	@$(WORKER)/mypy --strict worker/src tests/typing
-	@MYPYPATH=tools $(OPERATOR)/mypy --strict --explicit-package-bases tools/localcluster tools/demo tools/matrix
+	@MYPYPATH=tools $(OPERATOR)/mypy --strict --explicit-package-bases tools/localcluster tools/demo tools/matrix tools/mutants
 
 imports: $(VENV)/operator.stamp $(VENV)/worker.stamp ## import contracts: rooms import only what they may
 	@for it in operator worker; do out=$$(cd $$it && ../$(VENV)/$$it/bin/lint-imports --no-cache 2>&1) || { echo "$$out"; exit 1; }; done
@@ -159,6 +159,11 @@ chaos-operator: $(VENV)/operator.stamp ## kill the operator between any two API 
 chaos-worker: $(VENV)/worker.stamp ## thousands of tasks and a lock under kills and pauses (ARGS="--seed 7 --minutes 10 --json")
 	@tools/ensure-packages redis-server
 	@$(WORKER)/python -m tests.chaos.worker $(ARGS)
+
+.PHONY: mutants
+mutants: $(VENV)/operator.stamp $(VENV)/worker.stamp ## put each deliberate bug into a copy of the tree: a test must notice it (ARGS="--only lease --json")
+	@tools/ensure-packages redis-server
+	@PYTHONPATH=tools $(OPERATOR)/python -m mutants $(ARGS)
 
 .PHONY: fuzz-messages
 fuzz-messages: $(VENV)/worker.stamp ## a message of every shape on every pool (TEST_POOLS="solo gevent" TEST_SEED=7 TEST_SHAPES=1000)
