@@ -21,6 +21,7 @@ import prometheus_client
 
 from celeriac_operator import logs
 from celeriac_operator import settings as operator_settings
+from celeriac_operator.asking.rounds import Workers
 from celeriac_operator.autoscaling.scaler import Scaler
 from celeriac_operator.cluster import watches
 from celeriac_operator.cluster.client import Cluster
@@ -33,7 +34,7 @@ from celeriac_operator.memory.resync import Resync
 from celeriac_operator.metrics import Metrics
 from celeriac_operator.passes.controller import Controller
 from celeriac_operator.passes.default_dsn import DefaultDsn
-from celeriac_operator.passes.reconcile import Reconciler
+from celeriac_operator.passes.reconcile import Reconciler, Sources
 from celeriac_operator.passes.shrinking import Shrinking
 from celeriac_operator.settings import Settings, SettingsError
 from celeriac_operator.workqueue import WorkQueue
@@ -111,11 +112,21 @@ async def run(settings: Settings) -> None:
         gc.freeze()
         default_dsn = DefaultDsn(settings.sentry_dsn_file)
         scaler = Scaler(cluster, caches, queue, metrics, _now)
-        reconciler = Reconciler(cluster, caches, settings, _now, shrinking.prepare, default_dsn.read, scaler.state)
+        workers = Workers(caches, queue, metrics, _now)
+        reconciler = Reconciler(
+            cluster,
+            caches,
+            settings,
+            _now,
+            shrinking.prepare,
+            Sources(default_dsn=default_dsn.read, scaling=scaler.state, reports=workers.reports),
+        )
         controller = Controller(queue, reconciler.reconcile, metrics, workers=settings.reconcile_workers)
         with _serve_metrics(settings, metrics):
             logger.info("%s; %d pools found", _introduction(settings), len(caches.pools))
-            await _serve(settings, _work(election, controller, scaler, caches, queue), waited, resync, intake)
+            await _serve(
+                settings, _work(election, (controller, scaler, workers), caches, queue), waited, resync, intake
+            )
     finally:
         await shrinking.close()
         await transport.close()
@@ -128,15 +139,19 @@ def _candidate(settings: Settings, transport: Transport, identity: str) -> Elect
 
 
 async def _work(
-    election: Election | None, controller: Controller, scaler: Scaler, caches: Caches, queue: WorkQueue[Key]
+    election: Election | None,
+    parts: tuple[Controller, Scaler, Workers],
+    caches: Caches,
+    queue: WorkQueue[Key],
 ) -> None:
-    """Reconcile and scale while this replica leads. On becoming the leader, every known pool is reconciled first."""
+    """Reconcile, scale and ask workers while this replica leads. On becoming the leader, every known pool is reconciled
+    first."""
 
     async def lead() -> None:
         queue.restart(caches.pools.known())
         async with asyncio.TaskGroup() as group:
-            group.create_task(controller.run())
-            group.create_task(scaler.run())
+            for part in parts:
+                group.create_task(part.run())
 
     await (election.run(lead) if election else lead())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
@@ -11,6 +12,10 @@ from prometheus_client.registry import Collector
 
 Conditions = Callable[[], Mapping[tuple[str, str, str], int]]
 """How many pools have each condition: type, status, reason."""
+
+
+MOST_POOLS = 2000
+"""Pools with series of their own. In a cluster with more, the first ones by name have them."""
 
 
 class PoolConditions(Collector):
@@ -45,17 +50,52 @@ class ScalingSample:
     age_seconds: float
 
 
-class Scaling(Collector):
-    """Exports the figures of pools with autoscaling as they are at the scrape."""
+@dataclass(frozen=True, kw_only=True)
+class WorkSample:
+    """What the workers of one pool replied."""
 
-    def __init__(self) -> None:
-        self.read: Callable[[], Iterable[ScalingSample]] = list
+    namespace: str
+    pool: str
+    workers: int
+    slots: int
+    busy: int
+    oldest_seconds: float
+    stuck: int
+    succeeded: int
+    failed: int
+    dead_letters: int
+
+
+class Sample(Protocol):
+    """Figures of one pool."""
+
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def pool(self) -> str: ...
+
+
+S = TypeVar("S", bound=Sample)
+
+
+class PoolFigures(Collector, Generic[S]):
+    """Exports figures by pool as they are at the scrape, for at most MOST_POOLS pools.
+
+    Args:
+        prefix: beginning of the names of the metrics.
+        table: name, meaning and value of each; a value that is None is left out.
+    """
+
+    def __init__(self, prefix: str, table: tuple[tuple[str, str, Callable[[S], float | None]], ...]) -> None:
+        self.read: Callable[[], Iterable[S]] = list
+        self._prefix = prefix
+        self._table = table
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """Yield one metric for each figure."""
-        found = list(self.read())
-        for name, meaning, value in SCALING_SAMPLES:
-            family = GaugeMetricFamily(f"celeriac_operator_scaling_{name}", meaning, labels=["pool_namespace", "pool"])
+        found = sorted(self.read(), key=lambda sample: (sample.namespace, sample.pool))[:MOST_POOLS]
+        for name, meaning, value in self._table:
+            family = GaugeMetricFamily(f"{self._prefix}_{name}", meaning, labels=["pool_namespace", "pool"])
             for sample in found:
                 if (said := value(sample)) is not None:
                     family.add_metric([sample.namespace, sample.pool], said)
@@ -88,6 +128,26 @@ SCALING_SAMPLES: tuple[tuple[str, str, Callable[[ScalingSample], float | None]],
         "figures_age_seconds",
         "Seconds since these figures were read; above 10, the number of workers is not changed.",
         lambda sample: sample.age_seconds,
+    ),
+)
+
+
+WORK_SAMPLES: tuple[tuple[str, str, Callable[[WorkSample], float | None]], ...] = (
+    ("reporting_workers", "Workers of the pool that replied to the operator.", lambda sample: sample.workers),
+    ("slots", "Slots of these workers.", lambda sample: sample.slots),
+    ("busy_slots", "Slots that run a task.", lambda sample: sample.busy),
+    ("oldest_task_seconds", "Seconds that the oldest running task has run.", lambda sample: sample.oldest_seconds),
+    (
+        "stuck_tasks",
+        "Tasks past their hard time limit, or running for more than an hour without one.",
+        lambda sample: sample.stuck,
+    ),
+    ("recent_succeeded_tasks", "Tasks that succeeded in the last 15 minutes.", lambda sample: sample.succeeded),
+    ("recent_failed_tasks", "Tasks that failed in the last 15 minutes.", lambda sample: sample.failed),
+    (
+        "recent_dead_letters",
+        "Messages that were put into the dead-letter queue in the last 15 minutes.",
+        lambda sample: sample.dead_letters,
     ),
 )
 
@@ -186,12 +246,18 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
-        self._scaling = Scaling()
+        self._scaling = PoolFigures("celeriac_operator_scaling", SCALING_SAMPLES)
         self.registry.register(self._scaling)
+        self._work = PoolFigures("celeriac_operator_pool", WORK_SAMPLES)
+        self.registry.register(self._work)
 
     def follow_scaling(self, read: Callable[[], Iterable[ScalingSample]]) -> None:
         """Read the autoscaler's figures at each scrape."""
         self._scaling.read = read
+
+    def follow_work(self, read: Callable[[], Iterable[WorkSample]]) -> None:
+        """Read what the workers replied at each scrape."""
+        self._work.read = read
 
     def follow(
         self,

@@ -37,8 +37,15 @@ class Type(Meaningful):
     )
     BROKER_REACHABLE = (
         "BrokerReachable",
-        "Workers can reach the broker. Derived from the workers: a worker is ready only while it consumes, and one "
-        "that gives up reports why. Unknown while no worker has done either.",
+        "Workers can reach the broker. Derived from the workers: a worker is ready only while it consumes, one that "
+        "tries to connect says why it cannot when the operator asks it, and one that gives up leaves the reason "
+        "behind. Unknown while no worker has done any of that.",
+    )
+    WORKING = (
+        "Working",
+        "The workers get their work done. False: tasks fail, are stuck, or end in the dead-letter queue, or memory "
+        "runs out, while the pool may well be Ready; `status.work` has the figures. Unknown while no worker replies to "
+        "the operator. Absent while the pool has no worker.",
     )
     TIME_LIMITS_ENFORCED = (
         "TimeLimitsEnforced",
@@ -187,14 +194,42 @@ class BrokerReason(Meaningful):
     CONNECTED = ("Connected", "At least one worker is connected and consumes.")
     CONNECTION_REFUSED = (
         "ConnectionRefused",
-        "Workers have given up: the broker does not respond, or refuses the connection.",
+        "The broker does not respond to the workers, or refuses the connection or their requests. They keep trying, or "
+        "have given up.",
     )
-    AUTHENTICATION_FAILED = ("AuthenticationFailed", "Workers have given up: the broker refuses their credentials.")
+    AUTHENTICATION_FAILED = ("AuthenticationFailed", "The broker refuses the workers' credentials.")
     SECRET_NOT_FOUND = ("SecretNotFound", "The Secret with the broker's URL, or its key, does not exist.")
     NOT_KNOWN = (
         "NotKnown",
-        "No worker consumes, and none has given up. While the broker is away, workers keep retrying, and Ready has the "
-        "reason `WorkersNotReady`.",
+        "No worker consumes, and none has said why.",
+    )
+
+
+class WorkReason(Meaningful):
+    """Reasons of Working; False with the first five, the most severe first."""
+
+    ALL_SLOTS_STUCK = (
+        "AllSlotsStuck",
+        "Every slot of the pool runs a stuck task, so no message is consumed. A task is stuck if it is past its hard "
+        "time limit, or if it has run for more than an hour without one.",
+    )
+    TASK_STUCK = ("TaskStuck", "A task is stuck; the message names the oldest one.")
+    OUT_OF_MEMORY = (
+        "OutOfMemory",
+        "In the last 15 minutes a worker, or a process of it, was killed because it reached its memory limit.",
+    )
+    TASKS_FAIL = (
+        "TasksFail",
+        "Of the tasks that ended in the last 15 minutes at least three, and at least half, have failed. It ends when "
+        "fewer than a quarter fail.",
+    )
+    DEAD_LETTERS = ("DeadLetters", "In the last 15 minutes messages were put into the dead-letter queue.")
+    BUSY = ("Busy", "Tasks run, and nothing is wrong.")
+    IDLE = ("Idle", "No task runs, and nothing is wrong.")
+    NOT_KNOWN = (
+        "NotKnown",
+        "No worker replies to the operator: none has started, or a NetworkPolicy keeps the operator from the workers' "
+        "port (`liveness.port`).",
     )
 
 
@@ -261,6 +296,7 @@ class EventReason(Meaningful):
         "Somebody else changed or deleted an owned object; the operator has corrected it. The message names "
         "the manager.",
     )
+    BROKER_BACK = ("BrokerReachable", "Workers reach the broker again after they could not.")
     RECOVERED = ("Recovered", "The pool is ready again after it was stalled.")
     SCALING_UP = ("ScalingUp", "The autoscaler has begun to add workers; the message says why.")
     SCALING_DOWN = ("ScalingDown", "The autoscaler has begun to remove workers; the message says why.")

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from celeriac_operator import labels
+from celeriac_operator import labels, names
 from celeriac_operator.decide import secrets
 from celeriac_operator.decide.dispute import Dispute
+from celeriac_operator.decide.work import WorkerReport
 from celeriac_operator.manifest import Manifest
 from celeriac_operator.reasons import Activity
 from celeriac_operator.resource import CeleryWorkerPool, ScalingDecision
@@ -64,6 +65,16 @@ class Pod:
     """Since when the scheduler has found no node; None: it is not unschedulable."""
     containers: tuple[Container, ...]
 
+    @property
+    def worker(self) -> Container | None:
+        """Its worker's container; None: it is not created yet."""
+        return next((container for container in self.containers if container.name == names.WORKER_CONTAINER), None)
+
+    @property
+    def runs(self) -> bool:
+        """Whether its worker's container runs."""
+        return self.worker is not None and self.worker.running_since is not None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Applied:
@@ -110,6 +121,8 @@ class Observed:
     """Kinds of such objects that must not be corrected now."""
     scaling: ScalingState | None = None
     """The autoscaler's state; None: it has not evaluated the pool yet."""
+    reports: Mapping[str, WorkerReport] | None = None
+    """What its workers reply, by the uid of the pod; None: not all of them have been asked yet."""
 
     @property
     def is_paused(self) -> bool:

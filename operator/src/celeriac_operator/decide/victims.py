@@ -37,6 +37,8 @@ class Worker:
     name: str
     uid: str
     created_at: datetime
+    owned_by: str
+    """The Deployment that it belongs to by its owner, a ReplicaSet; empty: none."""
     status_url: str
     """URL of its status; empty: the pod has no address yet, or no such port."""
     cost: int
@@ -69,6 +71,7 @@ def read_worker(manifest: Manifest) -> Worker:
         name=metadata["name"],
         uid=metadata["uid"],
         created_at=datetime.fromisoformat(metadata["creationTimestamp"]),
+        owned_by=_deployment(manifest),
         status_url=_status_url(manifest),
         cost=_number((metadata.get("annotations") or {}).get(labels.DELETION_COST)),
         leaving="deletionTimestamp" in metadata,
@@ -134,6 +137,14 @@ def _status_url(manifest: Manifest) -> str:
     if not address or port is None:
         return ""
     return f"http://[{address}]:{port}/status" if ":" in address else f"http://{address}:{port}/status"
+
+
+def _deployment(manifest: Manifest) -> str:
+    owners = manifest["metadata"].get("ownerReferences") or ()
+    owner: Manifest = next((it for it in owners if it.get("controller")), {})
+    if owner.get("kind") != "ReplicaSet" or not str(owner.get("apiVersion")).startswith("apps/"):
+        return ""
+    return str(owner["name"]).rpartition("-")[0]  # <Deployment>-<hash>
 
 
 def _number(text: str | None) -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from celeriac_operator.metrics import Metrics, ScalingSample
+from celeriac_operator.metrics import Metrics, ScalingSample, WorkSample
 
 INTRODUCTION = """\
 # Metrics of the operator
 
 Every replica serves them at `/metrics` of the port `metrics` (`metrics.port` of the chart). Of several replicas only
 the leader reconciles: look at `celeriac_operator_leader`, or sum over all of them. Pools and their conditions are
-counted by every replica: take the maximum. The autoscaler runs on the leader only, which alone exports its figures.
+counted by every replica: take the maximum. The leader alone reads queues, asks workers and exports what it found.
 
 | metric | type | labels | meaning |
 |---|---|---|---|
@@ -61,6 +61,22 @@ def _used() -> Metrics:
         lambda: [
             ScalingSample(
                 namespace="", pool="", replicas=0, backlog=0, in_flight=0, busy_slots=0, oldest_seconds=0, age_seconds=0
+            )
+        ]
+    )
+    metrics.follow_work(
+        lambda: [
+            WorkSample(
+                namespace="",
+                pool="",
+                workers=0,
+                slots=0,
+                busy=0,
+                oldest_seconds=0,
+                stuck=0,
+                succeeded=0,
+                failed=0,
+                dead_letters=0,
             )
         ]
     )

@@ -16,6 +16,7 @@ from celeriac_operator.reasons import (
     Progress,
     SentryReason,
     Type,
+    WorkReason,
 )
 
 CONDITIONS_HEAD = """\
@@ -39,12 +40,14 @@ def conditions() -> str:
         *_section("Reasons of Ready and Reconciling", "reason", Progress),
         *_section("Reasons of Stalled, and of Ready while it is", "reason", Cause),
         *_section("Reasons of BrokerReachable", "reason", BrokerReason),
+        *_section("Reasons of Working", "reason", WorkReason),
         *_section("Reasons of TimeLimitsEnforced", "reason", LimitReason),
         *_section("Reasons of SentryConfigured", "reason", SentryReason),
         *_section("Reasons of NotificationsConfigured", "reason", NotificationsReason),
         *_section("Reasons of ScalingActive", "reason", Activity),
         "## Events\n",
         "A `Warning` with the condition's reason and message is recorded once when a pool becomes stalled, when "
+        "its workers cannot reach the broker, when a problem of `Working` appears, when "
         "its Sentry DSN, webhook or a time limit has no effect, or when scaling stops without a request. Further "
         "events:\n",
         *_table("reason", ((reason.value, reason.meaning) for reason in EventReason)),

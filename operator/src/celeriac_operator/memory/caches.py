@@ -10,13 +10,13 @@ Values of Secrets are never kept: only facts about them, and only for Secrets th
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
 from celeriac_operator import labels, names
 from celeriac_operator.cluster import kinds
 from celeriac_operator.cluster.kinds import Kind
-from celeriac_operator.decide import last_words, observed, ownership, references, replicas, secrets, victims
+from celeriac_operator.decide import last_words, observed, ownership, references, replicas, secrets, victims, work
 from celeriac_operator.decide.last_words import LastWords
 from celeriac_operator.decide.observed import Pod
 from celeriac_operator.manifest import Manifest
@@ -244,6 +244,15 @@ class Caches:
     def workers(self, pool: Key) -> tuple[victims.Worker, ...]:
         """The pool's pods, as candidates for removal when it is scaled down."""
         return tuple(self._workers_of.get(pool, {}).values())
+
+    def askable(self) -> Iterator[tuple[Key, work.Asked]]:
+        """Workers that run and belong to their pool's Deployment, each with its pool."""
+        for pool, workers in self._workers_of.items():
+            pods = self._pods_of.get(pool, {})
+            for name, worker in workers.items():
+                pod = pods[name]
+                if worker.status_url and worker.owned_by == pool.name and not worker.leaving and pod.runs:
+                    yield pool, work.Asked(uid=worker.uid, name=name, url=worker.status_url, is_ready=pod.ready)
 
     def take_last_words(self, pool: Key) -> tuple[LastWords, ...]:
         """Take the last words about unfinished tasks that have arrived since the previous call."""

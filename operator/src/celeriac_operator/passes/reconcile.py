@@ -4,7 +4,7 @@ cluster."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -17,6 +17,7 @@ from celeriac_operator.decide import observed, ownership, plan, secrets, victims
 from celeriac_operator.decide.dispute import Dispute
 from celeriac_operator.decide.observed import Observed, ScalingState
 from celeriac_operator.decide.plan import Apply, Conflict, Delete, Plan
+from celeriac_operator.decide.work import WorkerReport
 from celeriac_operator.event import Event
 from celeriac_operator.exceptions import ApiError
 from celeriac_operator.manifest import Manifest
@@ -51,6 +52,18 @@ class Result:
     """Seconds after which to reconcile again without an event; None: no need."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """What a pass asks beside the caches."""
+
+    default_dsn: Callable[[], str] = str
+    """The Sentry DSN for pools that set none."""
+    scaling: Callable[[Key], ScalingState | None] = lambda _: None
+    """The autoscaler's state for a pool."""
+    reports: Callable[[Key], Mapping[str, WorkerReport] | None] = lambda _: None
+    """What the pool's workers reply."""
+
+
 class Reconciler:
     """Reconciles pools: several at a time, but never the same pool twice at a time."""
 
@@ -61,16 +74,14 @@ class Reconciler:
         settings: Settings,
         clock: Callable[[], datetime],
         prepare_shrink: Callable[[Key, Sequence[victims.Worker]], Awaitable[list[Manifest]]],
-        default_dsn: Callable[[], str] = str,
-        scaling: Callable[[Key], ScalingState | None] = lambda _: None,
+        sources: Sources | None = None,
     ) -> None:
         self._cluster = cluster
         self._caches = caches
         self._settings = settings
         self._clock = clock
         self._prepare_shrink = prepare_shrink
-        self._default_dsn = default_dsn
-        self._scaling = scaling
+        self._sources = sources or Sources()
         self._started = clock()
         self._reported: dict[Key, datetime] = {}
         self._disputes = Disputes()
@@ -135,8 +146,9 @@ class Reconciler:
         disputes = self._disputes.of(key, now)
         return replace(
             self._caches.observe(pool),
-            default_dsn=self._default_dsn(),
-            scaling=self._scaling(key),
+            default_dsn=self._sources.default_dsn(),
+            scaling=self._sources.scaling(key),
+            reports=self._sources.reports(key),
             disputes=disputes,
             paused_kinds=frozenset(kind for kind, dispute in disputes.items() if dispute.seconds_left(now)),
         )

@@ -11,7 +11,16 @@ from celeriac_operator.resource.pods import Disruption, EnvVar, Resources, Rollo
 from celeriac_operator.resource.pool import GROUP, KIND, MAX_NAME_LENGTH, PLURAL, VERSION, CeleryWorkerPool, Metadata
 from celeriac_operator.resource.services import Broker, Notifications, ResultBackend, SecretKey, Sentry, Slack, UrlFrom
 from celeriac_operator.resource.spec import Spec
-from celeriac_operator.resource.status import Condition, QueueBacklog, Scaling, ScalingDecision, Status
+from celeriac_operator.resource.status import (
+    Condition,
+    Problem,
+    QueueBacklog,
+    RunningTask,
+    Scaling,
+    ScalingDecision,
+    Status,
+    Work,
+)
 from celeriac_operator.resource.worker import Delivery, Drain, Liveness, Logging, Pool, TimeLimits, Worker
 
 __all__ = [
@@ -34,11 +43,13 @@ __all__ = [
     "Model",
     "Notifications",
     "Pool",
+    "Problem",
     "QueueBacklog",
     "Resources",
     "ResultBackend",
     "Rollout",
     "Rule",
+    "RunningTask",
     "ScaleDown",
     "Scaling",
     "ScalingDecision",
@@ -50,5 +61,6 @@ __all__ = [
     "Target",
     "TimeLimits",
     "UrlFrom",
+    "Work",
     "Worker",
 ]

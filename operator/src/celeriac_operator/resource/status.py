@@ -82,6 +82,52 @@ class Scaling(Model):
     """Its last changes, newest first."""
 
 
+class RunningTask(Model):
+    """A task that runs."""
+
+    name: Annotated[str, bound(max_length=255)]
+    """Name of the task."""
+    id: Annotated[str, bound(max_length=255)]
+    """ID of the task."""
+    pod: Annotated[str, bound(max_length=253)]
+    """The worker that runs it."""
+    started_at: datetime
+    """When it started, to a second or two."""
+    limit_seconds: Annotated[int, bound(ge=0)] | None = None
+    """Its hard time limit; absent if it has none."""
+
+
+class Problem(Model):
+    """Something that is wrong with the work of a pool."""
+
+    reason: Annotated[str, bound(max_length=64)]
+    """The cause, for programs: a reason of the condition Working."""
+    message: Annotated[str, bound(max_length=1024)]
+    """The cause, for people."""
+    since: datetime
+    """When the operator first saw it."""
+
+
+class Work(Model):
+    """What the workers are doing, and how their tasks of the last 15 minutes ended. The operator asks the workers every
+    10 seconds; figures that change are written every 30 seconds."""
+
+    slots: Annotated[int, bound(ge=0)]
+    """Slots of all workers that replied."""
+    busy_slots: Annotated[int, bound(ge=0)]
+    """Slots that run a task."""
+    oldest_task: RunningTask | None = None
+    """The task that has been running for the longest time."""
+    succeeded: Annotated[int, bound(ge=0)]
+    """Tasks that succeeded in the last 15 minutes."""
+    failed: Annotated[int, bound(ge=0)]
+    """Tasks that failed in the last 15 minutes: with an exception, by their hard time limit, or with their process."""
+    dead_letters: Annotated[int, bound(ge=0)]
+    """Messages that were put into the dead-letter queue in the last 15 minutes."""
+    problems: Annotated[tuple[Problem, ...], bound(max_length=8, schema=ATOMIC)] = ()
+    """What is wrong, the most severe first. An event is recorded when a problem appears."""
+
+
 class Status(Model):
     """The observed state. Written by the operator only."""
 
@@ -116,6 +162,8 @@ class Status(Model):
     """Image that the Deployment had before: to go back, set it as spec.image."""
     failing_since: datetime | None = None
     """Since when the pool has been failing to become ready. Absent if it is not failing."""
+    work: Work | None = None
+    """What the workers are doing. Absent while no worker has replied."""
     conditions: Annotated[tuple[Condition, ...], bound(max_length=16, schema=map_by("type"))] = ()
-    """Conditions of the pool: Ready, Reconciling, Stalled, BrokerReachable,
+    """Conditions of the pool: Ready, Reconciling, Stalled, BrokerReachable, Working,
     TimeLimitsEnforced, SentryConfigured, NotificationsConfigured, ScalingActive."""

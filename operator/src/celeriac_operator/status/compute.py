@@ -15,11 +15,12 @@ from celeriac_operator.reasons import Activity, Cause, Meaningful, Progress, Typ
 from celeriac_operator.resource import Condition, Status
 from celeriac_operator.status import stalled
 from celeriac_operator.status.case import Case, Finding
-from celeriac_operator.status.conditions import broker, notifications, scaling, sentry, time_limits
+from celeriac_operator.status.conditions import broker, notifications, scaling, sentry, time_limits, working
 from celeriac_operator.status.conditions.statement import ConditionStatus, Statement
 
 QUESTIONS = (
     broker.reachable,
+    working.working,
     time_limits.enforced,
     sentry.configured,
     notifications.configured,
@@ -87,6 +88,7 @@ def compute(case: Case) -> Report:
         **_images(case.seen),
         failing_since=verdict.failing_since,
         **scaling.status_fields(case.seen),
+        **working.status_fields(case),
         conditions=_conditions(statements, pool.status, pool.metadata.generation, case.now),
     )
     return Report(status=status, recheck_seconds=_recheck(case, verdict))
@@ -260,9 +262,7 @@ def _recheck(case: Case, verdict: _Verdict) -> float | None:
     silent = (NOT_CONSUMING_SECONDS - age for pod in pods if (age := _silent_seconds(case, pod)) >= 0)
     setting_up = (SET_UP_SECONDS - age for pod in pods if (age := _set_up_seconds(case, pod)) >= 0)
     waits = [*silent, *setting_up]
-    other = stalled.recheck_seconds(case)
-    if other is not None:
-        waits.append(other)
+    waits += [wait for rule in (stalled, working) if (wait := rule.recheck_seconds(case)) is not None]
     if verdict.failing_since is not None and not verdict.stalled:
         waits.append(case.grace_seconds - (case.now - verdict.failing_since).total_seconds())
     return min((wait for wait in waits if wait > 0), default=None)

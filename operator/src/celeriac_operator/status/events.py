@@ -8,19 +8,23 @@ from typing import Final
 
 from celeriac_operator.decide.last_words import LastWords
 from celeriac_operator.event import Event
-from celeriac_operator.reasons import EventReason, Type
+from celeriac_operator.reasons import BrokerReason, EventReason, Type
 from celeriac_operator.resource import ScalingDecision, Status
 from celeriac_operator.status.conditions import scaling
 from celeriac_operator.status.conditions.statement import ConditionStatus
 
 ALARMING: Mapping[Type, ConditionStatus] = {
     Type.STALLED: "True",
+    Type.BROKER_REACHABLE: "False",
     Type.SENTRY_CONFIGURED: "False",
     Type.NOTIFICATIONS_CONFIGURED: "False",
     Type.TIME_LIMITS_ENFORCED: "False",
     Type.SCALING_ACTIVE: "False",
 }
-"""Conditions that cause an event when they get this status. A broker that is away shows in other conditions."""
+"""Conditions that cause an event when they get this status."""
+
+SAID_ELSEWHERE: Final = (*scaling.ON_REQUEST, BrokerReason.SECRET_NOT_FOUND)
+"""Reasons that cause none: a person has requested it, or Stalled says the same."""
 
 FRESH_SECONDS: Final = 60.0
 """Older last words have been reported before, by this operator or by its predecessor."""
@@ -35,13 +39,25 @@ def between(old: Status, new: Status) -> Iterator[Event]:
         if (
             now is not None
             and now.status == failed
-            and now.reason not in scaling.ON_REQUEST
+            and not (now.reason in SAID_ELSEWHERE and kind is not Type.STALLED)
             and (was is None or (was.status, was.reason) != (failed, now.reason))
         ):
             yield Event(kind="Warning", reason=now.reason, message=now.message)
     if Type.STALLED in before and after[Type.READY].status == "True":
         yield Event(kind="Normal", reason=EventReason.RECOVERED, message=after[Type.READY].message)
+    broker, was_away = after.get(Type.BROKER_REACHABLE), before.get(Type.BROKER_REACHABLE)
+    if broker and broker.status == "True" and was_away and was_away.status == "False":
+        yield Event(kind="Normal", reason=EventReason.BROKER_BACK, message=broker.message)
+    yield from _problems(old, new)
     yield from _turns(old, new)
+
+
+def _problems(old: Status, new: Status) -> Iterator[Event]:
+    """Events for problems with the work that have appeared."""
+    known = {problem.reason for problem in old.work.problems} if old.work else set()
+    for problem in new.work.problems if new.work else ():
+        if problem.reason not in known:
+            yield Event(kind="Warning", reason=problem.reason, message=problem.message)
 
 
 def _turns(old: Status, new: Status) -> Iterator[Event]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from celeriac_operator.reasons import Type
-from celeriac_operator.resource import Status
+from celeriac_operator.resource import Status, Work
 
 QUEUE_COUNTS_SECONDS = 30.0
 """Pause between two writes of a status in which only the queue counts have changed."""
@@ -12,13 +14,22 @@ QUEUE_COUNTS_WRITES_A_SECOND = 10
 """Limit for all pools together: with more than 300 pools, each one's queue counts are written less often."""
 
 
+_CHANGING: Mapping[tuple[str, str], Mapping[str, str]] = {
+    (Type.SCALING_ACTIVE, "True"): {"message": ""},
+    (Type.SCALING_ACTIVE, "False"): {"message": ""},
+    (Type.WORKING, "True"): {"message": "", "reason": ""},
+    (Type.WORKING, "False"): {"message": ""},
+}
+"""Parts of conditions, by type and status, that change with the figures."""
+
+
 def is_same(one: Status, other: Status) -> bool:
     """Whether a write would change nothing. The order of conditions carries no meaning."""
     return _unordered(one) == _unordered(other)
 
 
 def is_only_queue_counts(old: Status, new: Status) -> bool:
-    """Whether only the queue counts and the message of ScalingActive have changed."""
+    """Whether only figures have changed: queue counts, those about the work, and the messages that contain them."""
     return is_same(_without_queue_counts(old), _without_queue_counts(new))
 
 
@@ -33,21 +44,26 @@ def is_minor(old: Status, new: Status) -> bool:
 
 
 def _reasons(status: Status) -> set[tuple[str, str, str]]:
-    # BrokerReachable=True comes with the first ready worker, and can wait for the others.
+    # BrokerReachable=True comes with the first ready worker, and can wait for the others; Working=True says only
+    # whether tasks run.
     told = (
         condition
         for condition in status.conditions
-        if condition.type != Type.BROKER_REACHABLE or condition.status == "False"
+        if condition.type not in (Type.BROKER_REACHABLE, Type.WORKING) or condition.status == "False"
     )
     return {(condition.type, condition.status, condition.reason) for condition in told}
 
 
 def _without_queue_counts(status: Status) -> Status:
     conditions = tuple(
-        condition.model_copy(update={"message": ""}) if condition.type == Type.SCALING_ACTIVE else condition
+        condition.model_copy(update=_CHANGING.get((condition.type, condition.status), {}))
         for condition in status.conditions
     )
-    return status.model_copy(update={"conditions": conditions, "queues": None, "backlog": None})
+    problems = (
+        tuple(problem.model_copy(update={"message": ""}) for problem in status.work.problems) if status.work else ()
+    )
+    work = Work(slots=0, busy_slots=0, succeeded=0, failed=0, dead_letters=0, problems=problems)
+    return status.model_copy(update={"conditions": conditions, "queues": None, "backlog": None, "work": work})
 
 
 def _unordered(status: Status) -> Status:

@@ -20,7 +20,7 @@ NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 def worker(name: str, *, age: float = 0, cost: int = 0, leaving: bool = False) -> Worker:
     """A worker that was created some seconds before noon."""
     created_at = NOON - timedelta(seconds=age)
-    return Worker(name=name, uid=name, created_at=created_at, status_url="", cost=cost, leaving=leaving)
+    return Worker(name=name, uid=name, created_at=created_at, owned_by="", status_url="", cost=cost, leaving=leaving)
 
 
 def deployment(replicas: int | None) -> dict[str, Any]:
@@ -115,11 +115,27 @@ def test_reads_a_pod(address: str, port: str, url: str) -> None:
     containers = [{"name": "side"}, {"name": "worker", "ports": [{"name": port, "containerPort": 8787}]}]
     pod = {"metadata": metadata, "spec": {"containers": containers}, "status": {"podIP": address} if address else {}}
     read = victims.read_worker(pod)
-    assert read == Worker(name="emails-1", uid="u", created_at=NOON, status_url=url, cost=0, leaving=False)
+    assert read == Worker(name="emails-1", uid="u", created_at=NOON, owned_by="", status_url=url, cost=0, leaving=False)
     annotated = {**metadata, "annotations": {"controller.kubernetes.io/pod-deletion-cost": "-7"}}
     assert victims.read_worker({**pod, "metadata": annotated}).cost == -7
     annotated = {**metadata, "annotations": {"controller.kubernetes.io/pod-deletion-cost": "dear"}}
     assert victims.read_worker({**pod, "metadata": annotated}).cost == 0
+
+
+@pytest.mark.parametrize(
+    ("owner", "found"),
+    [
+        pytest.param({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "emails-7f"}, "emails", id="ReplicaSet"),
+        pytest.param({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a-b-7f"}, "a-b", id="a name with dashes"),
+        pytest.param({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "emails-7f"}, "", id="another kind"),
+        pytest.param({"apiVersion": "x.dev/v1", "kind": "ReplicaSet", "name": "emails-7f"}, "", id="another group"),
+        pytest.param({}, "", id="no owner"),
+    ],
+)
+def test_a_worker_belongs_to_the_deployment_of_its_replica_set(owner: dict[str, Any], found: str) -> None:
+    metadata = {"name": "p", "uid": "u", "creationTimestamp": "2026-05-04T12:00:00Z"}
+    owners = [{**owner, "controller": True}] if owner else []
+    assert victims.read_worker({"metadata": {**metadata, "ownerReferences": owners}}).owned_by == found
 
 
 POOLS = st.lists(st.tuples(st.integers(0, 10**7), st.sampled_from(WorkerReply)), min_size=1, max_size=12)

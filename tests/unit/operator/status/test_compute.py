@@ -326,8 +326,24 @@ STALLED = {"Ready": ("False", "CrashLoop"), "Stalled": ("True", "CrashLoop")}
         pytest.param(
             NOT_READY,
             {**NOT_READY, "BrokerReachable": ("False", "ConnectionRefused")},
-            [],
-            id="the broker is away: silence, for the pool is not ready or stalled as well",
+            [("Warning", "ConnectionRefused")],
+            id="the broker is away: a warning",
+        ),
+        pytest.param(
+            {**NOT_READY, "BrokerReachable": ("False", "ConnectionRefused")},
+            {**NOT_READY, "BrokerReachable": ("True", "Connected")},
+            [("Normal", "BrokerReachable")],
+            id="and it is back",
+        ),
+        pytest.param(
+            NOT_READY,
+            {
+                "Ready": ("False", "SecretNotFound"),
+                "Stalled": ("True", "SecretNotFound"),
+                "BrokerReachable": ("False", "SecretNotFound"),
+            },
+            [("Warning", "SecretNotFound")],
+            id="the Secret with the broker's URL is missing: one warning, not two",
         ),
     ],
 )

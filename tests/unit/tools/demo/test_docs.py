@@ -14,6 +14,7 @@ KINDS = (
     reasons.Progress,
     reasons.Cause,
     reasons.BrokerReason,
+    reasons.WorkReason,
     reasons.LimitReason,
     reasons.SentryReason,
     reasons.NotificationsReason,
@@ -23,6 +24,8 @@ KINDS = (
 WELL = {
     reasons.Progress.READY,
     reasons.BrokerReason.CONNECTED,
+    reasons.WorkReason.BUSY,
+    reasons.WorkReason.IDLE,
     reasons.LimitReason.BY_CELERY,
     reasons.LimitReason.BY_PROBE,
     reasons.SentryReason.CONFIGURED,

@@ -1,20 +1,25 @@
 """(pure) Can the broker be reached?
 
 The operator does not connect to the broker for this. It relies on the workers: a worker is ready only while it is
-connected and consumes, and one that gives up exits with code 69 and leaves a message. A worker that is merely not ready
-may be starting or retrying, so the condition is Unknown. A worker that has lost the broker is found not ready after two
-probes, so True may be ten seconds old.
+connected and consumes, one that tries to connect says why it cannot when the operator asks it, and one that gives up
+exits with code 69 and leaves a message. While no worker has said anything, the condition is Unknown.
 """
 
 from __future__ import annotations
 
-from celeriac_operator import names
 from celeriac_operator.decide import last_words, plan
-from celeriac_operator.decide.observed import Container, Pod, Termination
+from celeriac_operator.decide.observed import Pod, Termination
+from celeriac_operator.decide.work import WorkerReport
 from celeriac_operator.reasons import BrokerReason, Type
 from celeriac_operator.status import stalled
 from celeriac_operator.status.case import Case
 from celeriac_operator.status.conditions.statement import Statement
+
+AWAY_SECONDS = 2.0
+"""A worker that has lost its connection for a shorter time is about to reconnect."""
+
+REFUSALS = ("WRONGPASS", "NOAUTH", "invalid username-password", "invalid password", "ACCESS_REFUSED")
+"""Parts of what Redis and RabbitMQ say when they refuse credentials."""
 
 REFUSED_CREDENTIALS = "refuses the credentials"
 """Part of the worker library's last words; docs/reference/environment-contract.md promises it."""
@@ -23,7 +28,7 @@ REFUSED_CREDENTIALS = "refuses the credentials"
 def reachable(case: Case) -> Statement:
     """The condition BrokerReachable."""
     missing = plan.missing_broker_secret(case.seen)
-    if any(_consumes(pod) for pod in case.seen.newest_pods()):
+    if any(_consumes(pod) and _away(case, pod) is None for pod in case.seen.newest_pods()):
         return Statement(Type.BROKER_REACHABLE, "True", BrokerReason.CONNECTED, "workers consume")
     if missing:
         return Statement(Type.BROKER_REACHABLE, "False", BrokerReason.SECRET_NOT_FOUND, missing)
@@ -34,6 +39,13 @@ def reachable(case: Case) -> Statement:
             reason = BrokerReason.AUTHENTICATION_FAILED if refused else BrokerReason.CONNECTION_REFUSED
             message = last_words.excerpt(last.message) or "it left no message"
             return Statement(Type.BROKER_REACHABLE, "False", reason, f"pod {pod.name} gave up: {message}")
+    for pod in sorted(case.seen.newest_pods(), key=lambda pod: pod.name):
+        away = _away(case, pod)
+        if away is not None:
+            refused = any(word in away.broker_error for word in REFUSALS)
+            reason = BrokerReason.AUTHENTICATION_FAILED if refused else BrokerReason.CONNECTION_REFUSED
+            error = last_words.excerpt(away.broker_error) or "its connection is lost"
+            return Statement(Type.BROKER_REACHABLE, "False", reason, f"pod {pod.name} cannot reach the broker: {error}")
     if any(_consumes(pod) and not pod.deleting for pod in case.seen.pods):
         message = "workers of the previous template consume"
         return Statement(Type.BROKER_REACHABLE, "True", BrokerReason.CONNECTED, message)
@@ -45,18 +57,20 @@ def reachable(case: Case) -> Statement:
     return Statement(Type.BROKER_REACHABLE, "Unknown", BrokerReason.NOT_KNOWN, message)
 
 
-def _worker(pod: Pod) -> Container | None:
-    return next((container for container in pod.containers if container.name == names.WORKER_CONTAINER), None)
-
-
 def _consumes(pod: Pod) -> bool:
-    worker = _worker(pod)
-    return worker is not None and worker.ready
+    return pod.worker is not None and pod.worker.ready
+
+
+def _away(case: Case, pod: Pod) -> WorkerReport | None:
+    """The report of a worker that has not reached the broker for AWAY_SECONDS; None: it does not say that."""
+    report = (case.seen.reports or {}).get(pod.uid)
+    is_away = report is not None and report.away_seconds is not None and report.away_seconds >= AWAY_SECONDS
+    return report if is_away else None
 
 
 def _gave_up(pod: Pod) -> Termination | None:
     """How the worker ended when it gave up on the broker; None: it did not, or it has been ready since."""
-    worker = _worker(pod)
+    worker = pod.worker
     if worker is None or worker.last is None or worker.last.exit_code != stalled.BROKER_EXIT:
         return None
     was_ready_since = worker.running_since and pod.not_ready_since and pod.not_ready_since > worker.running_since
