@@ -18,8 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from celery.app import trace
 from celery.exceptions import WorkerShutdown
 from celery.worker import state as worker_state
+from celery.worker.consumer import consumer as consumer_module
 from celery.worker.state import maybe_shutdown
 from vine import ppartial
 
@@ -154,6 +156,12 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         else:
             self.initial_prefetch_count = min(self.initial_prefetch_count, self.max_prefetch_count)
         self._maximum_prefetch_restored = self.initial_prefetch_count == self.max_prefetch_count
+
+    def update_strategies(self) -> None:
+        # Celery imports the consumer's module after it has created the pool, and this library before. A pool that puts
+        # its own function in place of `build_tracer` (celery-aio-pool) would replace it too late for that module.
+        vars(consumer_module)["build_tracer"] = trace.build_tracer
+        super().update_strategies()
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Any:
         handle, take = super().create_task_handler(*args, **kwargs), self.parts.vitals.take
