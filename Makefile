@@ -63,6 +63,8 @@ lock: | $(UV) ## renew the locks (versions and hashes, never addresses)
 	@$(UV) pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes tests/bench/requirements.in -c worker/requirements-dev.lock -o tests/bench/requirements.lock
 	@$(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes worker/requirements-oldest.in -o worker/requirements-oldest.lock # its pins are the point
 	@$(UV) pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes tests/integration/worker/applications/monitors-requirements.in -o tests/integration/worker/applications/monitors-requirements.lock
+	@for it in tests/applications/requirements/*.in; do \
+	  $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes $$it -o $${it%.in}.lock; done # as each application was tested
 	@$(UV) pip compile --quiet --upgrade --no-deps --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes tools/matrix/servers.in -o tools/matrix/servers.lock
 	@for it in go wheel; do d=tools/localcluster/$$it-requirements; \
 	  $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes $$d.in -o $$d.lock; done
@@ -133,13 +135,16 @@ e2e: $(VENV)/operator.stamp ## the promises, on a real cluster with the built im
 
 test: check integration test-oldest e2e ## everything that CI runs; installs what it needs
 
-.PHONY: test-oldest test-matrix
+.PHONY: test-oldest test-matrix test-applications
 test-oldest: $(UV) ## the oldest versions that the worker library supports, short form
 	@tools/ensure-packages redis-server
 	@PYTHONPATH=tools $(PYTHON) -m matrix --corner oldest --short
 test-matrix: $(UV) ## the worker's tests with every set of versions on this machine (ARGS="--corner newest")
 	@tools/ensure-packages redis-server
 	@PYTHONPATH=tools $(PYTHON) -m matrix $(ARGS)
+test-applications: $(VENV)/worker.stamp ## applications that exist, on stock Celery and on ours (ARGS="--only director --json")
+	@tools/ensure-packages redis-server postgresql
+	@PYTHONPATH=. $(WORKER)/python -m tests.applications $(ARGS)
 
 ##@ Autoscaling
 .PHONY: simulate
