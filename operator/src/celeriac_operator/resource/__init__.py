@@ -13,6 +13,7 @@ from celeriac_operator.resource.services import Broker, Notifications, ResultBac
 from celeriac_operator.resource.spec import Spec
 from celeriac_operator.resource.status import (
     Condition,
+    LastStalled,
     Problem,
     QueueBacklog,
     RunningTask,
@@ -37,6 +38,7 @@ __all__ = [
     "Disruption",
     "Drain",
     "EnvVar",
+    "LastStalled",
     "Liveness",
     "Logging",
     "Metadata",

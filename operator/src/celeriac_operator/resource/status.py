@@ -128,6 +128,15 @@ class Work(Model):
     """What is wrong, the most severe first. An event is recorded when a problem appears."""
 
 
+class LastStalled(Model):
+    """The last time that the pool was stalled."""
+
+    reason: Annotated[str, bound(max_length=64)]
+    """The reason of the condition Stalled."""
+    since: datetime
+    """When the pool became stalled."""
+
+
 class Status(Model):
     """The observed state. Written by the operator only."""
 
@@ -162,6 +171,8 @@ class Status(Model):
     """Image that the Deployment had before: to go back, set it as spec.image."""
     failing_since: datetime | None = None
     """Since when the pool has been failing to become ready. Absent if it is not failing."""
+    stalled: LastStalled | None = None
+    """Why and since when the pool has been stalled. Kept until the pool is ready again."""
     work: Work | None = None
     """What the workers are doing. Absent while no worker has replied."""
     conditions: Annotated[tuple[Condition, ...], bound(max_length=16, schema=map_by("type"))] = ()

@@ -12,7 +12,7 @@ from celeriac_operator.decide import plan
 from celeriac_operator.decide.observed import Observed, Pod
 from celeriac_operator.desired import deployment
 from celeriac_operator.reasons import Activity, Cause, Meaningful, Progress, Type
-from celeriac_operator.resource import Condition, Status
+from celeriac_operator.resource import Condition, LastStalled, Status
 from celeriac_operator.status import stalled
 from celeriac_operator.status.case import Case, Finding
 from celeriac_operator.status.conditions import broker, notifications, scaling, sentry, time_limits, working
@@ -87,6 +87,7 @@ def compute(case: Case) -> Report:
         library=plan.running_library(case.seen.deployment) or None,
         **_images(case.seen),
         failing_since=verdict.failing_since,
+        stalled=_last_stalled(verdict, pool.status, case.now),
         **scaling.status_fields(case.seen),
         **working.status_fields(case),
         conditions=_conditions(statements, pool.status, pool.metadata.generation, case.now),
@@ -110,7 +111,18 @@ def unreadable(old: Status, generation: int, message: str, now: datetime) -> Sta
     """Compute the status of a pool whose spec this operator cannot read; none of its objects are changed."""
     verdict = _Verdict(reason=Cause.INVALID_SPEC, message=message, stalled=True)
     conditions = _conditions(_overall(verdict), old, generation, now)
-    return old.model_copy(update={"observed_generation": generation, "conditions": conditions})
+    stalled = _last_stalled(verdict, old, now)
+    return old.model_copy(update={"observed_generation": generation, "conditions": conditions, "stalled": stalled})
+
+
+def _last_stalled(verdict: _Verdict, old: Status, now: datetime) -> LastStalled | None:
+    """Remembered until the pool is ready: between the two it may be Reconciling, or fail in another way."""
+    if verdict.ready:
+        return None
+    if not verdict.stalled:
+        return old.stalled
+    since = old.stalled.since if old.stalled else now.replace(microsecond=0)
+    return LastStalled(reason=verdict.reason.value, since=since)
 
 
 def _overall(verdict: _Verdict) -> list[Statement]:

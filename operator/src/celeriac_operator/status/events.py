@@ -8,7 +8,7 @@ from typing import Final
 
 from celeriac_operator.decide.last_words import LastWords
 from celeriac_operator.event import Event
-from celeriac_operator.reasons import BrokerReason, EventReason, Type
+from celeriac_operator.reasons import BrokerReason, EventReason, Progress, Type
 from celeriac_operator.resource import ScalingDecision, Status
 from celeriac_operator.status.conditions import scaling
 from celeriac_operator.status.conditions.statement import ConditionStatus
@@ -41,10 +41,13 @@ def between(old: Status, new: Status) -> Iterator[Event]:
             and now.status == failed
             and not (now.reason in SAID_ELSEWHERE and kind is not Type.STALLED)
             and (was is None or (was.status, was.reason) != (failed, now.reason))
+            and not (kind is Type.STALLED and old.stalled and old.stalled.reason == now.reason)
         ):
             yield Event(kind="Warning", reason=now.reason, message=now.message)
-    if Type.STALLED in before and after[Type.READY].status == "True":
-        yield Event(kind="Normal", reason=EventReason.RECOVERED, message=after[Type.READY].message)
+    # Stopped on purpose is ready too, and no recovery.
+    if old.stalled and after[Type.READY].status == "True" and after[Type.READY].reason == Progress.READY:
+        message = f"{after[Type.READY].message}; the pool was stalled ({old.stalled.reason})"
+        yield Event(kind="Normal", reason=EventReason.RECOVERED, message=message)
     broker, was_away = after.get(Type.BROKER_REACHABLE), before.get(Type.BROKER_REACHABLE)
     if broker and broker.status == "True" and was_away and was_away.status == "False":
         yield Event(kind="Normal", reason=EventReason.BROKER_BACK, message=broker.message)

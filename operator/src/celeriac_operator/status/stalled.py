@@ -24,6 +24,9 @@ sooner."""
 CRASH_WITHIN = timedelta(minutes=10)
 """A container that ran longer did not fail at start; the kubelet resets its back-off after the same time."""
 
+SHORTEST_BACK_OFF = timedelta(seconds=8)
+"""The kubelet's first back-off is 10 s; its times are rounded to seconds."""
+
 ENDED_BY_PROBE = (0, 137, 143)
 """Exit codes of a container that the kubelet stopped: not a crash, however often it happens."""
 
@@ -149,7 +152,7 @@ def _container_config(case: Case) -> Finding | None:
 def _crash(case: Case) -> Finding | None:
     for pod, container in _containers(case):
         last = container.last
-        if last is None or container.ready or not _loops(container, last):
+        if last is None or container.ready or not _loops(container, last, is_known=_has_failed(case)):
             continue
         words = last_words.excerpt(last.message) or "it left no message; see kubectl logs --previous"
         message = f"pod {pod.name}, container {container.name}, exit code {last.exit_code}: {words}"
@@ -169,14 +172,28 @@ def _crash_cause(container: Container, last: Termination) -> Cause:
     return Cause.CRASH_LOOP
 
 
-def _loops(container: Container, last: Termination) -> bool:
+def _has_failed(case: Case) -> bool:
+    """Whether the pool has been failing, and has not been ready since."""
+    status = case.seen.pool.status
+    return status.failing_since is not None or status.stalled is not None
+
+
+def _loops(container: Container, last: Termination, *, is_known: bool) -> bool:
     """Whether it is in the kubelet's back-off, or was started again after one and has not run longer since."""
     if container.waiting == "CrashLoopBackOff":
         return True
     if last.started_at is None or last.finished_at is None or last.finished_at - last.started_at > CRASH_WITHIN:
         return False
     crashed = last.exit_code not in ENDED_BY_PROBE or last.reason == "OOMKilled"
+    if not crashed:
+        # A process that ends itself with code 0 looks as if the kubelet had stopped it; the back-off tells.
+        crashed = is_known and (container.running_since is None or _was_held_back(container.running_since, last))
     return container.restarts >= 2 and crashed and container.waiting not in ("PodInitializing", "ContainerCreating")
+
+
+def _was_held_back(started_again: datetime, last: Termination) -> bool:
+    """Whether the kubelet waited before it started the container again, as it does after repeated ends."""
+    return last.finished_at is not None and started_again - last.finished_at >= SHORTEST_BACK_OFF
 
 
 def _unschedulable(case: Case) -> Finding | None:

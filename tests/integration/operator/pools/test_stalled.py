@@ -271,3 +271,31 @@ def test_who_owns_what_is_in_the_way_is_said(
     still = place.get(kind)
     assert still is not None
     assert still["spec"] == theirs["spec"]
+
+
+def test_a_pool_that_is_ready_again_says_so_once_however_it_got_there(place: Place) -> None:
+    """Stalled, then Progressing with a new version, then Ready: as a person repairs it."""
+    place.pool(replicas=1)
+    (pod,) = place.await_pods(1)
+    place.await_reason("Ready", "False Progressing")
+    place.set_container(pod, **waits("ImagePullBackOff", 'Back-off pulling image "shop:1": ErrImagePull: unknown'))
+    place.await_reason("Stalled", "True ImagePullFailed")
+    place.pool(replicas=1, image="shop:2")
+    place.await_reason("Ready", "False Progressing")
+    (new,) = eventually(
+        lambda: [each for each in place.pods() if each["spec"]["containers"][0]["image"] == "shop:2"],
+        lambda found: len(found) == 1,
+        what="the pod of the new version",
+    )
+    place.make_ready([new])
+    place.await_reason("Ready", "True Ready")
+
+    def told() -> list[str]:
+        return [
+            each["reason"]
+            for each in place.api.list("Event", place.namespace)
+            if each["involvedObject"]["kind"] == "CeleryWorkerPool"
+        ]
+
+    eventually(told, lambda found: found.count("Recovered") == 1, what="the event Recovered")
+    assert told().count("ImagePullFailed") == 1

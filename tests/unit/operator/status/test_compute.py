@@ -17,7 +17,7 @@ from tests.unit.operator.factories import (
 
 from celeriac_operator.decide.plan import Plan
 from celeriac_operator.decide.secrets import ABSENT
-from celeriac_operator.resource import CeleryWorkerPool, Condition, Status
+from celeriac_operator.resource import CeleryWorkerPool, Condition, LastStalled, Status
 from celeriac_operator.status import compute as status
 from celeriac_operator.status import events, writing
 
@@ -280,11 +280,13 @@ def test_a_worker_without_its_volumes_is_named_after_a_while() -> None:
 
 
 def a_status(**conditions: tuple[str, str]) -> Status:
+    stalled = conditions.get("Stalled")
     return Status(
+        stalled=LastStalled(reason=stalled[1], since=NOW) if stalled else None,
         conditions=tuple(
             Condition(type=kind, status=value, reason=reason, message=f"about {reason}", last_transition_time=NOW)  # type: ignore[arg-type]  # of the table
             for kind, (value, reason) in conditions.items()
-        )
+        ),
     )
 
 
