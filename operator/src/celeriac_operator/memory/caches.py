@@ -347,9 +347,10 @@ def _forget(known: dict[Key, dict[str, Content]], pool: Key, name: str) -> None:
 
 
 def _lean(manifest: Manifest) -> Manifest:
-    """Without managedFields, which are larger than the rest and are not used."""
+    """With the part of managedFields that says who has set the number of workers; the rest is larger than the pool."""
+    kept = replicas.keep(manifest["metadata"].get("managedFields") or ())
     metadata = {key: value for key, value in manifest["metadata"].items() if key != "managedFields"}
-    return {**manifest, "metadata": metadata}
+    return {**manifest, "metadata": {**metadata, "managedFields": kept} if kept else metadata}
 
 
 def _with_managers(manifest: Manifest) -> Manifest:
