@@ -13,7 +13,7 @@ from celeriac_operator.decide.observed import Observed, Pod
 from celeriac_operator.desired import deployment
 from celeriac_operator.reasons import Activity, Cause, Meaningful, Progress, Type
 from celeriac_operator.resource import Condition, LastStalled, Status
-from celeriac_operator.status import stalled
+from celeriac_operator.status import shown, stalled
 from celeriac_operator.status.case import Case, Finding
 from celeriac_operator.status.conditions import broker, notifications, scaling, sentry, time_limits, working
 from celeriac_operator.status.conditions.statement import ConditionStatus, Statement
@@ -72,6 +72,7 @@ class _Verdict:
 def compute(case: Case) -> Report:
     """Compute the status of a pool."""
     pool, counts = case.seen.pool, _count(case.seen)
+    library = plan.running_library(case.seen.deployment)
     verdict = _judge(case, counts)
     statements = [
         *_overall(verdict),
@@ -84,7 +85,9 @@ def compute(case: Case) -> Report:
         desired_replicas=counts.desired,
         ready=f"{counts.ready}/{counts.desired}",
         selector=labels.as_selector(labels.selector(pool)),
-        library=plan.running_library(case.seen.deployment) or None,
+        draining=sum(pod.deleting for pod in case.seen.pods),
+        library=library or None,
+        library_version=shown.version(library) or None,
         **_images(case.seen),
         failing_since=verdict.failing_since,
         stalled=_last_stalled(verdict, pool.status, case.now),
@@ -103,6 +106,7 @@ def _images(seen: Observed) -> Mapping[str, Any]:
     is_new = before.image is not None and image is not None and image != before.image
     return {
         "image": image or before.image,
+        "image_name": shown.image(image or before.image or "") or None,
         "previous_image": before.image if is_new else before.previous_image,
     }
 
