@@ -16,9 +16,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.chaos.worker import lock_campaign
 from tests.chaos.worker.campaign import Campaign, Settings
 from tests.chaos.worker.judgement import Verdict
+from tests.chaos.worker.lock import campaign as lock_campaign
 
 
 def progress(line: str) -> None:

@@ -9,9 +9,9 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.chaos.worker import lock_campaign
 from tests.chaos.worker.__main__ import progress, run_tasks
 from tests.chaos.worker.campaign import Settings
+from tests.chaos.worker.lock import campaign as lock_campaign
 
 SEED = int(os.environ.get("CHAOS_SEED", "20261124"))
 

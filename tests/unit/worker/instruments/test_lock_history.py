@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.chaos.worker.lock_history import Acquisition, Write, check
+from tests.chaos.worker.lock.history import Acquisition, Write, check
 
 
 def held(client: str, fence: int, asked: float, had: float, until: float) -> Acquisition:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from tests.chaos.worker.lock_history import Write
+from tests.chaos.worker.lock.history import Write
 
 
 class FencedStore:

@@ -11,16 +11,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.chaos.worker import journal, lock_history
-from tests.chaos.worker.fenced_store import FencedStore
+from tests.chaos.worker import journal
 from tests.chaos.worker.judgement import Verdict
-from tests.chaos.worker.lock_client import TIMEOUT_SECONDS
-from tests.chaos.worker.lock_history import Acquisition
+from tests.chaos.worker.lock import history
+from tests.chaos.worker.lock.client import TIMEOUT_SECONDS
+from tests.chaos.worker.lock.fenced_store import FencedStore
+from tests.chaos.worker.lock.history import Acquisition
 from tests.integration.worker.processes import RedisServer
 
 CLIENTS = 6
 HONEST = "celeriac"
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 LONGEST_WAIT_SECONDS = 45.0
 """By then every client that lives has had the lock once more: a waiter looks at it every 30 s by itself."""
 
@@ -74,7 +75,7 @@ class LockCampaign:
             "client": name,
             "seed": self.chance.randrange(10**9),
         }
-        command = [sys.executable, "-m", "tests.chaos.worker.lock_client"]
+        command = [sys.executable, "-m", "tests.chaos.worker.lock.client"]
         for option, value in options.items():
             command += [f"--{option}", str(value)]
         with (self.directory / "clients.log").open("ab") as log:
@@ -124,7 +125,7 @@ class LockCampaign:
         ]
         with contextlib.closing(FencedStore(self.directory / "store")) as store:
             writes = store.writes()
-        found = [*violations, *lock_history.check(acquisitions, writes)]
+        found = [*violations, *history.check(acquisitions, writes)]
         counts = {
             "acquisitions": len(acquisitions),
             "writes accepted": sum(it.accepted for it in writes),

@@ -10,8 +10,8 @@ from pathlib import Path
 import redis
 from redis.exceptions import LockError, RedisError
 from tests.chaos.worker import journal
-from tests.chaos.worker.broken_locks import KINDS
-from tests.chaos.worker.fenced_store import FencedStore
+from tests.chaos.worker.lock.broken_locks import KINDS
+from tests.chaos.worker.lock.fenced_store import FencedStore
 
 from celeriac.locks.lock import Lock
 
