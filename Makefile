@@ -133,9 +133,12 @@ e2e: $(VENV)/operator.stamp ## the promises, on a real cluster with the built im
 	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q -n 3 --dist loadfile -m "not alone" tests/e2e
 	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q -m alone tests/e2e # these look at a clock, or replace the operator
 
-test: check integration test-oldest e2e ## everything that CI runs; installs what it needs
+test: check integration test-redis-py test-oldest e2e ## everything that CI runs; installs what it needs
 
-.PHONY: test-oldest test-matrix test-applications
+.PHONY: test-redis-py test-oldest test-matrix test-applications
+test-redis-py: $(VENV)/worker.stamp ## redis-py's own tests of its lock, with celeriac.Lock
+	@tools/ensure-packages redis-server
+	@$(WORKER)/python -m tests.integration.worker.locks.redis_py --pip $(VENV)/uv/bin/python
 test-oldest: $(UV) ## the oldest versions that the worker library supports, short form
 	@tools/ensure-packages redis-server
 	@PYTHONPATH=tools $(PYTHON) -m matrix --corner oldest --short
