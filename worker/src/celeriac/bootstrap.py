@@ -66,6 +66,7 @@ def work(start: Start) -> int:
     """Add the parts to the application, run Celery's worker command, and return its exit code."""
     from celeriac import logs, loop
     from celeriac.delivery import incoming, install, refusing
+    from celeriac.delivery.callers import Callers
     from celeriac.doctor import examination
     from celeriac.failures.reporter import dead_letters
     from celeriac.health.backlog import BacklogWatch
@@ -83,7 +84,8 @@ def work(start: Start) -> int:
     warn_once_logging_stands(start)
     reporter = start_reporting(start, who)
     deliveries = install.install(app, config, pod=environment.pod_name)
-    refusals = deliveries.refusals if deliveries is not None else refusing.NoRefusals()
+    others = refusing.NoRefusals(Callers(app))  # for the other brokers
+    refusals = others if deliveries is None else deliveries.refusals
     incoming.install(app, refusals)
     vitals = Vitals(stalled_seconds=config.liveness.stalled_seconds, drain_timeout_seconds=config.drain.timeout_seconds)
     once_built(lambda worker: setattr(vitals, "worker", worker))
@@ -118,8 +120,7 @@ def work(start: Start) -> int:
     try:
         return drain.exit_code(run_celery(app, settings.celery_arguments(config, environment, start.own)))
     finally:
-        if deliveries is not None:
-            deliveries.leave()
+        (deliveries or others).leave()
         reporter.flush()
         health.stop()
         loop.stop_all()  # but not the drain's thread: it limits the time until the process has ended

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 MOST_WAITING: Final = 10_000
 """Dead letters that may wait to be reported to their callers; further ones are not reported."""
+FLUSH_SECONDS: Final = 5.0
+"""How long a leaving worker waits until the callers of dead-lettered tasks are told."""
 FIELDS: Final = (
     *("args", "kwargs", "group", "group_index", "root_id", "parent_id", "ignore_result"),
     *("retries", "shadow", "stamps", "stamped_headers"),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celeriac import brokers
 from celeriac.delivery import refusing
-from celeriac.delivery.callers import Callers
+from celeriac.delivery.callers import FLUSH_SECONDS, Callers
 from celeriac.hooks.prefork import remember_sent
 from celeriac.hooks.requests import Listener
 from celeriac.store.connections import broker_client
@@ -39,8 +39,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_LEASE_SECONDS: Final = 60
 """A dead worker's messages are redelivered after about a minute; a node may pause for less without losing leases."""
 DEFAULT_MAX_DELIVERIES: Final = 5
-FLUSH_SECONDS: Final = 5.0
-"""How long a leaving worker waits until the callers of dead-lettered tasks are told."""
 
 
 class Deliveries(Listener):

@@ -9,11 +9,15 @@ before the task begins is also given back after a delay. Both count as a deliver
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any, Final
 
+from celeriac.delivery.callers import FLUSH_SECONDS, Callers
 from celeriac.delivery.holdings import AWAY, Holdings
 from celeriac.delivery.values import messages, outcomes
+from celeriac.delivery.values.dead_entry import DeadEntry
 from celeriac.delivery.values.outcomes import Outcome
+from celeriac.exceptions import DeadLetterError
 from celeriac.printable import printable
 from celeriac.store import keys
 
@@ -90,11 +94,29 @@ class Refusals:
 
 
 class NoRefusals:
-    """Leaves every message to Celery, which acknowledges and rejects it; for brokers other than Redis."""
+    """Leaves every message to Celery, which acknowledges and rejects it; for brokers other than Redis.
 
-    def refuse(self, message: Any, why: str) -> bool:  # noqa: ARG002 - see `Refusals`
-        """Leave it to Celery."""
+    Args:
+        callers: is told of each message that is refused, because its task will never run.
+    """
+
+    def __init__(self, callers: Callers) -> None:
+        self.callers = callers
+
+    def refuse(self, message: Any, why: str) -> bool:
+        """Leave it to Celery, and tell the caller."""
+        try:
+            queue = str((message.delivery_info or {}).get("routing_key") or "")
+            entry = DeadEntry.of(messages.stored(message), queue=queue, why=why, where="", now=time.time())
+        except Exception:  # headers of any type: Celery must get the message all the same
+            logger.exception("could not tell the caller of a message that was refused")
+            return False
+        self.callers.tell(entry, DeadLetterError(entry.sentence_of_broker()))
         return False
+
+    def leave(self) -> None:
+        """Tell the remaining callers, within seconds."""
+        self.callers.flush(FLUSH_SECONDS)
 
     def return_unknown(self, message: Any, name: object) -> bool:  # noqa: ARG002
         """Leave it to Celery."""

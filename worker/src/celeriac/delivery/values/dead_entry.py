@@ -79,6 +79,13 @@ class DeadEntry:
             f"queue of {self.queue}: `python -m celeriac dead requeue {entry}` runs it again, `dead drop` deletes it"
         )
 
+    def sentence_of_broker(self) -> str:
+        """As `sentence`, for a broker that keeps dead letters itself, if its queue is set up to do so."""
+        return (
+            f"{self.task or 'a message'}[{self.id or '?'}] was given up: {self.why}. The worker has removed its "
+            f"message from {self.queue or 'its queue'}; a queue with a dead-letter exchange keeps it"
+        )
+
     def payload(self) -> dict[str, Any] | None:
         """Return the message if it can be read, else `None`."""
         return messages.read(self.message)

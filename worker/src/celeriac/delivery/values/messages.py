@@ -40,6 +40,28 @@ def write(payload: dict[str, Any]) -> str:
     return json.dumps(payload)
 
 
+def stored(message: Any) -> bytes:
+    """Return a message of any of kombu's brokers in the form in which the Redis transport stores messages.
+
+    Values that JSON does not know become texts; they are of no use to who reads the message afterwards.
+    """
+    body = message.body if message.body is not None else b""
+    content = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body)
+    properties = message.properties or {}
+    payload = {
+        "body": base64.b64encode(content).decode(),
+        "content-type": message.content_type,
+        "content-encoding": message.content_encoding,
+        "headers": message.headers or {},
+        "properties": {
+            **{name: properties[name] for name in ("reply_to", "correlation_id") if name in properties},
+            "body_encoding": "base64",
+            "delivery_info": {},
+        },
+    }
+    return json.dumps(payload, default=str).encode()
+
+
 def why_unreadable(payload: Any) -> str | None:
     """Return why kombu cannot make a message from this payload; `None` if it can.
 
