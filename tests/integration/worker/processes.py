@@ -195,12 +195,13 @@ class WorkerProcess:
     def get(self, path: str, *, timeout: float = 2) -> Answer | None:
         """Ask the health server; `None` when nothing answers in time."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout) as answer:
+            try:
+                answer = urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout)
+            except urllib.error.HTTPError as error:
+                answer = error
+            with answer:
                 return Answer(answer.status, answer.read().decode())
-        except urllib.error.HTTPError as error:
-            with error:
-                return Answer(error.code, error.read().decode())
-        except OSError:
+        except OSError:  # also where the head of an answer comes in time and its body does not
             return None
 
     def status(self) -> dict[str, Any]:

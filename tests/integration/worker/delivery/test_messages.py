@@ -36,7 +36,8 @@ NEVER_LOGGED = re.compile(r"Unrecoverable|Connection to broker lost|cannot renew
 
 @pytest.fixture
 def client(redis_server: RedisServer) -> Iterator[Any]:
-    with redis.Redis.from_url(redis_server.url) as it:
+    # Thousands of large messages at once, on a machine that may be busy: longer than redis-py would wait.
+    with redis.Redis.from_url(redis_server.url, socket_timeout=60) as it:
         yield it
 
 
@@ -148,6 +149,7 @@ def is_told(letter: Letter) -> bool:
     return all(map(protocol.is_name, messages.task_of(payload))) and not headers.get("ignore_result")
 
 
+@pytest.mark.timeout(180)  # three workers, one after the other
 def test_a_message_that_ends_its_worker_all_the_same_is_counted_alone_and_dead_in_the_end(
     start_worker: StartWorker, client: Any
 ) -> None:
