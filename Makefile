@@ -121,7 +121,7 @@ unit-worker: $(VENV)/worker.stamp
 	@$(WORKER)/python -m pytest -q tests/unit/worker
 
 integration: $(VENV)/operator.stamp $(VENV)/worker.stamp ## against a real redis-server, RabbitMQ and kube-apiserver
-	@tools/ensure-packages redis-server rabbitmq-server
+	@tools/ensure-packages redis-server rabbitmq-server gcc libc6-dev # the compiler: for a clock that can be stepped
 	@$(LOCALCLUSTER) programs # the first time takes minutes: with progress, and not inside a test's time limit
 	@$(LOCALCLUSTER) images celeriac-worker >/dev/null
 	@$(WORKER)/python -m pytest -q --timeout=180 -n 6 -m "not alone" tests/integration/worker tests/chaos/worker
@@ -164,8 +164,8 @@ chaos-operator: $(VENV)/operator.stamp ## kill the operator between any two API 
 	@$(LOCALCLUSTER) programs
 	@PYTHONPATH=tools $(OPERATOR)/python -m tests.chaos.operator $(ARGS)
 .PHONY: chaos-worker
-chaos-worker: $(VENV)/worker.stamp ## thousands of tasks and a lock under kills and pauses (ARGS="--seed 7 --minutes 10 --json")
-	@tools/ensure-packages redis-server
+chaos-worker: $(VENV)/worker.stamp ## thousands of tasks, failovers and a lock under faults (ARGS="--seed 7 --minutes 10 --json")
+	@tools/ensure-packages redis-server gcc libc6-dev
 	@$(WORKER)/python -m tests.chaos.worker $(ARGS)
 
 .PHONY: mutants

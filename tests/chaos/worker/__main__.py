@@ -1,13 +1,14 @@
 """The fault campaign, from the command line (`make chaos-worker`).
 
-Two parts: tasks under kills of workers and of Redis, and a lock that clients fight for under the same faults. The
-report says what was done, what came of it and which promises were broken; the exit code is 1 if any was. Ctrl-C ends
-everything that was started.
+Three parts: tasks under faults of workers, of Redis and of clocks; failovers of a Redis behind Sentinel; and a lock
+that clients fight for. The report says what was done, what came of it, why a task ran more than once, and which
+promises were broken; the exit code is 1 if any was. Ctrl-C ends everything that was started.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import shutil
 import sys
@@ -16,6 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.chaos.worker import failover
 from tests.chaos.worker.campaign import Campaign, Settings
 from tests.chaos.worker.judgement import Verdict
 from tests.chaos.worker.lock import campaign as lock_campaign
@@ -38,6 +40,8 @@ def show(title: str, verdict: Verdict) -> None:
     print(f"\n{title}")
     for name, count in verdict.counts.items():
         print(f"  {count:7d}  {name}")
+    for explanation in verdict.explanations:
+        print(f"  repeated: {explanation}")
     for violation in verdict.violations:
         print(f"  BROKEN   {violation}")
 
@@ -47,9 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.worker", description=__doc__)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**6, help="of the plan (default: by the clock)")
     parser.add_argument("--tasks", type=int, default=2500, help="sent in all (default: 2500)")
-    parser.add_argument(
-        "--minutes", type=float, default=4, help="of faults, a quarter of them for the lock (default: 4)"
-    )
+    parser.add_argument("--minutes", type=float, default=4, help="of faults, 60 %% of them for the tasks (default: 4)")
     parser.add_argument("--json", action="store_true", help="the report as one JSON object")
     return parser
 
@@ -59,21 +61,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     progress(f"seed {flags.seed}")
     directory = Path(tempfile.mkdtemp(prefix="celeriac-chaos-"))
     seconds = flags.minutes * 60
-    for name in ("tasks", "lock"):
+    for name in ("tasks", "failovers", "lock"):
         (directory / name).mkdir()
     try:
         verdicts = {
             "tasks": run_tasks(
-                directory / "tasks", Settings(seed=flags.seed, tasks=flags.tasks, seconds=seconds * 0.75)
+                directory / "tasks", Settings(seed=flags.seed, tasks=flags.tasks, seconds=seconds * 0.6)
             ),
-            "lock": lock_campaign.run(directory / "lock", seed=flags.seed, seconds=seconds * 0.25, progress=progress),
+            "failovers": failover.run(
+                directory / "failovers",
+                seed=flags.seed,
+                failovers=max(2, round(seconds * 0.25 / failover.CYCLE_SECONDS)),
+                progress=progress,
+            ),
+            "lock": lock_campaign.run(directory / "lock", seed=flags.seed, seconds=seconds * 0.15, progress=progress),
         }
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
     broken = sum(len(it.violations) for it in verdicts.values())
     if flags.json:
-        found = {name: {"counts": it.counts, "violations": it.violations} for name, it in verdicts.items()}
+        found = {name: dataclasses.asdict(it) for name, it in verdicts.items()}
         print(json.dumps({"seed": flags.seed, "violations": broken, **found}))
     else:
         for name, verdict in verdicts.items():

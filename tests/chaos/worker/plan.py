@@ -7,6 +7,16 @@ import random
 from dataclasses import dataclass
 
 
+class Target(enum.Enum):
+    """What a fault concerns; one that is still in effect is not joined by another one of Redis."""
+
+    WORKER = "one worker or child"
+    REDIS = "the server, which does not do its work meanwhile"
+    CLOCK = "the wall clock of a host"
+    QUEUE = "one queue of several"
+    MESSAGES = "what is in the queues"
+
+
 class Kind(enum.Enum):
     """What is done to whom."""
 
@@ -26,10 +36,17 @@ class Kind(enum.Enum):
     FILL_MEMORY = "Redis at maxmemory"
     REFUSE_WRITES = "Redis refuses writes: too few replicas"
     REFUSE_CLIENTS = "every connection closed, and maxclients reached"
+    STEP_REDIS = "the clock of Redis' host stepped by more than the lease, and back"
+    STEP_WORKER = "the clock of a worker's host stepped by more than the lease, and back"
+    WRONG_TYPE = "a queue's key of a wrong type"
+    MALFORMED = "malformed messages between good ones"
+    FILL_GREEN = "all slots of the gevent and eventlet workers taken"
+    RUSH = "a call of each of 64 threads at once"
+    RUSH_AWAY = "a call of each of 64 threads while Redis is restarted"
 
     @property
-    def hits_redis(self) -> bool:
-        return self not in _ON_WORKERS
+    def target(self) -> Target:
+        return _TARGETS.get(self, Target.REDIS)
 
     @property
     def is_long(self) -> bool:
@@ -37,13 +54,22 @@ class Kind(enum.Enum):
         return self in {Kind.PAUSE_WORKER, Kind.OUTAGE}
 
 
-_ON_WORKERS = {
-    Kind.KILL_WORKER,
-    Kind.KILL_ALL,
-    Kind.END_WORKER,
-    Kind.KILL_CHILD,
-    Kind.END_CHILD,
-    Kind.PAUSE_WORKER,
+_TARGETS = {
+    **dict.fromkeys(
+        (
+            Kind.KILL_WORKER,
+            Kind.KILL_ALL,
+            Kind.END_WORKER,
+            Kind.KILL_CHILD,
+            Kind.END_CHILD,
+            Kind.PAUSE_WORKER,
+        ),
+        Target.WORKER,
+    ),
+    Kind.STEP_REDIS: Target.CLOCK,
+    Kind.STEP_WORKER: Target.CLOCK,
+    Kind.WRONG_TYPE: Target.QUEUE,
+    **dict.fromkeys((Kind.MALFORMED, Kind.FILL_GREEN, Kind.RUSH), Target.MESSAGES),
 }
 
 
@@ -64,6 +90,13 @@ WEIGHTS = {
     Kind.FILL_MEMORY: 1,
     Kind.REFUSE_WRITES: 1,
     Kind.REFUSE_CLIENTS: 1,
+    Kind.STEP_REDIS: 2,
+    Kind.STEP_WORKER: 2,
+    Kind.WRONG_TYPE: 1,
+    Kind.MALFORMED: 3,
+    Kind.FILL_GREEN: 3,
+    Kind.RUSH: 3,
+    Kind.RUSH_AWAY: 1,
 }
 
 
@@ -78,6 +111,10 @@ class Fault:
     """How long a pause or an outage lasts."""
     choice: float
     """In [0, 1): picks the victim among those there are."""
+
+    def pick(self, count: int) -> int:
+        """The number of the victim, from 0, among `count`."""
+        return int(self.choice * count)
 
 
 def build(seed: int, *, seconds: float, pause_seconds: float, gap_seconds: tuple[float, float]) -> list[Fault]:

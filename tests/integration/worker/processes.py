@@ -54,6 +54,8 @@ class RedisServer:
         self.port = free_port()
         self.directory = directory
         self.options = {"appendonly": "yes", "appendfsync": "always", "save": "", **options}
+        self.environment: dict[str, str] = {}
+        """Variables of the server's process besides those of the test."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -80,7 +82,8 @@ class RedisServer:
         for name, value in self.options.items():
             command += [f"--{name.replace('_', '-')}", value]
         with (self.directory / "redis.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+            environment = {**os.environ, **self.environment}
+            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         eventually(self._answers, what=f"redis-server answers on port {self.port}")
         return self
 

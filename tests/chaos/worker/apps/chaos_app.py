@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import time
 from typing import Any
@@ -13,7 +14,11 @@ from tests.chaos.worker import journal
 import celeriac
 
 app = Celery("chaos", set_as_current=False)
-app.conf.update(task_ignore_result=True, broker_connection_retry_on_startup=True)
+app.conf.update(
+    task_ignore_result=True,
+    broker_connection_retry_on_startup=True,
+    broker_transport_options=json.loads(os.environ.get("CHAOS_BROKER_OPTIONS", "{}")),
+)
 task = functools.partial(app.task, bind=True, base=celeriac.Task)
 THROTTLE_SECONDS = 2.0
 LOCK_SECONDS = 8.0
