@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import pytest
@@ -37,6 +38,45 @@ def test_each_way_back_has_its_place_and_its_price(outcome: Outcome, counted: bo
     assert outcomes.deliveries(back) == int(counted)
     assert outcome.goes_to_front is front
     assert back["properties"]["delivery_info"]["redelivered"] is True
+
+
+def with_eta(seconds: float, zone: str = "+00:00") -> dict[str, Any]:
+    """A message whose ETA is so many seconds away, written in a time zone."""
+    moment = dt.datetime.fromtimestamp(NOW + seconds, dt.timezone.utc)
+    moment = moment.astimezone(dt.datetime.fromisoformat(f"2020-01-01T00:00:00{zone}").tzinfo)
+    return {"headers": {"task": "t", "eta": moment.isoformat()}, "properties": {}}
+
+
+@given(st.floats(-1e6, 1e6), st.sampled_from(["+00:00", "-11:00", "+05:45", "+14:00"]), st.sampled_from(Outcome))
+def test_a_dead_workers_message_is_counted_unless_its_task_cannot_have_begun(
+    seconds: float, zone: str, outcome: Outcome
+) -> None:
+    back = give_back(with_eta(seconds, zone), outcome)
+    spared = outcome is Outcome.EXPIRED and seconds > outcomes.SKEW_SECONDS + 0.001
+    if abs(seconds - outcomes.SKEW_SECONDS) > 0.001:
+        assert outcomes.deliveries(back) == int(outcome.is_counted and not spared)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        None,
+        {},
+        {"eta": None},
+        {"eta": 5},
+        {"eta": ""},
+        {"eta": "soon"},
+        {"eta": "2999-01-01T00:00:00"},
+        {"eta": "9999-12-31T23:59:59-14:00"},
+        {"eta": "0001-01-01T00:00:00+14:00"},
+        {"eta": {"__type__": "datetime", "__value__": "2999-01-01T00:00:00+00:00"}},
+        [1],
+    ],
+    ids=str,
+)
+def test_an_eta_that_is_none_or_has_no_zone_spares_no_delivery(headers: Any) -> None:
+    back = give_back({"headers": headers, "properties": {}}, Outcome.EXPIRED)
+    assert outcomes.deliveries(back) == int("9999" not in str(headers))
 
 
 def test_history_says_when_where_and_why() -> None:

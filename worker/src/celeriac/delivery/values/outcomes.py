@@ -11,10 +11,13 @@ has no record. Properties are not copied when a task retries itself, so a retry 
 from __future__ import annotations
 
 import enum
+from datetime import datetime
 from typing import Any, Final
 
 HISTORY_LENGTH: Final = 20
 """Entries kept in a message's history; the oldest are removed first."""
+SKEW_SECONDS: Final = 60.0
+"""How far the clocks of two workers may differ."""
 
 
 class Outcome(enum.Enum):
@@ -27,7 +30,8 @@ class Outcome(enum.Enum):
     REQUEUED = "requeued"
     """Given back after it started: rejected with requeue, or its process died. Counted; goes to the end."""
     EXPIRED = "expired"
-    """Its worker stopped renewing the lease. Counted; goes to the front, since it has waited the longest."""
+    """Its worker stopped renewing the lease. Counted, unless its ETA has not come yet; goes to the front, since it has
+    waited the longest."""
     UNKNOWN_TASK = "unknown-task"
     """This worker has no task of that name, for instance during a rollout. Counted; given back after a delay."""
     NOT_STARTED = "not-started"
@@ -69,8 +73,26 @@ def why_given_up(payload: dict[str, Any], max_deliveries: int | None) -> str | N
     return f"delivered {count} times without coming to an end" + (f"; the last time {reason}" if reason else "")
 
 
+def waits_for_its_time(payload: dict[str, Any], *, now: float) -> bool:
+    """Return whether the task of a message cannot have begun on any worker, because its ETA has not come yet.
+
+    Only for an ETA with a time zone, as Celery sends it, and only if it is further away than clocks of workers differ.
+
+    Args:
+        payload: the message as the transport stores it.
+        now: seconds since the epoch.
+    """
+    try:
+        eta = datetime.fromisoformat(payload["headers"]["eta"])
+        return eta.tzinfo is not None and eta.timestamp() > now + SKEW_SECONDS
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return False
+
+
 def given_back(payload: dict[str, Any], outcome: Outcome, *, now: float, where: str, why: str) -> dict[str, Any]:
     """Record the end of a delivery in the message that is given back.
+
+    A message of a worker that has died is not counted while it waits for its ETA: its task had not begun.
 
     Args:
         payload: the message as the transport stores it; not changed.
@@ -81,7 +103,8 @@ def given_back(payload: dict[str, Any], outcome: Outcome, *, now: float, where: 
     """
     properties = dict(payload.get("properties") or {})
     properties["delivery_info"] = {**(properties.get("delivery_info") or {}), "redelivered": True}
-    if outcome.is_counted:
+    is_counted = outcome.is_counted and not (outcome is Outcome.EXPIRED and waits_for_its_time(payload, now=now))
+    if is_counted:
         record = properties.get("celeriac")
         history = record.get("history") if isinstance(record, dict) else None
         entry = {"at": round(now, 3), "why": why, "where": where}
