@@ -1,4 +1,4 @@
-"""The calls of a campaign: one at a time, from 64 threads at once, and so many that no green slot is free.
+"""The calls of a campaign: one at a time, from 64 threads at once, and enough to take every green slot.
 
 Each call is noted in the journal with what its caller knows: `published` is true, false (a policy dropped it), or null
 where the caller cannot know, because Redis went away before it answered.

@@ -41,7 +41,7 @@ def test_each_way_back_has_its_place_and_its_price(outcome: Outcome, counted: bo
 
 
 def with_eta(seconds: float, zone: str = "+00:00") -> dict[str, Any]:
-    """A message whose ETA is so many seconds away, written in a time zone."""
+    """A message whose ETA is this number of seconds away, written in a time zone."""
     moment = dt.datetime.fromtimestamp(NOW + seconds, dt.timezone.utc)
     moment = moment.astimezone(dt.datetime.fromisoformat(f"2020-01-01T00:00:00{zone}").tzinfo)
     return {"headers": {"task": "t", "eta": moment.isoformat()}, "properties": {}}
