@@ -49,7 +49,8 @@ class Settings:
     tasks: int
     seconds: float
     """Tasks are sent and faults begin within this time; then everything is settled."""
-    settle_seconds: float = 240.0
+    settle_seconds: float = 120.0
+    """After this time in which nothing is settled any more, the rest counts as lost."""
     gap_seconds: tuple[float, float] = (0.4, 2.2)
     """The shortest and the longest time between two faults."""
 
@@ -101,7 +102,7 @@ class Campaign:
         verdict.violations += strays.judge(evidence.strays, letters)
         verdict.counts |= {"malformed messages": len(evidence.strays), "dead letters": len(letters), **self.counts}
         if not is_settled:
-            self.fleet.trouble.append(f"not settled after {self.settings.settle_seconds:g} s: {self._unsettled()}")
+            self.fleet.trouble.append(f"nothing is settled for {self.settings.settle_seconds:g} s: {self._unsettled()}")
         verdict.violations += self.fleet.trouble
         return verdict
 
@@ -210,12 +211,15 @@ class Campaign:
         return [b" ".join(entry.values()) for entry in entries]
 
     def _settle(self) -> bool:
-        began = told = time.monotonic()
-        while time.monotonic() - began < self.settings.settle_seconds:
+        changed = told = time.monotonic()
+        before: dict[str, int] = {}
+        while time.monotonic() - changed < self.settings.settle_seconds:
             self.fleet.look_after()
             left = self._unsettled()
             if not any(left.values()):
                 return True
+            if left != before:
+                before, changed = left, time.monotonic()
             if time.monotonic() - told > 5:
                 told = time.monotonic()
                 self.progress(f"settling: {json.dumps(left)}")

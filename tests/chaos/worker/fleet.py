@@ -28,7 +28,7 @@ MOST_DELIVERIES = 25
 START_SECONDS = 300.0
 """Longer than workers take to start on a busy machine."""
 MOST_TROUBLE = 5
-"""If this number of workers end by themselves: then something is wrong with all of them, and going on shows nothing."""
+"""If more workers than this end by themselves, something is wrong with all of them, and going on shows nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
