@@ -5,7 +5,8 @@
     |------------------------------ 0.8 s -----------------------------|
 
 A pool whose queues become empty and get a first message repeatedly is read ten times a second at most. After a failed
-round the next one follows; the broker's reader reconnects by itself.
+round the next one follows; the broker's reader reconnects by itself. A server that does not behave as a broker is left
+alone for longer after each attempt.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from celeriac_operator.autoscaling.connect import Broker, BrokerError, Reading, Watched
+from celeriac_operator.autoscaling.connect import Broker, BrokerError, Misbehaving, Reading, Watched
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,9 @@ ROUND_SECONDS = 0.8
 more, and a change must lead to a new number of workers within 1.2 s."""
 LEAST_SECONDS = 0.1
 """Least time between two reads of a pool because of arrivals."""
+
+MISBEHAVED_SECONDS = (5.0, 60.0)
+"""Pause after a round in which the server did not behave as a broker; it doubles up to the second value."""
 
 Readings = Mapping[str, Reading] | BrokerError
 """Readings by pool, `namespace/name`; or the error because of which there are none."""
@@ -53,6 +57,7 @@ class Poller:
         self._due = clock()
         self._arrived: set[str] = set()
         self._looked_at: dict[str, float] = {}
+        self._pause = 0.0
         self._arrival: asyncio.Future[frozenset[str]] | None = None
 
     async def run(self) -> None:
@@ -84,8 +89,14 @@ class Poller:
             self._looked_at.update(dict.fromkeys(only, now))
         try:
             found: Readings = await self._broker.read(self._pools(), now=now, only=only)
+            self._pause = 0.0
         except BrokerError as error:
             found, only = error, None  # no pool has figures
+            if isinstance(error, Misbehaving):
+                shortest, longest = MISBEHAVED_SECONDS
+                self._pause = min(max(2 * self._pause, shortest), longest)
+                self._due = self._clock() + self._pause
+                self._arrived.clear()
         self._take(found, now, only)
 
     def _may_look_at(self, pool: str) -> float:

@@ -7,6 +7,8 @@ in which Redis sent them: a change after a reply is announced after that reply.
     ask ──commands──> Redis            reader ──reply n───> receive(n, reply)
                       Redis ──────────────── announcement ─> on_change(keys)
 
+What the server sends is bounded, for each reply and for all announcements between two questions.
+
 A connection that fails is not repaired. All waiting callers get the error, and the owner opens a new connection.
 """
 
@@ -15,18 +17,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from redis.asyncio import Connection
 from redis.exceptions import RedisError, ResponseError
+
+from celeriac_operator.autoscaling.brokers import scripts
+from celeriac_operator.autoscaling.brokers.readings import Misbehaving
 
 RedisReply = Any
 """A reply of Redis, with texts as bytes; a `ResponseError` if Redis refused the command."""
 Command = Sequence[str | bytes | int]
 
 _ANNOUNCED: Final = object()
+
+UNINTERRUPTED_SECONDS: Final = 0.005
+"""Longest time for which replies are read before other tasks may run."""
+
+CLOSE_SECONDS: Final = 1.0
+"""Longest wait for the reader to end; it is left behind after that."""
 
 
 class Conversation:
@@ -36,8 +47,8 @@ class Conversation:
         on_change: called with the names of keys that this connection has read and that have changed since.
     """
 
-    def __init__(self, connection: Connection, on_change: Callable[[Iterable[bytes]], None]) -> None:
-        self._connection: Any = connection  # redis-py's own types do not know its parsers
+    def __init__(self, connection: Any, on_change: Callable[[Iterable[bytes]], None]) -> None:
+        self._connection = connection  # a connection of `metering`
         self._on_change = on_change
         self._waiting: deque[Callable[[RedisReply], None]] = deque()
         self._failure: BaseException | None = None
@@ -74,6 +85,7 @@ class Conversation:
         if self._failure is not None:
             raise self._failure
         self._waiting.extend(receivers)
+        self._connection.metered.allow(scripts.MAX_REPLY)
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._asking = answered
         try:
@@ -99,16 +111,22 @@ class Conversation:
         self._fail(ConnectionError("closed"))
         if self._reader is not None:
             self._reader.cancel()
-            await asyncio.wait([self._reader])
+            await asyncio.wait([self._reader], timeout=CLOSE_SECONDS)
         with contextlib.suppress(RedisError, OSError):
             await self._connection.disconnect(nowait=True)
 
     async def _read_for_ever(self) -> None:
         try:
+            paused_at = time.monotonic()
             while True:
                 answer = await self._next()
+                if time.monotonic() - paused_at > UNINTERRUPTED_SECONDS:
+                    # What has arrived is read without a pause; other tasks must get their turns.
+                    await asyncio.sleep(0)
+                    paused_at = time.monotonic()
                 if answer is _ANNOUNCED:
                     continue
+                self._connection.metered.allow(scripts.MAX_REPLY)
                 self._waiting.popleft()(answer)
                 if not self._waiting and self._asking is not None and not self._asking.done():
                     self._asking.set_result(None)
@@ -122,9 +140,13 @@ class Conversation:
             return refusal
 
     async def _hear(self, announcement: list[Any]) -> object:
-        names = announcement[1]
-        if names is not None:  # None: all keys were flushed, which is not an arrival
-            self._on_change(names)
+        match announcement:
+            case [_, None]:
+                pass  # all keys were flushed, which is not an arrival
+            case [_, [*names]] if all(isinstance(name, bytes) for name in names):
+                self._on_change(names)
+            case _:
+                self._fail(Misbehaving("announces what Redis does not"))
         return _ANNOUNCED
 
     def _fail(self, error: BaseException) -> None:

@@ -7,10 +7,38 @@ kombu's defaults are assumed.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
+
+from celeriac_operator import bounded
+from celeriac_operator.bounded import Bounds, OutOfBoundsError, is_count
+
+RECORD: Final = Bounds(size=4096, depth=4)
+"""Bounds of a layout record, which has three short fields and room for those of later versions."""
+
+REPORT: Final = Bounds(size=1024, depth=4)
+"""Bounds of one worker's report, which has five numbers."""
+
+MAX_STEPS: Final = 32
+"""Most priorities of a queue. Each is one more list to read, for each queue; Celery's default is 4, and a priority
+is a number from 0 to 9 in kombu."""
+
+MAX_PRIORITY: Final = 255
+MAX_AFFIX: Final = 128
+"""Longest prefix and longest separator, in characters."""
+
+MAX_SLOTS: Final = 100_000
+"""Largest numbers of slots, running tasks and held messages in the report of one worker."""
+
+MAX_RECENT: Final = 10**9
+MAX_SERVICE_SECONDS: Final = 10.0**8
+"""Longest mean runtime: three years."""
+
+MAX_TIME_TEXT: Final = 40
+"""Longest text of a time, in characters."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +80,22 @@ def _tag(name: str) -> str:
 def read_layout(record: bytes) -> Layout | None:
     """Read a layout record; `None`: it is not valid. Keys that a newer library has added are ignored."""
     try:
-        said = json.loads(record)
-        layout = Layout(prefix=said["prefix"], steps=tuple(said["prioritySteps"]), separator=said["separator"])
-    except (ValueError, TypeError, KeyError):
+        said = bounded.read_json(record, RECORD)
+    except OutOfBoundsError:
         return None
-    texts = isinstance(layout.prefix, str) and isinstance(layout.separator, str)
-    return layout if texts and layout.steps and all(type(step) is int for step in layout.steps) else None
+    if not isinstance(said, dict):
+        return None
+    prefix, steps, separator = (said.get(key) for key in ("prefix", "prioritySteps", "separator"))
+    if not (_is_affix(prefix) and _is_affix(separator) and isinstance(steps, list) and 1 <= len(steps) <= MAX_STEPS):
+        return None
+    if len(set(map(str, steps))) < len(steps) or not all(is_count(step, largest=MAX_PRIORITY) for step in steps):
+        return None
+    return Layout(prefix=str(prefix), steps=tuple(steps), separator=str(separator))
+
+
+def _is_affix(value: object) -> bool:
+    # A lone surrogate (JSON can escape one) cannot be sent to Redis.
+    return isinstance(value, str) and len(value) <= MAX_AFFIX and not any("\ud800" <= one <= "\udfff" for one in value)
 
 
 @dataclass(frozen=True)
@@ -74,33 +112,52 @@ class Workers:
     """Mean runtime of their recent tasks in seconds; `None`: none was measured yet."""
 
 
-def add_up(entries: Iterable[bytes]) -> Workers:
-    """Add up the workers' reports. A report that cannot be read is ignored."""
-    slots = busy = scheduled = tasks = 0
-    seconds = 0.0
-    for entry in entries:
-        said = _read_entry(entry)
-        slots += _count(said, "slots")
-        busy += _count(said, "busy")
-        scheduled += _count(said, "scheduled")
-        recent, mean = _count(said, "recentTasks"), said.get("serviceSeconds")
-        if recent and isinstance(mean, (int, float)) and mean >= 0:
-            tasks += recent
-            seconds += recent * mean
-    return Workers(slots, busy, scheduled, seconds / tasks if tasks else None)
+@dataclass
+class Adding:
+    """The sum of workers' reports, one by one."""
+
+    slots: int = 0
+    busy: int = 0
+    scheduled: int = 0
+    tasks: int = 0
+    seconds: float = 0.0
+
+    def add(self, report: bytes) -> None:
+        """Add a report. One that cannot be right, or a number in it, is ignored."""
+        said = _read_report(report)
+        self.slots += _count(said, "slots", MAX_SLOTS)
+        self.busy += _count(said, "busy", MAX_SLOTS)
+        self.scheduled += _count(said, "scheduled", MAX_SLOTS)
+        recent, mean = _count(said, "recentTasks", MAX_RECENT), said.get("serviceSeconds")
+        if recent and isinstance(mean, (int, float)) and 0 <= mean <= MAX_SERVICE_SECONDS:
+            self.tasks += recent
+            self.seconds += recent * mean
+
+    @property
+    def workers(self) -> Workers:
+        """The sum so far."""
+        return Workers(self.slots, self.busy, self.scheduled, self.seconds / self.tasks if self.tasks else None)
 
 
-def _read_entry(entry: bytes) -> Mapping[str, object]:
+def add_up(reports: Iterable[bytes]) -> Workers:
+    """Add up the workers' reports."""
+    adding = Adding()
+    for report in reports:
+        adding.add(report)
+    return adding.workers
+
+
+def _read_report(report: bytes) -> Mapping[str, object]:
     try:
-        said = json.loads(entry)
-    except ValueError:
+        said = bounded.read_json(report, REPORT)
+    except OutOfBoundsError:
         return {}
     return said if isinstance(said, dict) else {}
 
 
-def _count(said: Mapping[str, object], key: str) -> int:
+def _count(said: Mapping[str, object], key: str, largest: int) -> int:
     value = said.get(key)
-    return value if type(value) is int and value > 0 else 0
+    return value if isinstance(value, int) and is_count(value, largest=largest) else 0
 
 
 def waited_seconds(published: str, eta: str, *, now: float) -> float | None:
@@ -108,13 +165,17 @@ def waited_seconds(published: str, eta: str, *, now: float) -> float | None:
 
     The time before its ETA does not count. The producer's clock may differ, so a negative difference counts as 0.
     """
+    if len(published) > MAX_TIME_TEXT:
+        return None
     try:
         since = float(published)
     except ValueError:
         return None
+    if not math.isfinite(since):
+        return None
     try:
-        due = datetime.fromisoformat(eta)
+        due = datetime.fromisoformat(eta[: MAX_TIME_TEXT + 1])
         since = max(since, (due if due.tzinfo else due.replace(tzinfo=UTC)).timestamp())
-    except ValueError:
+    except (ValueError, OverflowError):
         pass  # no ETA, or one that the workers cannot read either
     return max(0.0, now - since)

@@ -2,10 +2,12 @@
 
 BrokerError
 ├── Unreachable            no response, or an unusable one; retrying may help
+│   └── Misbehaving        it sends what no such broker sends; retrying soon would only cost time
 └── AuthenticationFailed   the broker refuses the credentials; new ones are needed
 UnusableURL (ValueError)   no broker can be read with this URL; another URL is needed
 
-The message of each is a sentence for people and contains no credentials.
+The message of each is a sentence for people. It contains no credentials, and nothing that the server has sent: everyone who
+chooses a broker's address must not read another service's answers in the status of a pool.
 """
 
 from __future__ import annotations
@@ -23,6 +25,10 @@ class BrokerError(Exception):
 
 class Unreachable(BrokerError):  # noqa: N818 - reads as what the broker is
     """The broker did not respond in time, or its response cannot be used."""
+
+
+class Misbehaving(Unreachable):
+    """The server's answers are not those of a broker, or are larger than they can be."""
 
 
 class AuthenticationFailed(BrokerError):  # noqa: N818 - reads as what happened

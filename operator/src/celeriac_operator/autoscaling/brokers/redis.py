@@ -15,35 +15,56 @@ changed. An announcement for a queue that the last reading found empty is an arr
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
-from redis.asyncio import Connection, SSLConnection
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
-from celeriac_operator.autoscaling.brokers import layout, scripts, urls
+from celeriac_operator.autoscaling.brokers import faults, layout, metering, scripts, sentinels, urls
+from celeriac_operator.autoscaling.brokers.access import Access
 from celeriac_operator.autoscaling.brokers.conversation import Conversation, RedisReply
-from celeriac_operator.autoscaling.brokers.layout import Layout, Workers
+from celeriac_operator.autoscaling.brokers.layout import Adding, Layout
 from celeriac_operator.autoscaling.brokers.readings import (
-    AuthenticationFailed,
-    BrokerError,
+    Misbehaving,
     Reading,
     Unreachable,
     UnusableURL,
     Watched,
 )
-from celeriac_operator.autoscaling.policy import Figures
+from celeriac_operator.autoscaling.brokers.replies import REFUSED, TOO_LARGE, Said
+from celeriac_operator.autoscaling.brokers.resolving import Resolver
+from celeriac_operator.printable import printable
 
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS: Final = 2.0
 READ_SECONDS: Final = 5.0
 """Limit of one reading, including the connect: half of the age at which figures become stale."""
+
+ATTEMPTS: Final = 3
+"""How often a pool is queried in one reading. The second attempt is needed when the layout record has changed."""
+
+MAX_LISTS: Final = 1024
+"""Most lists of one pool: 64 queues with 16 priorities each, or fewer queues with more."""
+
+REPORTS_AT_ONCE: Final = 250
+"""Workers' reports that are read before other tasks may run."""
+
+COSTLY_SECONDS: Final = 0.003
+"""A reply that took the operator longer makes its pool rest, so that it costs others little."""
+
+REST: Final = 20
+"""For how many times its cost a costly pool rests, times the number of costly pools."""
+
+MOST_REST_SECONDS: Final = 8.0
+"""Longest rest: figures are stale after 10 s."""
+
+_costly: set[tuple[int, str]] = set()
+"""The costly pools of all brokers of this process."""
 
 
 @dataclass
@@ -58,6 +79,13 @@ class PoolQuery:
     quiet: set[str] = field(default_factory=set)
     """Queues that the last reply found empty and that have not changed since."""
     reply: RedisReply = None
+    has_odd_record: bool = False
+    """Whether the layout record cannot be read, which has been logged."""
+    cost_seconds: float = 0.0
+    """Time that the last reply took."""
+    rests_until: float = 0.0
+    """Until when the last reading is used again, in the caller's clock."""
+    reading: Reading | None = None
 
     @property
     def lists(self) -> Iterable[tuple[str, bytes]]:
@@ -75,16 +103,15 @@ class PoolQuery:
 class RedisBroker:
     """Reads one Redis; the module's docstring states the limits.
 
-    Raises:
-        UnusableURL: the URL names files that do not exist.
+    Args:
+        access: which hosts may be connected to; a sentinel may name any other.
+        resolver: resolves host names.
     """
 
-    def __init__(self, address: urls.Redis | urls.Sentinels) -> None:
-        servers = address.servers if isinstance(address, urls.Redis) else address.sentinels
-        for path in _files(servers):
-            if not Path(path).exists():
-                raise UnusableURL(f"the broker URL names {path}, which does not exist in the operator's container")
+    def __init__(self, address: urls.Redis | urls.Sentinels, *, access: Access, resolver: Resolver) -> None:
         self._address = address
+        self._access = access
+        self._resolver = resolver
         self._next = 0
         self._conversation: Conversation | None = None
         self._queries: dict[str, PoolQuery] = {}
@@ -103,36 +130,69 @@ class RedisBroker:
         try:
             async with asyncio.timeout(READ_SECONDS):
                 return await self._read(pools, now=now, only=only)
-        except BrokerError:
+        except UnusableURL as error:  # of a master that a sentinel has named
             await self._hang_up()
-            raise
+            raise Unreachable(str(error)) from None
         except TimeoutError:
             await self._hang_up()
             raise Unreachable(f"{self._shown} has not responded within {READ_SECONDS:g} s") from None
-        except (RedisError, OSError, ValueError) as error:  # ValueError: not a reply of the script
+        except Exception as error:  # whatever a server sends must not look like a bug of the operator
             await self._hang_up()
-            raise self._understood(error) from None
+            logger.debug("%s: %r", self._shown, error)
+            raise faults.read(error, server=self._shown) from None
 
     async def _read(self, pools: Sequence[Watched], *, now: float, only: Collection[str] | None) -> dict[str, Reading]:
         conversation = await self._connected()
         if only is None:
             self._follow(pools)
         chosen = {name: query for name, query in self._queries.items() if only is None or name in only}
-        queries = list(chosen.values())
-        while queries:
+        queries = [query for query in chosen.values() if query.reading is None or query.rests_until <= now]
+        await self._ask_until_current(conversation, queries)
+        for query in queries:
+            await self._take(query, now)
+        return {name: query.reading for name, query in chosen.items() if query.reading is not None}
+
+    async def _ask_until_current(self, conversation: Conversation, queries: list[PoolQuery]) -> None:
+        for query in queries:
+            query.cost_seconds = 0.0
+        for _ in range(ATTEMPTS):
             await self._ask(conversation, queries)
             queries = [query for query in queries if self._must_be_repeated(query)]
-            if queries:
-                self._map_lists()
-        readings = {}
-        for name, query in chosen.items():
-            if not isinstance(query.reply, ResponseError):
-                self._refused.discard(name)
-                readings[name] = _reading(query, now=now)
-            elif name not in self._refused:
+            if not queries:
+                return
+            self._map_lists()
+        for query in queries:  # the record changes all the time
+            query.reply = REFUSED
+
+    async def _take(self, query: PoolQuery, now: float) -> None:
+        """Take in the last reply of a pool. Other tasks may run in between."""
+        name = query.watched.pool
+        if isinstance(query.reply, Said):
+            self._refused.discard(name)
+            query.reading = await self._add_up(query, query.reply, now)
+        else:
+            query.reading = None
+            if name not in self._refused:
                 self._refused.add(name)
-                logger.warning("%s refuses to show the queues of %s: %s", self._shown, name, query.reply)
-        return readings
+                why = printable(query.reply) if isinstance(query.reply, ResponseError) else TOO_LARGE
+                logger.warning("%s refuses to show the queues of %s: %s", self._shown, name, why)
+        query.reply = None
+        mark = (id(self), name)
+        if query.cost_seconds <= COSTLY_SECONDS:
+            _costly.discard(mark)
+            return
+        _costly.add(mark)
+        query.rests_until = now + min(query.cost_seconds * REST * len(_costly), MOST_REST_SECONDS)
+
+    async def _add_up(self, query: PoolQuery, said: Said, now: float) -> Reading:
+        adding = Adding()
+        for first in range(0, len(said.reports), REPORTS_AT_ONCE):
+            began = time.perf_counter()
+            for report in said.reports[first : first + REPORTS_AT_ONCE]:
+                adding.add(report)
+            query.cost_seconds += time.perf_counter() - began
+            await asyncio.sleep(0)
+        return said.reading(adding.workers, now=now)
 
     def _follow(self, pools: Sequence[Watched]) -> None:
         """Query these pools from now on, and no others."""
@@ -144,6 +204,7 @@ class RedisBroker:
             if known is None or known.watched != watched:
                 known = PoolQuery(watched) if known is None else PoolQuery(watched, known.layout, known.record)
             self._queries[watched.pool] = known
+        _costly.difference_update((id(self), name) for name in before.keys() - self._queries.keys())
         self._refused.intersection_update(self._queries)
         self._map_lists()
 
@@ -162,12 +223,22 @@ class RedisBroker:
 
     def _receive(self, query: PoolQuery, reply: RedisReply) -> None:
         """Store a reply before any later announcement is handled."""
+        began = time.perf_counter()
         query.reply = reply
-        if isinstance(reply, ResponseError) or reply[0]:
-            query.quiet.clear()
+        query.quiet.clear()
+        if isinstance(reply, ResponseError):
             return
-        query.reply = Said.read(reply, query.watched.queues)
-        query.quiet = {queue for queue, ready in query.reply.ready.items() if not ready}
+        match reply:
+            case [0, bytes(), *entries] if all(isinstance(entry, bytes) for entry in entries):
+                query.reply = Said.read(reply, query.watched.queues)
+                query.quiet = {queue for queue, ready in query.reply.ready.items() if not ready}
+            case [1, bytes()]:
+                pass
+            case [2]:
+                query.reply = REFUSED
+            case _:
+                raise Misbehaving("does not answer as Redis does")
+        query.cost_seconds += time.perf_counter() - began
 
     def _must_be_repeated(self, query: PoolQuery) -> bool:
         """Whether the query used outdated keys; they are corrected for the next attempt."""
@@ -176,12 +247,15 @@ class RedisBroker:
             if isinstance(reply, NoPermissionError) or "WRONGTYPE" in str(reply) or "ACL" in str(reply):
                 return False  # concerns this pool only
             raise reply
-        if isinstance(reply, Said):
+        if isinstance(reply, Said) or reply is REFUSED:
             return False
         record = reply[1]
         found = layout.read_layout(record)
-        if found is None:
+        if found is not None and len(found.steps) * len(query.watched.queues) > MAX_LISTS:
+            found = None
+        if found is None and not query.has_odd_record:
             logger.warning("the layout record of %s cannot be read: the previous layout is used", query.watched.pool)
+        query.has_odd_record = found is None
         query.record, query.layout, query.packed = record, found or query.layout, []
         return True
 
@@ -213,6 +287,8 @@ class RedisBroker:
         conversation, self._conversation = self._conversation, None
         for query in self._queries.values():
             query.quiet.clear()
+            query.reading, query.rests_until = None, 0.0
+            _costly.discard((id(self), query.watched.pool))
         if conversation is not None:
             await conversation.close()
 
@@ -221,7 +297,7 @@ class RedisBroker:
             return self._conversation
         await self._hang_up()
         server = await self._server()
-        conversation = self._conversation = Conversation(_connection(server, protocol=3), self._hear)
+        conversation = self._conversation = Conversation(self._connection(server, protocol=3), self._hear)
         await conversation.open()
         loaded = await conversation.ask_one("SCRIPT", "LOAD", scripts.READ)
         if isinstance(loaded, ResponseError):
@@ -233,13 +309,13 @@ class RedisBroker:
                 "%s refuses CLIENT TRACKING (%s): the first message of an empty queue is seen at the next reading, "
                 "not at once",
                 self._shown,
-                tracking,
+                printable(tracking),
             )
         return conversation
 
     async def _server(self) -> urls.RedisServer:
         if isinstance(self._address, urls.Sentinels):
-            return await _find_master(self._address)
+            return await sentinels.find_master(self._address, self._connection, self._access)
         servers = self._address.servers
         self._next += 1  # after a failure the next server is tried
         return servers[(self._next - 1) % len(servers)]
@@ -250,134 +326,11 @@ class RedisBroker:
             return "Redis behind " + ", ".join(f"sentinel {server.shown}" for server in self._address.sentinels)
         return "Redis at " + ", ".join(server.shown for server in self._address.servers)
 
-    def _understood(self, error: Exception) -> BrokerError:
-        if isinstance(error, AuthenticationError):
-            return AuthenticationFailed(f"{self._shown} refuses the user or the password of the broker URL")
-        return Unreachable(f"{self._shown} cannot be read: {self._scrubbed(str(error)) or type(error).__name__}")
-
-    def _scrubbed(self, text: str) -> str:
-        servers = self._address.servers if isinstance(self._address, urls.Redis) else self._address.sentinels
-        for server in servers:
-            if server.password:
-                text = text.replace(server.password, "***")
-        return " ".join(text.split())
-
-
-@dataclass(frozen=True)
-class Said:
-    """A parsed reply of the script."""
-
-    held: int
-    ready: dict[str, int]
-    oldest: float | None
-    workers: Workers
-
-    @classmethod
-    def read(cls, reply: list[Any], queues: Sequence[str]) -> Said:
-        """Read the script's reply."""
-        _, text, *entries = reply
-        parts = iter(text.decode().split(" "))
-        now = int(next(parts)) / 1000
-        held, ready, oldest = 0, {}, None
-        # Parts of a queue: held, ready, and one with a bar for each list that is not empty.
-        numbers: list[int] = []
-        for part in parts:
-            if "|" not in part:
-                numbers.append(int(part))
-                continue
-            waited = layout.waited_seconds(*part.split("|"), now=now)
-            if waited is not None:
-                oldest = max(waited, oldest or 0.0)
-        for queue, held_here, ready_here in zip(queues, numbers[::2], numbers[1::2], strict=True):
-            held += held_here
-            ready[queue] = ready_here
-        return cls(held, ready, oldest, layout.add_up(entries))
-
-
-def _reading(query: PoolQuery, *, now: float) -> Reading:
-    said: Said = query.reply
-    workers = said.workers
-    # A message with a later ETA needs no slot yet, but its worker must stay: such messages count as one at least.
-    in_flight = max(said.held - workers.scheduled, min(said.held, 1))
-    figures = Figures(
-        read_at=now,
-        backlog=sum(said.ready.values()),
-        in_flight=in_flight,
-        # A report is up to a quarter of a lease old, but the held messages are current, and they fill idle slots.
-        busy_slots=max(workers.busy, min(workers.slots, in_flight)),
-        oldest_age_seconds=said.oldest,
-        service_seconds=workers.service_seconds,
-    )
-    return Reading(figures, said.ready)
-
-
-def _connection(server: urls.RedisServer, *, protocol: int) -> Connection:
-    kind: Any = Connection if server.tls is None else SSLConnection
-    made: Connection = kind(
-        host=server.host,
-        port=server.port,
-        db=server.database,
-        username=server.username,
-        password=server.password,
-        socket_timeout=READ_SECONDS,
-        socket_connect_timeout=CONNECT_SECONDS,
-        socket_keepalive=True,
-        protocol=protocol,
-        driver_info=None,
-        **(server.tls or {}),
-    )
-    return made
-
-
-def _files(servers: Iterable[urls.RedisServer]) -> Iterable[str]:
-    return (str(server.tls[name]) for server in servers if server.tls for name in urls.TLS_PATHS if name in server.tls)
-
-
-async def _find_master(address: urls.Sentinels) -> urls.RedisServer:
-    """Ask the sentinels one after the other where the master is.
-
-    Raises:
-        Unreachable: no sentinel knows.
-    """
-    reasons = []
-    first = address.sentinels[0]
-    for sentinel in address.sentinels:
-        plain = urls.RedisServer(host=sentinel.host, port=sentinel.port)
-        connection: Any = _connection(plain, protocol=2)
-        try:
-            await connection.connect()
-            await connection.send_command("SENTINEL", "MASTERS")
-            masters = [dict(zip(fields[::2], fields[1::2], strict=True)) for fields in await connection.read_response()]
-        except (RedisError, OSError) as error:
-            reasons.append(f"{sentinel.shown}: {error}")
-            continue
-        finally:
-            with contextlib.suppress(RedisError, OSError):
-                await connection.disconnect(nowait=True)
-        found = _choose(masters, address.master_name)
-        if isinstance(found, str):
-            reasons.append(f"{sentinel.shown}: {found}")
-            continue
-        return urls.RedisServer(
-            host=found[0],
-            port=found[1],
-            database=first.database,
-            username=first.username,
-            password=first.password,
-            tls=first.tls,
+    def _connection(self, server: urls.RedisServer, *, protocol: int) -> Any:
+        return metering.build(
+            server,
+            protocol=protocol,
+            resolver=self._resolver,
+            connect_seconds=CONNECT_SECONDS,
+            read_seconds=READ_SECONDS,
         )
-    raise Unreachable(f"no sentinel knows a master ({'; '.join(reasons)})")
-
-
-def _choose(masters: list[dict[bytes, bytes]], name: str | None) -> tuple[str, int] | str:
-    """Address of the master; or why this sentinel does not give it."""
-    names = sorted(master[b"name"].decode() for master in masters)
-    wanted = [master for master in masters if name in {None, master[b"name"].decode()}]
-    if len(wanted) > 1:
-        return f"watches {', '.join(names)}: set ?master_name= in the broker URL"
-    if not wanted:
-        return f"watches {', '.join(names) or 'no master'}" + (f", and not {name}" if name else "")
-    flags = wanted[0][b"flags"].decode().split(",")
-    if {"s_down", "o_down"}.intersection(flags):
-        return "the master is down"
-    return wanted[0][b"ip"].decode(), int(wanted[0][b"port"])

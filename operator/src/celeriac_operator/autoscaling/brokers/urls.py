@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from celeriac_operator.autoscaling.brokers.access import ANYWHERE, Access
 from celeriac_operator.autoscaling.brokers.readings import UnusableURL
 
 REDIS_PORT: Final = 6379
@@ -23,6 +24,15 @@ MANAGEMENT_TLS_PORT: Final = 15671
 
 REDIS_SCHEMES: Final = ("redis", "rediss")
 RABBITMQ_SCHEMES: Final = ("amqp", "amqps", "pyamqp", "librabbitmq")
+
+MAX_LENGTH: Final = 8192
+"""Longest broker URL in characters, with all alternatives."""
+
+MAX_ALTERNATIVES: Final = 16
+MAX_DATABASE: Final = 2**31 - 1
+
+HOST: Final = re.compile(r"[\w.:-]{1,253}")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _SPLIT_NETLOC: Final = re.compile(r"[/?#]")
 
@@ -36,7 +46,7 @@ _CERT_REQS: Final = {
 }
 _TLS_TEXTS: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_password")
 TLS_PATHS: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
-"""Options that name files, which must exist in the operator's container."""
+"""Options that name files."""
 
 Tls = Mapping[str, str | bool]
 """redis-py's `ssl_*` options."""
@@ -91,15 +101,22 @@ class RabbitMQ:
 ParsedUrl = Redis | Sentinels | RabbitMQ
 
 
-def parse(url: str) -> ParsedUrl:
+def parse(url: str, access: Access = ANYWHERE) -> ParsedUrl:
     """Read a broker URL.
 
     Raises:
-        UnusableURL: no broker can be read with it; the message says why and shows no password.
+        UnusableURL: no broker can be read with it, or it names a host or a file that it may not name; the message says
+            why and shows no password.
     """
+    if len(url) > MAX_LENGTH:
+        raise UnusableURL(f"the broker URL is longer than {MAX_LENGTH} characters")
     alternatives = [_split(alternative) for alternative in url.split(";") if alternative.strip()]
     if not alternatives:
         raise UnusableURL("the broker URL is empty")
+    if len(alternatives) > MAX_ALTERNATIVES:
+        raise UnusableURL(f"the broker URL has more than {MAX_ALTERNATIVES} alternatives")
+    for alternative in alternatives:
+        _check(alternative, access)
     first = alternatives[0]
     if first.scheme in REDIS_SCHEMES:
         others = [alternative for alternative in alternatives if alternative.scheme not in REDIS_SCHEMES]
@@ -118,8 +135,8 @@ def parse(url: str) -> ParsedUrl:
     if not first.netloc and not first.path.startswith("/"):
         raise UnusableURL("the broker URL has no scheme, for example redis://")
     raise UnusableURL(
-        f"queues of {first.scheme}:// brokers cannot be read: only those of redis://, rediss://, sentinel://, amqp:// "
-        "and amqps://"
+        f"queues of {first.scheme[:40]}:// brokers cannot be read: only those of redis://, rediss://, sentinel://, "
+        "amqp:// and amqps://"
     )
 
 
@@ -153,6 +170,21 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
+def _check(parts: SplitResult, access: Access) -> None:
+    """Check what every kind of broker has: the host, and that no part could forge a line of a protocol or a log."""
+    host = unquote(parts.hostname or "") or "127.0.0.1"
+    if not HOST.fullmatch(host):
+        raise UnusableURL("the host in the broker URL is not a host name")
+    access.check_host(host)
+    for part in (parts.username, parts.password, parts.path):
+        if _CONTROL.search(unquote(part or "")):
+            # Not shown: it may be part of a password.
+            raise UnusableURL("the broker URL contains control characters")
+    for option, value in _query(parts).items():
+        if option in TLS_PATHS:
+            access.check_file(option, value)
+
+
 def _redis_server(parts: SplitResult, default_port: int) -> RedisServer:
     query = _query(parts)
     if "credential_provider" in query:
@@ -174,7 +206,7 @@ def _database(path: str) -> int:
     text = unquote(path).strip("/")
     if not text:
         return 0
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) <= MAX_DATABASE):
         # Not shown: it may be the end of a password that contains a slash.
         raise UnusableURL("the path of a Redis URL must be a database number, such as /0")
     return int(text)
@@ -185,12 +217,14 @@ def _rabbitmq(alternatives: list[SplitResult]) -> RabbitMQ:
     management = []
     for alternative in alternatives:
         scheme, port = ("https", MANAGEMENT_TLS_PORT) if alternative.scheme == "amqps" else ("http", MANAGEMENT_PORT)
-        host = alternative.hostname or "127.0.0.1"
+        host = unquote(alternative.hostname or "") or "127.0.0.1"
         management.append(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
-    path = first.path.removeprefix("/")
+    virtual_host = unquote(first.path.removeprefix("/")) or "/"
+    if virtual_host in (".", ".."):
+        raise UnusableURL(f"the virtual host cannot be {virtual_host}")  # it would be a step in the path of a request
     return RabbitMQ(
         management=tuple(management),
-        virtual_host=unquote(path) or "/",
+        virtual_host=virtual_host,
         username=unquote(first.username or "") or "guest",
         password=unquote(first.password or "") or "guest",
         tls=_tls(_query(first)),
@@ -215,5 +249,5 @@ def _tls(query: Mapping[str, str]) -> dict[str, str | bool]:
         elif name in _TLS_TEXTS:
             options[name] = value
         else:
-            raise UnusableURL(f"the operator does not know the option {name} of the broker URL")
+            raise UnusableURL(f"the operator does not know the option {name[:40]} of the broker URL")
     return options

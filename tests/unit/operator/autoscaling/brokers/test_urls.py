@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from celeriac_operator.autoscaling.brokers import urls
+from celeriac_operator.autoscaling.brokers.access import Access
 from celeriac_operator.autoscaling.brokers.readings import UnusableURL
 from celeriac_operator.autoscaling.brokers.urls import RabbitMQ, Redis, RedisServer, Sentinels
 
@@ -83,7 +84,7 @@ def rabbitmq(management: str = "http://rabbit:15672", **fields: Any) -> RabbitMQ
     ],
 )
 def test_reads_a_url_as_kombu_does(url: str, address: urls.ParsedUrl) -> None:
-    assert urls.parse(url) == address
+    assert urls.parse(url, Access(files=frozenset({"/ca.crt"}))) == address
 
 
 @pytest.mark.parametrize(
@@ -100,12 +101,33 @@ def test_reads_a_url_as_kombu_does(url: str, address: urls.ParsedUrl) -> None:
         pytest.param("redis://host?ssl_ciphers=secret", "does not know the option ssl_ciphers", id="an unknown one"),
         pytest.param("redis://a;amqp://:secret@b", "mixes redis:// and amqp://", id="two kinds of brokers"),
         pytest.param("redis://h?credential_provider=secret", "code of the application", id="credentials by code"),
+        pytest.param("redis://h/" + "9" * 5000, "must be a database number", id="a database of 5000 digits"),
+        pytest.param("redis://h/٣", "must be a database number", id="a database in other digits"),
+        pytest.param("redis://u%0D%0ASET%20secret:p@h", "control characters", id="a user that forges a command"),
+        pytest.param("redis://u:p%0Asecret@h", "control characters", id="a password that forges a line"),
+        pytest.param("redis://x%0Asecret/0", "not a host name", id="a host that forges a line"),
+        pytest.param("redis://x%20secret/0", "not a host name", id="a host with a blank"),
+        pytest.param("redis://" + "x" * 300, "not a host name", id="a host that is too long"),
+        pytest.param("amqp://h/a%00secret", "control characters", id="a virtual host with a null byte"),
+        pytest.param("amqp://h/..", r"the virtual host cannot be \.\.", id="a virtual host that is a step up"),
+        pytest.param("redis://h/0?" + "secret" * 2000, "longer than", id="a URL without an end"),
+        pytest.param(";".join(["redis://h"] * 17), "more than 16 alternatives", id="too many alternatives"),
+        pytest.param("x" * 500 + "://secret", "queues of x", id="a scheme without an end"),
+        *(
+            pytest.param(
+                f"{scheme}://h?{option}=/dev/secret", f"names a file \\({option}\\)", id=f"{option} of {scheme}"
+            )
+            for scheme in ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp", "librabbitmq")
+            for option in ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+        ),
+        pytest.param("redis://a;rediss://b?ssl_ca_certs=/dev/secret", "names a file", id="a file of an alternative"),
     ],
 )
 def test_refuses_a_url_without_showing_it(url: str, sentence: str) -> None:
     with pytest.raises(UnusableURL, match=sentence) as refusal:
         urls.parse(url)
     assert "secret" not in str(refusal.value)
+    assert len(str(refusal.value)) < 250
 
 
 @pytest.mark.parametrize("url", ["redis://u:secret@h", "sentinel://:secret@h", "amqp://u:secret@h"])
