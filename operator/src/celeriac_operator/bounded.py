@@ -1,11 +1,11 @@
 """(pure) How is JSON read that others have written? Within bounds that are checked before it is parsed.
 
-Workers, brokers and whoever can write to them choose what the operator reads. An answer may be endless, gigabytes long,
+Workers, brokers and everyone who can write to them choose what the operator reads. An answer may be endless, gigabytes long,
 nested a hundred thousand levels deep, or have numbers of a million digits: each of them would cost the operator its
 memory or its time, and so the other pools theirs. `read_body` bounds what is received, `read_json` what is parsed; the
 caller checks the result against its own schema with `is_count` and the like.
 
-Errors never quote the document: whoever chooses a broker's address must not read another service's answer in a status.
+Errors never quote the document: a person who chooses a broker's address must not read another service's answer in a status.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ _STRINGS: Final = re.compile(rb'"(?>[^"\\]+|\\.)*+(?:"|\\?$)', re.DOTALL)
 _BRACKETS: Final = re.compile(rb"[\[\]{}]")
 _STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _OTHERS: Final = bytes(set(range(256)) - set(_STEPS))
+
+LEVELS: Final = 64
+"""Most levels of an object of the API that are read. Objects of Kubernetes itself have less than half of them."""
 
 LARGEST_COUNT: Final = 2**53
 """Larger counts are refused: no broker holds as many messages, and a float cannot tell two of them apart."""
@@ -152,3 +155,29 @@ def _outside_strings(document: bytes) -> list[int]:
 def is_count(value: object, *, largest: int = LARGEST_COUNT) -> bool:
     """Whether a parsed value is a whole number from 0 to the largest."""
     return type(value) is int and 0 <= value <= largest
+
+
+def read_manifest(document: bytes) -> Any:
+    """Parse what the API server has sent. What a user has nested too deeply in an object is cut off, not the object.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    # Few brackets cannot be nested deeply, and counting them costs little.
+    if document.count(b"{") + document.count(b"[") > LEVELS:
+        document = cut_depth(document, LEVELS)
+    return json.loads(document)
+
+
+def is_larger(value: Any, size: int) -> bool:
+    """Whether a parsed value takes more than about so many bytes as JSON. Stops as soon as that is known."""
+    left, waiting = size, [value]
+    while waiting and left >= 0:
+        each = waiting.pop()
+        left -= 4 + (len(each) if isinstance(each, str) else 0)
+        if isinstance(each, dict):
+            left -= sum(map(len, each))
+            waiting.extend(each.values())
+        elif isinstance(each, list):
+            waiting.extend(each)
+    return left < 0

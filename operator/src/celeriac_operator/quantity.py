@@ -15,6 +15,14 @@ _FORM = re.compile(
     r"([+-]?(?:[0-9]{1,24}(?:\.[0-9]{0,24})?|\.[0-9]{1,24}))(?:([KMGTPE]i)|([numkMGTPE])|[eE]([+-]?[0-9]{1,2}))?"
 )
 
+FIELDS = ("sizeLimit", "divisor", "storage")
+"""Fields of a pod whose values are quantities."""
+
+MAPS = ("limits", "requests")
+"""Fields of a pod whose values are maps of quantities."""
+
+_HUGE = re.compile(r"[eE][+-]?[0-9]{3,}")
+
 _BINARY = {suffix: Decimal(1024) ** power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)}
 _DECIMAL = {
     suffix: Decimal(10) ** power
@@ -37,6 +45,13 @@ def parse(text: str | int) -> Decimal:
     if decimal:
         return Decimal(number) * _DECIMAL[decimal]
     return Decimal(number) * Decimal(10) ** int(exponent or 0)
+
+
+def is_huge(value: object) -> bool:
+    """Whether computing with the value would take long, be it a quantity or not."""
+    if isinstance(value, int):
+        return value.bit_length() > 128
+    return isinstance(value, str) and (len(value) > 64 or _HUGE.search(value) is not None)
 
 
 def is_same(one: str | int, other: str | int) -> bool:

@@ -145,3 +145,34 @@ def test_a_stream_is_read_up_to_the_bound(size: int) -> None:
 )
 def test_which_values_are_counts(value: object, is_one: bool) -> None:
     assert bounded.is_count(value) == is_one
+
+
+@pytest.mark.parametrize("opening", ['{"a":', "["])
+@pytest.mark.parametrize("levels", [1, bounded.LEVELS, bounded.LEVELS + 1, 900, 1100, 9_000])
+def test_an_object_of_the_api_is_read_however_deeply_it_is_nested(opening: str, levels: int) -> None:
+    closing = "}" if opening.startswith("{") else "]"
+    document = f'{{"metadata": {{"name": "x"}}, "spec": {opening * levels}1{closing * levels}, "after": [2]}}'
+    found = bounded.read_manifest(document.encode())
+    assert (found["metadata"], found["after"]) == ({"name": "x"}, [2])
+    assert (bounded.CUT in json.dumps(found)) == (levels > bounded.LEVELS - 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [
+        ("x" * 100, 100),
+        ({"x" * 100: 1}, 100),
+        ([1] * 100, 300),
+        ([["x" * 50], {"a": "x" * 50}], 100),
+    ],
+)
+def test_which_values_are_larger(value: object, size: int) -> None:
+    assert bounded.is_larger(value, size)
+    assert not bounded.is_larger(value, 10 * size)
+
+
+def test_a_nested_value_is_measured_without_recursion() -> None:
+    value: object = 1
+    for _ in range(100_000):
+        value = [value]
+    assert bounded.is_larger(value, 1000)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import urllib.parse
 import urllib.request
@@ -16,6 +15,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.connector import Connection
 from kubernetes.aio import client, config
 
+from celeriac_operator import bounded
 from celeriac_operator.exceptions import ApiError, StartError
 
 REQUEST_SECONDS = 30.0
@@ -150,7 +150,7 @@ class Transport:
         self._count(verb=verb, plural=plural, status=answer.status)
         if answer.status >= 300:
             raise _error(answer.status, text)
-        document: dict[str, Any] = json.loads(text)
+        document: dict[str, Any] = bounded.read_manifest(text)
         return document
 
     def _seconds_for_write(self) -> float:
@@ -166,7 +166,7 @@ class Transport:
 
 def _error(status: int, text: bytes) -> ApiError:
     try:
-        answer = json.loads(text)
+        answer = bounded.read_manifest(text)
     except ValueError:
         return ApiError(status, "Unknown", text.decode(errors="replace")[:500])
     return ApiError(status, answer.get("reason", "") or "Unknown", answer.get("message", "") or "no message")

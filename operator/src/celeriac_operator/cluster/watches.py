@@ -5,12 +5,14 @@ Only `on.event` is used. It writes nothing: no annotation, no finalizer, no stat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import aiohttp
 import kopf
+from aiohttp.connector import Connection
 
+from celeriac_operator import bounded
 from celeriac_operator.cluster import kinds
 from celeriac_operator.cluster.kinds import Kind
 
@@ -90,6 +92,7 @@ def _session(info: kopf.ConnectionInfo, began: Callable[[], None]) -> kopf.Aioht
         proxy=info.proxy_url,
         trust_env=info.trust_env,
         trace_configs=[tracing],
+        response_class=_Response,
     )
     return kopf.AiohttpSession(
         server=info.server,
@@ -97,6 +100,43 @@ def _session(info: kopf.ConnectionInfo, began: Callable[[], None]) -> kopf.Aioht
         expiration=info.expiration,
         aiohttp_session=session,
     )
+
+
+class _Response(aiohttp.ClientResponse):
+    """A response whose objects are never nested too deeply for the parser that kopf uses.
+
+    An error of the parser would end the watch, and with it the operator; after each restart it would end again.
+    """
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        """See `aiohttp.ClientResponse`."""
+        await super().start(connection)
+        self.content = cast("aiohttp.StreamReader", _Lines(self.content))
+        return self
+
+    async def json(self, **_: Any) -> Any:
+        """See `aiohttp.ClientResponse`."""
+        return bounded.read_manifest(await self.read())
+
+
+class _Lines:
+    """A stream that is passed on in whole lines, each of which is an event of a watch."""
+
+    def __init__(self, stream: aiohttp.StreamReader) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    async def iter_chunked(self, n: int) -> AsyncIterator[bytes]:
+        """See `aiohttp.StreamReader`."""
+        rest = b""
+        async for data in self._stream.iter_chunked(n):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                yield bounded.cut_depth(line, bounded.LEVELS) + b"\n"
+        if rest:
+            yield bounded.cut_depth(rest, bounded.LEVELS)
 
 
 def is_list(method: str, path: str, *, is_watch: bool) -> bool:

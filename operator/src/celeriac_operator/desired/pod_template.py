@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from celeriac_operator import labels, names, quantity
+from celeriac_operator import bounded, labels, names, quantity
 from celeriac_operator.desired import contract, probes, strategic_merge
 from celeriac_operator.manifest import Draft
 from celeriac_operator.resource import CeleryWorkerPool, Spec, UrlFrom
@@ -237,10 +237,26 @@ def _patched(pool: CeleryWorkerPool, base: Draft) -> Draft:
         # Unchanged: null in a patch deletes.
         "spec": spec or {},
     }
+    _check_values(patch["spec"])
     try:
         return strategic_merge.merge(base, patch)
     except strategic_merge.PatchError as error:
         raise TemplateError(str(error)) from None
+
+
+def _check_values(patch: Any) -> None:
+    """Check what neither the API server nor the operator could compute with."""
+    waiting = [(patch, "", "")]
+    while waiting:
+        value, name, within = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting.extend((each, str(key), name) for key, each in value.items())
+        elif isinstance(value, list):
+            waiting.extend((each, name, within) for each in value)
+        elif value == bounded.CUT:
+            raise TemplateError(f"template.spec is nested more than about {bounded.LEVELS - 4} levels deep")
+        elif (name in quantity.FIELDS or within in quantity.MAPS) and quantity.is_huge(value):
+            raise TemplateError(f"template.spec: {name} is a quantity of too many digits")
 
 
 def _worker_of(template: Draft) -> Draft:

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
-from celeriac_operator import labels, names
+from celeriac_operator import bounded, labels, names
 from celeriac_operator.cluster import kinds
 from celeriac_operator.cluster.kinds import Kind
 from celeriac_operator.decide import last_words, observed, ownership, references, replicas, secrets, victims, work
@@ -23,6 +23,13 @@ from celeriac_operator.manifest import Manifest
 from celeriac_operator.resource import KIND, CeleryWorkerPool
 
 Content = TypeVar("Content")
+
+MAX_SPEC = 2**18
+"""Largest spec of a pool in bytes. Every pool, and its Deployment, is kept in memory; Kubernetes itself would store
+1.5 MB. Large files belong into a ConfigMap."""
+
+TOO_LARGE = "celeriac.dev/too-large"
+"""Key of a cached spec that was too large to be kept."""
 
 
 LAST_WORDS = 16
@@ -139,14 +146,15 @@ class Caches:
         """A pool was added or changed."""
         key = key_of(manifest)
         before = self.pools.get(key)
-        if not self.pools.put(key, version_of(manifest), _lean(manifest)):
+        kept = _within_bounds(_lean(manifest))
+        if not self.pools.put(key, version_of(manifest), kept):
             return set()
         lost = replicas.before_removal(before, manifest)
         if lost is not None:
             self._lost_replicas[key] = lost
         elif manifest["spec"].get("replicas", replicas.DEFAULT) != replicas.DEFAULT:
             self._lost_replicas.pop(key, None)
-        self._note_names(key, _secret_names(manifest))
+        self._note_names(key, _secret_names(kept))
         return {key}
 
     def observe_scale(self, key: Key, scale: Manifest) -> set[Key]:
@@ -347,10 +355,17 @@ def _forget(known: dict[Key, dict[str, Content]], pool: Key, name: str) -> None:
 
 
 def _lean(manifest: Manifest) -> Manifest:
-    """With the part of managedFields that says who has set the number of workers; the rest is larger than the pool."""
-    kept = replicas.keep(manifest["metadata"].get("managedFields") or ())
+    """Without managedFields, which are larger than the rest and are not used."""
     metadata = {key: value for key, value in manifest["metadata"].items() if key != "managedFields"}
-    return {**manifest, "metadata": {**metadata, "managedFields": kept} if kept else metadata}
+    return {**manifest, "metadata": metadata}
+
+
+def _within_bounds(pool: Manifest) -> Manifest:
+    """The pool without its spec if that is larger than any that is handled; a pass then reports why."""
+    if not bounded.is_larger(pool["spec"], MAX_SPEC):
+        return pool
+    replicas = {key: value for key, value in pool["spec"].items() if key == "replicas"}
+    return {**pool, "spec": {**replicas, TOO_LARGE: True}}
 
 
 def _with_managers(manifest: Manifest) -> Manifest:

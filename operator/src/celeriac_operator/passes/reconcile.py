@@ -21,7 +21,7 @@ from celeriac_operator.decide.work import WorkerReport
 from celeriac_operator.event import Event
 from celeriac_operator.exceptions import ApiError
 from celeriac_operator.manifest import Manifest
-from celeriac_operator.memory.caches import Caches, Key, version_of
+from celeriac_operator.memory.caches import MAX_SPEC, TOO_LARGE, Caches, Key, version_of
 from celeriac_operator.passes.disputes import Disputes
 from celeriac_operator.reasons import EventReason
 from celeriac_operator.resource import CeleryWorkerPool, Status
@@ -101,7 +101,7 @@ class Reconciler:
         try:
             pool = CeleryWorkerPool.parse(dict(manifest))
         except ValidationError as error:
-            return await self._report_unreadable(key, manifest, error)
+            return await self._report_unreadable(key, manifest, _why_unreadable(manifest, error))
         if pool.metadata.deletion_timestamp is not None:
             return Result()
         await self._learn_secrets(pool)
@@ -253,9 +253,7 @@ class Reconciler:
         self._reported[key] = now
         return None
 
-    async def _report_unreadable(self, key: Key, manifest: Manifest, error: ValidationError) -> Result:
-        first = error.errors(include_url=False, include_input=False)[0]
-        message = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    async def _report_unreadable(self, key: Key, manifest: Manifest, message: str) -> Result:
         old = Status.model_validate(manifest.get("status") or {})
         generation = manifest["metadata"].get("generation", 1)
         await self._report(key, manifest, old, compute.unreadable(old, generation, message, self._clock()))
@@ -285,6 +283,13 @@ class Reconciler:
         except ApiError as error:
             # The conditions say the same as the events, so a pass does not fail for an event.
             logger.warning("events could not be recorded: %s", error, extra={"pool": key, "reason": error.reason})
+
+
+def _why_unreadable(manifest: Manifest, error: ValidationError) -> str:
+    if TOO_LARGE in manifest["spec"]:
+        return f"the spec is larger than {MAX_SPEC // 1024} KiB: move large values into a ConfigMap"
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
 
 
 def _dispute_seconds(dispute: Dispute, now: datetime) -> float:

@@ -7,9 +7,9 @@ from typing import Annotated
 from celeriac_operator.resource.base import Model, Rule, bound, rules
 
 IS_MANAGEMENT_URL = Rule(
-    cel=r"self.matches('^https?://[^\\s@]+$')",
-    message="must be the URL of RabbitMQ's management API, for example http://rabbit:15672, without user and password: "
-    "those of the broker URL are used",
+    cel=r"self.matches('^https?://([\\w.-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?/?$')",
+    message="must be the URL of RabbitMQ's management API, for example http://rabbit:15672: a host and a port, without "
+    "a path, and without user and password, which are those of the broker URL",
 )
 
 DAY_SECONDS = 24 * 3600

@@ -102,11 +102,15 @@ DataKey = Annotated[
     ),
 ]
 
+DIGITS = "self.matches('^[0-9.]{1,20}([numkMGTPE]i?|[eE][-+]?[0-9]{1,2})?$')"
+"""Bounds a quantity before anybody computes with it: in Kubernetes' grammar, 1e1000000 has a million digits."""
+
 Quantity = Annotated[
     int | str,
     bound(
         Rule(
-            cel="type(self) == int ? self >= 0 : isQuantity(self) && !quantity(self).isLessThan(quantity('0'))",
+            cel=f"type(self) == int ? self >= 0 : {DIGITS} && isQuantity(self) && "
+            "!quantity(self).isLessThan(quantity('0'))",
             message="must be a Kubernetes quantity that is not negative, for example 500m, 2 or 200Mi",
         ),
         schema=INT_OR_STRING,

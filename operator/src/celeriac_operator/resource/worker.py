@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from celeriac_operator.resource.base import ATOMIC, INT_OR_STRING, Model, Rule, bound, rules
+from celeriac_operator.resource.base import ATOMIC, DIGITS, INT_OR_STRING, Model, Rule, bound, rules
 
 Pool = Literal["prefork", "threads", "gevent", "eventlet", "solo", "custom"]
 
@@ -34,7 +34,8 @@ PART_OF_COMMAND = Rule(cel="self.size() > 0", message="a part of the command can
 NAMES_PYTHON = Rule(cel="self.size() > 0", message="must name the program that starts Python, for example [python]")
 
 AT_LEAST_1MI = Rule(
-    cel="type(self) == int ? self >= 1048576 : isQuantity(self) && quantity(self).compareTo(quantity('1Mi')) >= 0",
+    cel=f"type(self) == int ? self >= 1048576 : {DIGITS} && isQuantity(self) && "
+    "quantity(self).compareTo(quantity('1Mi')) >= 0",
     message="must be a memory quantity of at least 1Mi, for example 200Mi",
 )
 

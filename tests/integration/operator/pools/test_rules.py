@@ -487,8 +487,25 @@ SCALING_RULES = [
     ),
     refused(
         "a management API with a password",
-        "must be the URL of RabbitMQ's management API, for example http://rabbit:15672, without user and password",
+        "must be the URL of RabbitMQ's management API, for example http://rabbit:15672: a host and a port",
         **scales(managementUrl="http://user:word@rabbit"),
+    ),
+    *(
+        refused(
+            f"a management API with {what}",
+            "must be the URL of RabbitMQ's management API",
+            **scales(managementUrl=f"http://rabbit:15672{rest}"),
+        )
+        for what, rest in (("a path", "/latest/meta-data/"), ("a query", "?x="), ("a fragment", "#x"), ("a line", "\n"))
+    ),
+    *(
+        refused(f"the quantity {amount[:12]} in {where}", "must be a", **spec)
+        for amount in ("1e1000000", "1e-1000000", "1E100", "9" * 21, "0." + "1" * 30)
+        for where, spec in (
+            ("limits", {"resources": {"limits": {"cpu": amount}}}),
+            ("requests", {"resources": {"requests": {"memory": amount}}}),
+            ("maxMemoryPerChild", {"worker": {"maxMemoryPerChild": amount}}),
+        )
     ),
     refused(
         "a management API of Redis",
@@ -563,7 +580,7 @@ def accepted(case: str, **spec: Any) -> Any:
         accepted("autoscaling", **SCALES),
         accepted(
             "autoscaling on RabbitMQ",
-            **{**scales(managementUrl="https://rabbit:15671/api"), "broker": {"url": "amqp://rabbit//"}},
+            **{**scales(managementUrl="https://rabbit:15671/"), "broker": {"url": "amqp://rabbit//"}},
         ),
         accepted("autoscaling as its page shows it", **DOCUMENTED),
         accepted("one replaced at a time", rollout={"maxSurge": 0, "maxUnavailable": 1}),

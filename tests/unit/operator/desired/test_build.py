@@ -14,7 +14,7 @@ import pytest
 import yaml
 from tests.unit.operator.factories import LIBRARY, a_pool, wanted
 
-from celeriac_operator import labels
+from celeriac_operator import bounded, labels
 from celeriac_operator.desired import build
 from celeriac_operator.desired.build import Choices, TemplateError
 from celeriac_operator.resource import CeleryWorkerPool
@@ -152,6 +152,25 @@ def test_an_inline_dsn_becomes_an_owned_secret_that_is_mounted() -> None:
             id="with a cpu limit that is no quantity",
         ),
         pytest.param({"containers": "x"}, "template.spec.containers must be a list", id="of the wrong shape"),
+        *(
+            pytest.param(
+                {"initContainers": [{"name": "x", "resources": {kind: {"memory": amount}}}]},
+                "template.spec: memory is a quantity of too many digits",
+                id=f"with a quantity in {kind} that fills the memory: {str(amount)[:12]}",
+            )
+            for kind in ("limits", "requests")
+            for amount in ("1e1000000", "1E-100000", "9" * 1000, 10**200)
+        ),
+        pytest.param(
+            {"volumes": [{"name": "x", "emptyDir": {"sizeLimit": "1e999999"}}]},
+            "template.spec: sizeLimit is a quantity of too many digits",
+            id="with such a size limit",
+        ),
+        pytest.param(
+            {"affinity": {"a": {"b": [bounded.CUT]}}},
+            "template.spec is nested more than about 60 levels deep",
+            id="of which a part was cut off",
+        ),
     ],
 )
 def test_a_template_is_refused(patch: dict[str, Any], sentence: str) -> None:

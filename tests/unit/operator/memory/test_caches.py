@@ -7,7 +7,7 @@ import pytest
 from tests.unit.operator.factories import a_budget, a_container, a_deployment, a_pod, a_pool
 
 from celeriac_operator.decide import secrets
-from celeriac_operator.memory.caches import Caches, Key
+from celeriac_operator.memory.caches import TOO_LARGE, Caches, Key
 
 EMAILS = Key("shop", "emails")
 BROKER = {"broker": {"urlFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}}}
@@ -192,3 +192,24 @@ def test_a_pool_that_cannot_be_read_names_no_secret(count: int) -> None:
     broken["spec"]["replicas"] = f"{count} workers"
     assert caches.observe_pool(broken) == {EMAILS}
     assert caches.observe_secret(secret(2, url="x")) == set()
+
+
+def test_a_spec_that_is_too_large_is_not_kept_and_the_pool_is() -> None:
+    caches = Caches()
+    large = [{"name": f"E{number}", "value": "x" * 100_000} for number in range(14)]
+    caches.observe_pool(pool(env=large, replicas=3))
+    kept = caches.pools.get(EMAILS)
+    assert kept is not None
+    assert kept["spec"] == {"replicas": 3, TOO_LARGE: True}
+    caches.observe_pool(pool(version=2, env=large[:1]))
+    assert caches.observe_pool(pool(version=2, env=large[:1])) == set()
+    assert (caches.pools.get(EMAILS) or {})["spec"]["env"] == large[:1]
+
+
+@pytest.mark.parametrize("applied", ["[" * 100_000, '{"spec": 1' + "0" * 5000 + "}", "\ud800", '{"spec": NaN}', "null"])
+def test_whatever_is_in_the_annotation_of_kubectl_the_pool_is_taken_in(applied: str) -> None:
+    caches = Caches()
+    for version, replicas in ((1, 3), (2, 1)):
+        manifest = pool(version, replicas=replicas)
+        manifest["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": applied}
+        assert caches.observe_pool(manifest) == {EMAILS}
