@@ -22,6 +22,8 @@ import prometheus_client
 from celeriac_operator import logs
 from celeriac_operator import settings as operator_settings
 from celeriac_operator.asking.rounds import Workers
+from celeriac_operator.autoscaling.brokers.access import Access
+from celeriac_operator.autoscaling.connections import connector
 from celeriac_operator.autoscaling.scaler import Scaler
 from celeriac_operator.cluster import watches
 from celeriac_operator.cluster.client import Cluster
@@ -67,6 +69,8 @@ environment variables:
   CELERIAC_LOG_LEVEL                 DEBUG, INFO, WARNING or ERROR (INFO)
   CELERIAC_LOG_FORMAT                Text or JSON (Text)
   CELERIAC_SENTRY_DSN_FILE           file with the Sentry DSN for pools with a sentry section that sets no DSN (none)
+  CELERIAC_BROKER_HOSTS              hosts that broker URLs may name: names, *.domains, networks; with commas (any)
+  CELERIAC_BROKER_TLS_FILES          files that broker URLs may name, separated by commas (none)
   CELERIAC_RECONCILE_WORKERS         pools that are reconciled at the same time (8)
   CELERIAC_STALLED_AFTER_SECONDS     seconds for which a pool must be failing before it is Stalled (90)
   CELERIAC_RESYNC_SECONDS            seconds between two comparisons of the caches with the cluster (300)
@@ -111,7 +115,8 @@ async def run(settings: Settings) -> None:
         # The loaded pools live long: excluded from garbage collection, they cost nothing in later runs.
         gc.freeze()
         default_dsn = DefaultDsn(settings.sentry_dsn_file)
-        scaler = Scaler(cluster, caches, queue, metrics, _now)
+        access = Access(hosts=settings.broker_hosts, files=settings.broker_tls_files)
+        scaler = Scaler(cluster, caches, queue, metrics, _now, connect=connector(access))
         workers = Workers(caches, queue, metrics, _now)
         reconciler = Reconciler(
             cluster,

@@ -257,7 +257,7 @@ class Activity(Meaningful):
     UNUSABLE_URL = (
         "UnusableURL",
         "The operator cannot read queues with the broker's URL: the kind of broker is not supported, the URL names a "
-        "file that the operator does not have, or it is malformed.",
+        "host or a file that the operator's chart does not allow (`brokers`), or it is malformed.",
     )
     CONTESTED = (
         "Contested",

@@ -65,6 +65,12 @@ class Settings:
     """File with the Sentry DSN for pools that have a sentry section without a DSN; empty: there is no such DSN. The
     file may be missing, and may change at any time."""
 
+    broker_hosts: tuple[str, ...] = ()
+    """Hosts that broker URLs may name: names, `*.` and a domain, or networks for addresses; empty: any."""
+
+    broker_tls_files: frozenset[str] = frozenset()
+    """Files that broker URLs may name. By default none: who writes a pool must not have the operator open a file."""
+
     reconcile_workers: int = 8
     """Pools that are reconciled at the same time. A pass mostly waits for the API server; more passes would only load
     it."""
@@ -95,7 +101,9 @@ def read(environment: Mapping[str, str]) -> Settings:
             environment, "CELERIAC_WORKER_IMAGE_PULL_POLICY", get_args(PullPolicy), default.worker_image_pull_policy
         ),
         workers_upgrade=_choice(environment, "CELERIAC_WORKERS_UPGRADE", get_args(Upgrade), default.workers_upgrade),
-        watch_namespaces=tuple(dict.fromkeys(name for part in namespaces.split(",") if (name := part.strip()))),
+        watch_namespaces=_list(namespaces),
+        broker_hosts=_list(environment.get("CELERIAC_BROKER_HOSTS", "")),
+        broker_tls_files=frozenset(_list(environment.get("CELERIAC_BROKER_TLS_FILES", ""))),
         health_port=_integer(environment, "CELERIAC_HEALTH_PORT", default.health_port, 1, 65535),
         metrics_port=_integer(environment, "CELERIAC_METRICS_PORT", default.metrics_port, 0, 65535),
         lease_namespace=environment.get("CELERIAC_LEASE_NAMESPACE", ""),
@@ -110,6 +118,11 @@ def read(environment: Mapping[str, str]) -> Settings:
         ),
         resync_seconds=_integer(environment, "CELERIAC_RESYNC_SECONDS", default.resync_seconds, 1, 86400),
     )
+
+
+def _list(text: str) -> tuple[str, ...]:
+    """The parts between commas, each once."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def _choice(environment: Mapping[str, str], name: str, allowed: tuple[Word, ...], default: Word) -> Word:

@@ -16,6 +16,7 @@ from celeriac_operator.cluster.transport import APPLY_PATCH, JSON, MERGE_PATCH, 
 from celeriac_operator.event import Event
 from celeriac_operator.exceptions import ApiError, OperatorError
 from celeriac_operator.manifest import Draft, Manifest
+from celeriac_operator.printable import printable
 from celeriac_operator.resource import GROUP, KIND, VERSION, CeleryWorkerPool, Status
 
 PAGE = 500
@@ -225,7 +226,7 @@ class Cluster:
             },
             "type": event.kind,
             "reason": event.reason,
-            "message": event.message[:1024],
+            "message": printable(event.message, limit=1024),
             "source": {"component": COMPONENT},
             "reportingComponent": COMPONENT,
             "firstTimestamp": time,

@@ -11,9 +11,10 @@ from celeriac_operator import labels, names
 from celeriac_operator.decide import plan
 from celeriac_operator.decide.observed import Observed, Pod
 from celeriac_operator.desired import deployment
+from celeriac_operator.printable import printable
 from celeriac_operator.reasons import Activity, Cause, Meaningful, Progress, Type
 from celeriac_operator.resource import Condition, LastStalled, Status
-from celeriac_operator.status import shown, stalled
+from celeriac_operator.status import stalled
 from celeriac_operator.status.case import Case, Finding
 from celeriac_operator.status.conditions import broker, notifications, scaling, sentry, time_limits, working
 from celeriac_operator.status.conditions.statement import ConditionStatus, Statement
@@ -27,6 +28,9 @@ QUESTIONS = (
     scaling.active,
 )
 """Rules of further conditions; each may return None, and the condition is then absent."""
+
+MESSAGE_CHARACTERS = 2000
+"""Longest message of a condition. Parts of it come from tenants: a template, a host name, a container's last words."""
 
 SET_UP_SECONDS = 30
 """Time that the kubelet may take for a pod's volumes and network before the pool reports that it waits for them."""
@@ -72,7 +76,6 @@ class _Verdict:
 def compute(case: Case) -> Report:
     """Compute the status of a pool."""
     pool, counts = case.seen.pool, _count(case.seen)
-    library = plan.running_library(case.seen.deployment)
     verdict = _judge(case, counts)
     statements = [
         *_overall(verdict),
@@ -85,9 +88,7 @@ def compute(case: Case) -> Report:
         desired_replicas=counts.desired,
         ready=f"{counts.ready}/{counts.desired}",
         selector=labels.as_selector(labels.selector(pool)),
-        draining=sum(pod.deleting for pod in case.seen.pods),
-        library=library or None,
-        library_version=shown.version(library) or None,
+        library=plan.running_library(case.seen.deployment) or None,
         **_images(case.seen),
         failing_since=verdict.failing_since,
         stalled=_last_stalled(verdict, pool.status, case.now),
@@ -106,7 +107,6 @@ def _images(seen: Observed) -> Mapping[str, Any]:
     is_new = before.image is not None and image is not None and image != before.image
     return {
         "image": image or before.image,
-        "image_name": shown.image(image or before.image or "") or None,
         "previous_image": before.image if is_new else before.previous_image,
     }
 
@@ -296,7 +296,7 @@ def _conditions(statements: Iterable[Statement], old: Status, generation: int, n
                 type=statement.type.value,
                 status=statement.status,
                 reason=statement.reason.value,
-                message=statement.message,
+                message=printable(statement.message, limit=MESSAGE_CHARACTERS),
                 observed_generation=generation,
                 last_transition_time=was.last_transition_time if was and same else now.replace(microsecond=0),
             )
