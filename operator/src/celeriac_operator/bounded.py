@@ -1,11 +1,11 @@
 """(pure) How is JSON read that others have written? Within bounds that are checked before it is parsed.
 
-Workers, brokers and everyone who can write to them choose what the operator reads. An answer may be endless, gigabytes long,
-nested a hundred thousand levels deep, or have numbers of a million digits: each of them would cost the operator its
-memory or its time, and so the other pools theirs. `read_body` bounds what is received, `read_json` what is parsed; the
-caller checks the result against its own schema with `is_count` and the like.
+Workers, brokers and everyone who can write to them choose what the operator reads. An answer may be endless, gigabytes
+long, nested a hundred thousand levels deep, or have numbers of a million digits: each of them would cost the operator
+its memory or its time, and so the other pools theirs. `read_body` bounds what is received, `read_json` what is parsed;
+the caller checks the result against its own schema with `is_count` and the like.
 
-Errors never quote the document: a person who chooses a broker's address must not read another service's answer in a status.
+Errors never quote the document: a person who chooses a broker's address must not read another service's answers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """(pure) Which hosts may the operator connect to, and which files may it open, because a pool's broker URL names them?
 
-Whoever writes a pool, or the Secret that it names, chooses the URL. The operator sits in another place of the network
+The author of a pool, or of the Secret that it names, chooses the URL. The operator is in another place of the network
 and has files of its own, so its administrator says what a URL may name: by default any host and no file.
 """
 

@@ -1,7 +1,7 @@
 """What went wrong with a broker's server, in words that are the operator's own?
 
-A server's text is never repeated: a person who chooses the address of a broker must not read in the status of a pool what
-another service answers. Known errors have a sentence each.
+A server's text is never repeated: a person who chooses the address of a broker must not read in the status of a pool
+what another service answers. Known errors have a sentence each.
 """
 
 from __future__ import annotations

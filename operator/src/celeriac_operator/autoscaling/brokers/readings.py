@@ -6,8 +6,8 @@ BrokerError
 └── AuthenticationFailed   the broker refuses the credentials; new ones are needed
 UnusableURL (ValueError)   no broker can be read with this URL; another URL is needed
 
-The message of each is a sentence for people. It contains no credentials, and nothing that the server has sent: everyone who
-chooses a broker's address must not read another service's answers in the status of a pool.
+The message of each is a sentence for people. It contains no credentials, and nothing that the server has sent: everyone
+who chooses a broker's address must not read another service's answers in the status of a pool.
 """
 
 from __future__ import annotations
