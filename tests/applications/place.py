@@ -124,7 +124,7 @@ class Process:
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(30)
 
-    def terminate(self, timeout: float = 60) -> int:
+    def terminate(self, timeout: float = LIMIT_SECONDS) -> int:
         """SIGTERM; return the exit code."""
         self.process.terminate()
         return self.process.wait(timeout)

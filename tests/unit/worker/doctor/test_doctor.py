@@ -139,6 +139,11 @@ def above(name: str, *arguments: str, catches_sigterm: bool = False) -> tuple[An
             ["redis-py-too-old", "older-versions"],
             id="a redis-py that the library does not run with",
         ),
+        pytest.param(
+            facts(versions={"redis": (5, 3)}, refused_by_kombu="6.1.0 or later"),
+            ["redis-py-too-old"],
+            id="a redis-py that kombu does not run with",
+        ),
         pytest.param(facts(versions={"redis": (4, 4)}), ["older-versions"], id="one that it runs with, untested"),
         pytest.param(facts(broker="filesystem", has_leases=False), ["leases-off"], id="a transport without leases"),
         pytest.param(facts(versions={"celery": (5, 3)}), ["older-versions"], id="a Celery that is too old"),

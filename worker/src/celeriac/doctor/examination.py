@@ -7,7 +7,7 @@ import os
 from typing import Any, Final
 
 from celeriac import brokers
-from celeriac.config import application, installed, settings
+from celeriac.config import application, installed, settings, together
 from celeriac.config.application import Start
 from celeriac.config.contract import POOLS, Config
 from celeriac.config.settings import Own, Source
@@ -57,6 +57,7 @@ def read_facts(start: Start, ancestors: tuple[Ancestor, ...] = ()) -> Facts:
         destinations=routing.read_destinations(app, _own_tasks(app)),
         routes_problem=routing.read_problem(app),
         versions=installed.releases(rules.OLDEST),
+        refused_by_kombu=together.refused_by_kombu() if broker.has_leases else "",
     )
 
 

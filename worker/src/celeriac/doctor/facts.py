@@ -69,3 +69,5 @@ class Facts:
     """Why the application's `task_routes` cannot be used."""
     versions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Installed versions of the distributions that the library adapts to."""
+    refused_by_kombu: str = ""
+    """What kombu says against the installed redis-py, if it does not run with it."""

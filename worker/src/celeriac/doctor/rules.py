@@ -303,7 +303,16 @@ def parents_are_known(facts: Facts) -> Finding | None:
 def versions_are_enough(facts: Facts) -> Finding | None:
     """A worker on a Redis broker gives up at once if redis-py is too old."""
     found, oldest = facts.versions.get("redis"), LEAST["redis"]
-    if not facts.has_leases or found is None or found >= oldest:
+    if not facts.has_leases or found is None:
+        return None
+    if found >= oldest and facts.refused_by_kombu:
+        return Finding(
+            code="redis-py-too-old",
+            severity="error",
+            message=f"kombu and redis-py do not go together, and the worker gives up at its start: "
+            f"{facts.refused_by_kombu}: install a newer redis-py, or an older kombu",
+        )
+    if found >= oldest:
         return None
     return Finding(
         code="redis-py-too-old",

@@ -14,6 +14,7 @@ from celeriac.config import application
 from celeriac.config.application import Start
 from celeriac.config.contract import Config
 from celeriac.config.installed import LEAST, releases, version
+from celeriac.config.together import refused_by_kombu
 from celeriac.exits import Exit, GivingUpError
 
 
@@ -56,6 +57,12 @@ def require_releases(start: Start) -> None:
         raise GivingUpError(
             f"The image has redis-py {version('redis')}, and the Redis broker needs {'.'.join(map(str, oldest))} or "
             "later: install a newer one there",
+            Exit.CONFIGURATION,
+        )
+    if refusal := refused_by_kombu():
+        raise GivingUpError(
+            f"The image has kombu {version('kombu')} and redis-py {version('redis')}, which do not go together "
+            f"({refusal}): install a newer redis-py there, or an older kombu",
             Exit.CONFIGURATION,
         )
 
