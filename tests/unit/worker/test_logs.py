@@ -256,9 +256,11 @@ def test_a_json_line_does_not_repeat_what_celery_attaches() -> None:
     ("settings", "sentence"),
     [
         pytest.param({"worker_format": "%(tsk)s"}, r"workerFormat uses %\(tsk\)s, which no log", id="no such field"),
-        pytest.param({"task_format": "%(message"}, r"logging.taskFormat is no format", id="a field that does not end"),
-        pytest.param({"task_format": "hello"}, r"logging.taskFormat is no format", id="no field at all"),
-        pytest.param({"task_format": "%(message)d"}, r"logging.taskFormat is no format", id="a text as a number"),
+        pytest.param(
+            {"task_format": "%(message"}, r"logging.taskFormat is not a format", id="a field that does not end"
+        ),
+        pytest.param({"task_format": "hello"}, r"logging.taskFormat is not a format", id="no field at all"),
+        pytest.param({"task_format": "%(message)d"}, r"logging.taskFormat is not a format", id="a text as a number"),
     ],
 )
 def test_a_format_that_cannot_work_is_refused(settings: dict[str, str], sentence: str) -> None:

@@ -182,17 +182,17 @@ def build_parser(given: Sequence[str] = ()) -> Parser:
         "--python",
         action="append",
         metavar="WORD",
-        help="how Python starts in the image, a word each time, for the command DIR/celeriac (default: python3)",
+        help="command and arguments that start Python in the image, one each time, for DIR/celeriac (default: python3)",
     )
     doctor = commands.add_parser(
         "doctor",
-        help="show which settings hold, and what will go wrong",
+        help="show the settings that apply, and what will go wrong",
         description=DOCTOR_DESCRIPTION,
         epilog=DOCTOR_EPILOG,
         formatter_class=raw,
     )
     _add_app(doctor, "the Celery application, as for `celery -A` (default: the pool's)")
-    doctor.add_argument("-Q", "--queues", metavar="A,B", type=_names, help="judge it as a worker of these queues")
+    doctor.add_argument("-Q", "--queues", metavar="A,B", type=_names, help="examine it as a worker of these queues")
     doctor.add_argument("--json", action="store_true", help="one JSON object instead of a text")
     dead = commands.add_parser("dead", help="dead-lettered messages: list, show, requeue, drop")
     if "dead" in given:

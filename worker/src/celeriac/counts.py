@@ -119,7 +119,7 @@ POLICY_OUTCOMES = Count(
 LOCK_WAIT = Timing(
     name="celeriac_worker_lock_wait_seconds",
     labels=("outcome",),
-    meaning="How long attempts to take a lock lasted, by outcome: acquired or not_acquired.",
+    meaning="How long attempts to acquire a lock took, by outcome: acquired or not_acquired.",
 )
 LOCKS_LOST = Count(
     name="celeriac_worker_locks_lost", unit="locks", meaning="Renewed locks that were lost while they were held."

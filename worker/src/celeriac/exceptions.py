@@ -10,7 +10,7 @@
         └── LockLostError      a lock ended while its owner still worked
 
 The lock's error is defined next to the lock: its base class is redis-py's, which takes a third of a second to import
-and is not needed by a process without locks.
+and which a process without locks does not need.
 """
 
 from __future__ import annotations

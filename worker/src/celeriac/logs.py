@@ -314,7 +314,7 @@ def _check(key: str, text: str) -> None:
     except KeyError as error:
         raise ContractError(f"{key} uses %({error.args[0]})s, which no log record has: {text!r}") from None
     except (ValueError, TypeError) as error:
-        raise ContractError(f"{key} is no format of Python's logging ({error}): {text!r}") from None
+        raise ContractError(f"{key} is not a format of Python's logging ({error}): {text!r}") from None
 
 
 def install(formatter: logging.Formatter, config: Logging, app: Any) -> None:

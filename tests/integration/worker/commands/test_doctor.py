@@ -73,7 +73,7 @@ def test_warnings_alone_are_no_error() -> None:
     ("arguments", "code", "sentence"),
     [
         pytest.param(("--app", "nothing.here"), 78, "cannot be imported", id="no such application"),
-        pytest.param((), 64, "there is neither a document", id="no application at all"),
+        pytest.param((), 64, "there is no document", id="no application at all"),
     ],
 )
 def test_what_cannot_be_examined_is_said(arguments: tuple[str, ...], code: int, sentence: str) -> None:
@@ -100,5 +100,5 @@ def test_a_shell_above_the_worker_is_found_at_its_start(start_worker: StartWorke
         environment={"CELERIAC_POD_UID": "a-pod"},
         worker={"pool": "prefork"},
     ).until_ready(timeout=90)
-    match = worker.until_logged(r"doctor: process (\d+) \(sh\) stands above the worker and passes SIGTERM to nobody")
+    match = worker.until_logged(r"doctor: process (\d+) \(sh\) is a parent of the worker and does not pass SIGTERM on")
     assert int(match[1]) == worker.pid

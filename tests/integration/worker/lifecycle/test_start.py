@@ -29,7 +29,7 @@ def sentence(worker: WorkerProcess, code: Exit) -> str:
         pytest.param("nowhere", "ModuleNotFoundError: No module named 'nowhere'", id="a module that is not there"),
         pytest.param("broken:app", "RuntimeError: SHOP_KEY is not set", id="a module that raises"),
         pytest.param("basic:application", "'basic' has no attribute 'application'", id="a name that is not there"),
-        pytest.param("basic:add", "and no Celery application", id="something else than an application"),
+        pytest.param("basic:add", "not a Celery application", id="something else than an application"),
     ],
 )
 def test_an_application_that_cannot_be_used_is_named_with_the_reason(
@@ -91,7 +91,7 @@ def test_an_empty_variable_is_refused(environment: dict[str, str], code: Exit, s
 def test_a_worker_without_document_and_flags_says_what_is_missing(start_worker: StartWorker) -> None:
     worker = start_worker(without=["CELERIAC_CONFIG"])
     assert worker.wait() == Exit.USAGE
-    assert "neither a document in CELERIAC_CONFIG nor --app" in worker.logs()
+    assert "no document in CELERIAC_CONFIG and no --app" in worker.logs()
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])

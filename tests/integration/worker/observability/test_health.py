@@ -86,7 +86,7 @@ def test_a_consumer_loop_that_does_not_come_round_is_dead(start_worker: StartWor
         timeout=STARTED
     )
     producer.send_task("stuck.block_the_loop")
-    assert "the consumer loop has not come round for" in until_dead(worker).body
+    assert "the consumer loop has not turned for" in until_dead(worker).body
 
 
 @row("a task is past its hard limit")
@@ -259,7 +259,7 @@ def test_a_worker_whose_broker_is_away_is_alive_and_not_ready(
     answer = worker.get("/readyz", timeout=10)
     assert answer is not None
     assert answer.status == 503
-    assert "the broker is away for" in answer.body
+    assert "the broker has been away for" in answer.body
 
 
 @row("the broker is away")

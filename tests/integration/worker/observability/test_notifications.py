@@ -152,7 +152,7 @@ def test_no_task_waits_for_a_slack_that_does_not_answer_and_the_worker_leaves_in
     assert (slack.attempts, slack.messages) == (1, [])
     worker.terminate()
     assert worker.wait() == 0
-    assert "1 failure(s) were not told" in worker.logs()
+    assert "1 failure(s) were not sent" in worker.logs()
     assert SECRET not in worker.logs()
 
 
@@ -162,7 +162,7 @@ def test_a_webhook_that_comes_later_is_used_without_a_restart_and_what_failed_be
 ) -> None:
     webhook_file.write_text("not a url sesame")
     worker = start_worker("failing:app", notifications=section(webhook_file)).until_ready()
-    worker.until_logged("notifications: .* workers go on, and messages wait")
+    worker.until_logged("notifications: .* workers continue, and messages wait")
     producer.send_task("failing.plain")
     producer.send_task("failing.fine").get(timeout=15)
     fresh = webhook_file.with_suffix(".new")
@@ -341,7 +341,7 @@ def test_a_flush_sends_what_waits_in_one_attempt(
     sender.flush()
     assert slack.attempts == 1
     assert told(slack) == (2 if standing is None else 0)
-    assert ("2 failure(s) were not told" in caplog.text) is (standing is not None)
+    assert ("2 failure(s) were not sent" in caplog.text) is (standing is not None)
 
 
 def test_a_flush_is_bounded_when_slack_does_not_answer(
@@ -352,7 +352,7 @@ def test_a_flush_is_bounded_when_slack_does_not_answer(
     before = time.monotonic()
     sender.flush(seconds=0.2)
     assert time.monotonic() - before < POST_SECONDS / 2
-    assert "1 failure(s) were not told" in caplog.text
+    assert "1 failure(s) were not sent" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_an_outage_longer_than_the_lease_takes_no_running_task_from_a_worker_tha
         lambda: not redis_server.client.exists("celery", keys.held("celery")), timeout=60, what="all is settled"
     )
     assert sorted(notes(*workers)) == ["later", *(f"long{number}" for number in range(6))]
-    assert "whose worker is gone" not in "".join(worker.logs() for worker in workers)
+    assert "of dead workers" not in "".join(worker.logs() for worker in workers)
 
 
 @pytest.mark.timeout(170)

@@ -26,8 +26,8 @@ def test_flags_are_laid_over_a_document() -> None:
 @pytest.mark.parametrize(
     ("environ", "flags", "sentence"),
     [
-        pytest.param({}, {}, "neither a document in CELERIAC_CONFIG nor --app", id="nothing at all"),
-        pytest.param({}, {"queues": ["a"]}, "nor --app", id="flags without an application"),
+        pytest.param({}, {}, "no document in CELERIAC_CONFIG and no --app", id="nothing at all"),
+        pytest.param({}, {"queues": ["a"]}, "and no --app", id="flags without an application"),
         pytest.param({"CELERIAC_CONFIG": "{"}, {"app": "x"}, "is not JSON", id="a document that is none"),
         pytest.param({"CELERIAC_CONFIG": "[]"}, {"app": "x"}, "not a JSON object", id="a list"),
         pytest.param({"CELERIAC_CONFIG": '{"worker":3}'}, {"worker.pool": "solo"}, "worker is", id="a bad section"),

@@ -179,8 +179,8 @@ def test_what_a_drain_does_to_a_task_depends_on_its_acknowledgement() -> None:
         task = a_task(hard_limit_seconds=5.0, acks_late=acks_late)
         return rules.findings(facts(drain_seconds=1, tasks=(task,)))[0].message
 
-    assert "starts anew elsewhere" in said(acks_late=True)
-    assert "is lost" in said(acks_late=False)
+    assert "start again elsewhere" in said(acks_late=True)
+    assert "are lost" in said(acks_late=False)
 
 
 def test_the_document_has_exactly_the_findings_that_there_are() -> None:

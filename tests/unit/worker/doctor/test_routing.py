@@ -148,14 +148,14 @@ def facts(consumed: tuple[str, ...], destinations: Mapping[str, tuple[str, ...]]
         pytest.param(
             ("default",),
             {"celery": ("a", "b")},
-            "no task is sent to queue default by itself, and this worker consumes no other: a and b go to celery; put "
+            "no task is routed to queue default, and this worker consumes no other queue: a and b go to celery; put "
             "celery into queues, or set task_default_queue or task_routes in the application",
             id="the classic: Celery's default queue is celery",
         ),
         pytest.param(
             ("one", "two"),
             {"celery": ("a",), "mail": ("b", "c", "d", "e")},
-            "no task is sent to queues one, two by itself, and this worker consumes no other: a goes to celery; b, c, "
+            "no task is routed to queues one, two, and this worker consumes no other queue: a goes to celery; b, c, "
             "d and 1 more go to mail; put celery or mail into queues, or set task_default_queue or task_routes in the "
             "application",
             id="two and two",
@@ -163,14 +163,14 @@ def facts(consumed: tuple[str, ...], destinations: Mapping[str, tuple[str, ...]]
         pytest.param(
             ("celery", "emials"),
             {"celery": ("a",), "emails": ("b",)},
-            "no task is sent to queue emials by itself; b goes to emails, which this worker does not consume: is it "
+            "no task is routed to queue emials; b goes to emails, which this worker does not consume: is it "
             "the same queue, misspelt?",
             id="misspelt beside a right one",
         ),
         pytest.param(
             ("celery", "Emails"),
             {"celery": ("a",), "emails": ("b",)},
-            "no task is sent to queue Emails by itself; b goes to emails, which this worker does not consume: is it "
+            "no task is routed to queue Emails; b goes to emails, which this worker does not consume: is it "
             "the same queue, misspelt?",
             id="another case",
         ),

@@ -23,12 +23,12 @@ def a_task(seconds: float, limit: float | None = None) -> Running:
     [
         pytest.param(
             seen(ticked_seconds=61),
-            "the consumer loop has not come round for 61 s (limit 60 s)",
+            "the consumer loop has not turned for 61 s (limit 60 s)",
             id="a loop that stands still",
         ),
         pytest.param(
             seen(running=(a_task(50), a_task(41, 30))),
-            "task shop.send[1-2] runs for 41 s, its hard limit is 30 s",
+            "task shop.send[1-2] has run for 41 s, its hard limit is 30 s",
             id="a task past its hard limit and margin",
         ),
         pytest.param(
@@ -81,7 +81,7 @@ def test_solo_that_stands_still_without_a_task_is_dead() -> None:
         pytest.param(Observed(uptime_seconds=1), ["starting", "not consuming yet"], id="one that starts"),
         pytest.param(
             seen(consuming=False, broker_away_seconds=12, broker_attempts=4),
-            ["the broker is away for 12 s, 4 attempts so far", "not consuming yet"],
+            ["the broker has been away for 12 s, 4 attempts so far", "not consuming yet"],
             id="one without a broker",
         ),
         pytest.param(seen(draining_seconds=1, running=(a_task(3),)), ["draining: 1 tasks run"], id="one that leaves"),

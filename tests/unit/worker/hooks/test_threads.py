@@ -107,7 +107,7 @@ def test_one_that_cannot_be_booked_keeps_no_other_from_it(
         book_in_thread(endings, booking)
     loop.turn()
     assert done == [1]
-    assert "could not be booked" in caplog.text
+    assert "the end of a task could not be recorded" in caplog.text
 
 
 class Request(requests.RequestHooks):  # type: ignore[misc]

@@ -100,7 +100,7 @@ def test_a_key_that_names_no_parameter_is_named_when_the_task_is_made_and_refuse
         ([Unique(), Debounce(seconds=1)], r"2 policies for calling \(Unique and Debounce\)"),
         ([Exclusive(), Exclusive("user")], r"2 policies for running \(Exclusive and Exclusive\)"),
         (Unique, "with its options"),
-        (Throttle("{user", seconds=1), "is no template"),
+        (Throttle("{user", seconds=1), "is not a template"),
         (Coalesce("{}"), "no parameter ''"),
     ],
     ids=[
@@ -182,7 +182,7 @@ def test_a_task_that_another_thread_is_still_binding_has_its_policy() -> None:
 )
 def test_numbers_that_make_no_sense_are_refused(make: Callable[[], object]) -> None:
     with pytest.raises(
-        ValueError, match=r"must be|longest delay stands second|it is 'requeue'|it is 'done'|it is the name"
+        ValueError, match=r"must be|longest delay must be the second|it is 'requeue'|it is 'done'|it is the name"
     ):
         make()
 

@@ -89,7 +89,7 @@ def load(name: str, environment: Environment) -> Any:
         raise GivingUpError(f"The application {name!r} (app) cannot be imported: {said}", Exit.CONFIGURATION) from None
     if not isinstance(app, Celery):
         raise GivingUpError(
-            f"{name!r} (app) is a {type(app).__name__} and no Celery application: name one as package.module:variable",
+            f"{name!r} (app) is a {type(app).__name__} not a Celery application: name one as package.module:variable",
             Exit.CONFIGURATION,
         )
     return app

@@ -36,8 +36,8 @@ def document(environ: Mapping[str, str], flags: Mapping[str, Any], processors: i
         return text
     if text is None and "app" not in flags:
         raise contract.ContractError(
-            f"there is neither a document in {contract.CONFIG_VARIABLE} nor --app: in a pool the operator sets the "
-            "former, by hand give the latter"
+            f"there is no document in {contract.CONFIG_VARIABLE} and no --app: in a pool the operator sets the "
+            "document; by hand, give --app"
         )
     result = _standalone(processors) if text is None else _as_object(text)
     for dotted, value in flags.items():

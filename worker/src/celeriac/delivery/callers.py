@@ -70,7 +70,7 @@ class Callers:
             try:
                 fail(self.app, entry, error)
             except Exception:  # a result backend that is away, an errback that raises
-                logger.exception("could not tell the caller of a dead letter")
+                logger.exception("could not send the failure to the caller of a dead-lettered task")
 
 
 def fail(app: Any, entry: DeadEntry, error: DeadLetterError) -> None:

@@ -210,7 +210,9 @@ class CheckedRequest(_Request):  # type: ignore[misc]  # a class of Celery's, ch
             super().cancel(*args, **options)
         except NotImplementedError:
             self.given_back = False
-            logger.warning("task %s[%s] runs on: this pool cannot cancel it", printable(self.name), printable(self.id))
+            logger.warning(
+                "task %s[%s] continues: this pool cannot cancel it", printable(self.name), printable(self.id)
+            )
             return
         if keeps_message:
             self.refusals.note_cancelled(self)

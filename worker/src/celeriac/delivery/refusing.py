@@ -61,7 +61,7 @@ class Refusals:
         """Give back, after a delay, a message for which Celery raised before its task began."""
         why = f"its task could not begin: {printable(repr(error))}"
         if message.delivery_tag in self.holdings:
-            logger.error("Celery raised where it was to begin a task", exc_info=error)
+            logger.error("Celery raised an error when it started a task", exc_info=error)
         return self._return_later(message, Outcome.NOT_STARTED, why)
 
     def note_cancelled(self, request: Any) -> None:
@@ -79,7 +79,7 @@ class Refusals:
         try:
             self.holdings.give_back(deliveries, Outcome.RETURNED, "its task was cancelled")
         except AWAY as error:
-            logger.warning("%d cancelled message(s) come back when their leases end: %s", len(deliveries), error)
+            logger.warning("%d cancelled message(s) are redelivered when their leases end: %s", len(deliveries), error)
 
     def _return_later(self, message: Any, outcome: Outcome, why: str) -> bool:
         delivery = message.delivery_tag

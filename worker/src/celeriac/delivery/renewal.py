@@ -121,7 +121,7 @@ class LeaseRenewal:
         for queue, delivery, due, value in expired:
             done.expired += self._put_back(queue, delivery, due, value)
         if done.expired:
-            logger.warning("put %d message(s) back whose worker is gone", done.expired)
+            logger.warning("gave back %d message(s) of dead workers", done.expired)
         if failed:
             queue, why = next(iter(failed.items()))
             raise RedisError(f"{why} (queue {queue!r}{f', and {len(failed) - 1} more' if len(failed) > 1 else ''})")

@@ -107,12 +107,12 @@ def drain_covers_limits(facts: Facts) -> Finding | None:
     if not longer:
         return None
     is_lost = any(not task.acks_late for task in longer)
-    fate = "is lost" if is_lost else "starts anew elsewhere"
+    fate = "are lost" if is_lost else "start again elsewhere"
     return Finding(
         code="drain-below-limit",
         severity="warning",
         message=f"{_named(longer)} may run for up to {max(task.hard_limit_seconds or 0 for task in longer):g} s, a "
-        f"drain lasts {facts.drain_seconds:g} s: what is cut short then {fate}; raise drain.timeoutSeconds or lower "
+        f"drain lasts {facts.drain_seconds:g} s: runs that are cut short {fate}; raise drain.timeoutSeconds or lower "
         "the limit",
     )
 
@@ -174,8 +174,8 @@ def promise_is_kept_by_all_tasks(facts: Facts) -> Finding | None:
     return Finding(
         code="early-acks",
         severity="error",
-        message=f"delivery.mode is AtLeastOnce, but {_named(early)} declares acks_late=False: a worker that dies takes "
-        "its run along; take the attribute away, or say delivery.mode: App",
+        message=f"delivery.mode is AtLeastOnce, but {_named(early)} declares acks_late=False: its run is lost if the "
+        "worker dies; remove the attribute, or set delivery.mode: App",
     )
 
 
@@ -188,7 +188,7 @@ def promise_outlives_a_process(facts: Facts) -> Finding | None:
         code="lost-process-acks",
         severity="error",
         message=f"delivery.mode is AtLeastOnce, but {_named(lost)} declares reject_on_worker_lost=False: when its "
-        "process is killed (out of memory) the message counts as done; take the attribute away",
+        "process is killed (out of memory) the message counts as done; remove the attribute",
     )
 
 
@@ -199,8 +199,8 @@ def broker_gives_back(facts: Facts) -> Finding | None:
     return Finding(
         code="leases-off",
         severity="warning",
-        message=f"the broker's transport is {facts.broker}, for which there is no atomic fetch and no lease: a killed "
-        "worker's messages come back when the broker says so; Redis (with kombu's own transport) has both",
+        message=f"the broker's transport is {facts.broker}, which has no atomic fetch and no leases: the broker "
+        "decides when a killed worker's messages are redelivered; Redis (with kombu's own transport) has both",
     )
 
 
@@ -224,14 +224,14 @@ def queues_get_tasks(facts: Facts) -> Finding | None:
     misspelt = {queue: near for queue in without if (near := _near(queue, elsewhere))}
     if len(without) == len(facts.consumed):
         message = (
-            f"no task is sent to {_queues(without)} by itself, and this worker consumes no other: "
+            f"no task is routed to {_queues(without)}, and this worker consumes no other queue: "
             f"{'; '.join(_goes(tasks, queue) for queue, tasks in elsewhere.items())}; put {' or '.join(elsewhere)} "
             "into queues, or set task_default_queue or task_routes in the application"
         )
     elif misspelt:
         queue, near = next(iter(misspelt.items()))
         message = (
-            f"no task is sent to queue {queue} by itself; {_goes(elsewhere[near], near)}, which this worker does not "
+            f"no task is routed to queue {queue}; {_goes(elsewhere[near], near)}, which this worker does not "
             "consume: is it the same queue, misspelt?"
         )
     else:
@@ -252,14 +252,14 @@ def no_shell_eats_sigterm(facts: Facts) -> Finding | None:
         return Finding(
             code="shell-between",
             severity="warning",
-            message=f"process {shell.pid} ({shell.name}) stands above the worker and catches SIGTERM: unless its trap "
-            "passes the signal on, the worker is killed without a drain; start the worker with exec",
+            message=f"process {shell.pid} ({shell.name}) is a parent of the worker and catches SIGTERM: unless its "
+            "trap passes the signal on, the worker is killed without a drain; start the worker with exec",
         )
     return Finding(
         code="shell-eats-sigterm",
         severity="error",
-        message=f"process {shell.pid} ({shell.name}) stands above the worker and passes SIGTERM to nobody: the worker "
-        "is killed without a drain at the end of its grace period; start it with exec",
+        message=f"process {shell.pid} ({shell.name}) is a parent of the worker and does not pass SIGTERM on: "
+        "the worker is killed without a drain at the end of its grace period; start it with exec",
     )
 
 
@@ -292,7 +292,7 @@ def parents_are_known(facts: Facts) -> Finding | None:
     return Finding(
         code="unknown-parent",
         severity="warning",
-        message=f"process {strange[0].pid} ({strange[0].name}) stands above the worker: unless it passes SIGTERM on, "
+        message=f"process {strange[0].pid} ({strange[0].name}) is a parent of the worker: unless it passes SIGTERM on, "
         "and to the worker alone, there is no drain; start the worker with exec",
     )
 

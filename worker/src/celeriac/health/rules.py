@@ -81,7 +81,7 @@ def consumer_loop_turns(seen: Observed) -> str | None:
         return None
     if seen.ticked_seconds <= seen.stalled_seconds:
         return None
-    return f"the consumer loop has not come round for {seen.ticked_seconds:.0f} s (limit {seen.stalled_seconds:.0f} s)"
+    return f"the consumer loop has not turned for {seen.ticked_seconds:.0f} s (limit {seen.stalled_seconds:.0f} s)"
 
 
 def tasks_keep_their_hard_limit(seen: Observed) -> str | None:
@@ -89,7 +89,7 @@ def tasks_keep_their_hard_limit(seen: Observed) -> str | None:
     for task in seen.running:
         limit = task.hard_limit_seconds
         if limit is not None and task.seconds > limit + HARD_LIMIT_MARGIN_SECONDS:
-            return f"task {task.name}[{task.id}] runs for {task.seconds:.0f} s, its hard limit is {limit:.0f} s"
+            return f"task {task.name}[{task.id}] has run for {task.seconds:.0f} s, its hard limit is {limit:.0f} s"
     return None
 
 
@@ -126,7 +126,7 @@ def broker_is_there(seen: Observed) -> str | None:
     """The broker is connected."""
     if seen.broker_away_seconds is None:
         return None
-    return f"the broker is away for {seen.broker_away_seconds:.0f} s, {seen.broker_attempts} attempts so far"
+    return f"the broker has been away for {seen.broker_away_seconds:.0f} s, {seen.broker_attempts} attempts so far"
 
 
 def is_consuming(seen: Observed) -> str | None:

@@ -109,7 +109,7 @@ class Drain:
                 self.report(last_words(cut, self.timeout_seconds), *([str(self.given_up)] if self.given_up else []))
             self.flush()
         except Exception:
-            logger.exception("drain: could not end in order")
+            logger.exception("drain: could not shut down cleanly")
         finally:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(Exception):
@@ -132,7 +132,9 @@ def hand_back_held(consumer: Any) -> int:
     if held:
         logger.info("drain: handed %d held messages back to the broker", len(held))
     if len(held) < len(waiting):
-        logger.warning("drain: %d held messages are left, they come back by themselves", len(waiting) - len(held))
+        logger.warning(
+            "drain: %d held messages could not be handed back; they are redelivered", len(waiting) - len(held)
+        )
     return len(held)
 
 
@@ -206,7 +208,7 @@ class Fate(enum.Enum):
 
 _SAID: Final = {
     Fate.HANDED_BACK: ", handed back",
-    Fate.LEFT: "; the broker is away, its message comes back by itself",
+    Fate.LEFT: ", left: the broker is away, and the message is redelivered later",
     Fate.LOST: " and lost: it was acknowledged before it ran",
 }
 

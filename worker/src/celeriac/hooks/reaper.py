@@ -61,11 +61,11 @@ class Reaper:
         dead = zombies_of(os.getpid())
         self._first_seen = {pid: self._first_seen.get(pid, now) for pid in dead}
         patience = INLINE_PATIENCE_SECONDS if own is None else PATIENCE_SECONDS
-        buried = choose(dead, own or (), self._first_seen, now=now, patience_seconds=patience)
-        for pid in buried:
+        reaped = choose(dead, own or (), self._first_seen, now=now, patience_seconds=patience)
+        for pid in reaped:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
-        return buried
+        return reaped
 
 
 def zombies_of(parent: int) -> list[int]:

@@ -104,4 +104,4 @@ class Endings:
                 try:
                     booking()
                 except (Exception, SystemExit, KeyboardInterrupt):  # an exception of the task must not end the loop
-                    logger.exception("the end of a task could not be booked")
+                    logger.exception("the end of a task could not be recorded")

@@ -80,7 +80,7 @@ def _renew(owner: weakref.ref[LockRenewal], stopped: threading.Event, held: Held
         if stopped.is_set():
             return
         if not is_ours:
-            _lose(held, "it expired or was taken over")
+            _lose(held, "it expired, or another owner acquired it")
             return
         renewed = now
 

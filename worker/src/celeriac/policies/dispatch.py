@@ -100,7 +100,7 @@ def hold(task: Any, policy: CallPolicy, args: Any, kwargs: Any, **options: Any) 
     try:
         key = own if _has_arguments_of(request, args, kwargs) else policy.key_of(task.run, args or (), kwargs or {})
     except Exception as error:
-        logger.warning("task %s[%s] has no key, its next run goes past its policy: %s", task.name, request.id, error)
+        logger.warning("task %s[%s] has no key, its next run bypasses its policy: %s", task.name, request.id, error)
         return {**options, "headers": {it: headers[it] for it in headers if it not in {CALL_HEADER, KEY_HEADER}}}
     call = _call(task, key, None, args, kwargs, dict(options))
     if key == own:

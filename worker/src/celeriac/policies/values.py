@@ -107,7 +107,7 @@ class Policy:
         try:
             fields = [field for _, field, _, _ in string.Formatter().parse(key) if field is not None]
         except ValueError as error:
-            raise PolicyError(f"{type(self).__name__}(key={key!r}) is no template: {error}") from None
+            raise PolicyError(f"{type(self).__name__}(key={key!r}) is not a template: {error}") from None
         return [field.split(".")[0].split("[")[0] for field in fields]
 
 
@@ -280,7 +280,7 @@ class Exclusive(Policy):
         _positive("backoff_seconds", first, self)
         _positive("backoff_seconds", last, self)
         if last < first:
-            raise ValueError(f"backoff_seconds is {self.backoff_seconds}: the longest delay stands second")
+            raise ValueError(f"backoff_seconds is {self.backoff_seconds}: the longest delay must be the second")
         _positive("lock_seconds", self.lock_seconds, self)
         for name, value in (("wait_seconds", self.wait_seconds), ("max_hold_seconds", self.max_hold_seconds)):
             if value is not None:

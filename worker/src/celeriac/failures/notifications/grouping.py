@@ -29,7 +29,7 @@ _SAID: Final = {
     "hard-time-limit": "{task} was ended at its hard time limit",
     "worker-lost": "{task} lost its process",
     "dead-letter": "a message of {task} is in the dead-letter queue",
-    "unknown-task": "{task} is not known to this worker, its message was thrown away",
+    "unknown-task": "{task} is not known to this worker, its message was discarded",
     "decode-error": "a message of {task} could not be decoded",
     "invalid-message": "a message of {task} is not one of Celery's",
 }

@@ -131,7 +131,7 @@ class SlackReporter:
                 self._waiting = grouping.merge(self._waiting, one)
                 self._changed.notify_all()
         except Exception:  # a notification must never make a worker fail
-            logger.warning("notifications: could not take note of a failure of %s", failure.task_name, exc_info=True)
+            logger.warning("notifications: could not record a failure of %s", failure.task_name, exc_info=True)
 
     raised = report
     """Add an exception of a task. There is no difference here."""
@@ -147,7 +147,7 @@ class SlackReporter:
             self._is_urgent = False
             untold = sum(digest.count for digest in (self._waiting, self._sending) if digest)
         if untold:
-            logger.warning("notifications: the worker ends, and %d failure(s) were not told", untold)
+            logger.warning("notifications: the worker ends, and %d failure(s) were not sent", untold)
 
     def run_once(self) -> bool:
         """Wait until a message is due and try to send it. True if it was accepted."""
@@ -207,7 +207,7 @@ class SlackReporter:
         """Log a problem once, not for each attempt."""
         if trouble != self._trouble:
             self._trouble = trouble
-            logger.warning("notifications: %s; workers go on, and messages wait", trouble)
+            logger.warning("notifications: %s; workers continue, and messages wait", trouble)
 
 
 def read_webhook(path: str) -> str:
