@@ -1,7 +1,7 @@
-"""Which calls get through that should not, and which are lost, when 32 producers call the same and some are killed?
+"""Which calls are published twice, and which are lost, when 32 producers call the same task and some are killed?
 
 All call a task that may be queued once for each key, at the same time, with a key that changes every 2 ms; producers
-are killed at random moments and replaced. No worker runs, so in the end there must be one message for each key that any
+are killed at random moments and replaced. No worker runs, so at the end there must be one message for each key that any
 call has returned for. `ours` and `peer` count the keys that have another number of them: more than one is a duplicate;
 none is a call that was lost because its producer died between taking the lock and publishing, after which every other
 call of the key was dropped, for as long as the lock stands. The peers are celery-once and celery-singleton, `peer` is

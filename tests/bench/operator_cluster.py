@@ -281,7 +281,7 @@ def wanted(there: Manifest) -> list[Manifest]:
 
 
 def is_ready(there: Manifest, replicas: int) -> bool:
-    """Whether the pool says so, of its present generation and of so many workers."""
+    """Whether the status of the pool's current generation reports this number of workers."""
     status = there.get("status") or {}
     conditions = {each["type"]: each for each in status.get("conditions", [])}
     ready = conditions.get("Ready", {})

@@ -44,7 +44,7 @@ async def delays(
     chance: random.Random,
     within: float = SENDING_SECONDS,
 ) -> list[float]:
-    """Send so many messages to each queue, one after the other; seconds to each write that is waited for."""
+    """Send this many messages to each queue, one after the other; return the seconds until each awaited write."""
     place.bench.audit.skip()
     sent: dict[str, float] = {}
     for name in names:

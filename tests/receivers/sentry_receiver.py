@@ -52,7 +52,7 @@ class Received:
 
 
 def parse_envelope(body: bytes) -> Iterator[tuple[str, Any]]:
-    """The items of an envelope, each as (type, payload); payloads that are no JSON are left out.
+    """The items of an envelope, each as (type, payload); payloads that are not JSON are left out.
 
     An envelope is a header line, then items: a header line with a type and maybe a length, and the payload, which is
     `length` bytes long or ends with the line.

@@ -137,7 +137,7 @@ def install_chart(
         [
             *("helm", "upgrade", release, str(ROOT / "charts/celeriac"), "--install", "--wait", "--timeout=240s"),
             *("--namespace", namespace, "--create-namespace"),
-            # A tag may be all digits, and is a string all the same.
+            # A tag may consist of digits, but it is always a string.
             *(f"--set-string={value}" for value in tags),
             *(f"--set={value}" for value in values),
         ],

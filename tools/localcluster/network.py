@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from localcluster.errors import LocalClusterError
 
-# A route as wide as a VPN's 10.0.0.0/8 is no obstacle: ours is narrower, so it wins. From this length on it is.
+# A route as wide as a VPN's 10.0.0.0/8 does not matter: ours is narrower, so it wins. From this length on it matters.
 NARROW = 16
 
 

@@ -38,4 +38,4 @@ SHORT = (
     "locks/test_lock.py",
     "locks/test_lock_faults.py",
 )
-"""Integration tests of the short form: a task on every pool, what becomes of messages, and the lock."""
+"""Integration tests of the short form: a task on every pool, what happens to messages, and the lock."""

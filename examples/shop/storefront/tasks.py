@@ -78,7 +78,7 @@ def pack(self: celeriac.Task, order: str, seconds: float = 1) -> str:
 
 
 def weigh(order: str) -> None:
-    """Code that knows nothing of Celery logs as it always did; the worker's format names the task all the same."""
+    """Code that does not use Celery logs as usual, and the worker's format still names the task."""
     log.info("weighing order %s", order)
 
 

@@ -82,7 +82,7 @@ def owned(pool: CeleryWorkerPool) -> dict[str, str]:
 def pause(pool: CeleryWorkerPool) -> Pause | None:
     """The direction in which the pool's annotation pauses scaling; None: it has no such annotation.
 
-    An unknown value pauses both directions: whoever set it wanted a pause, and the condition lists the valid values.
+    An unknown value pauses both directions: its author wanted a pause, and the condition lists the valid values.
     """
     value = pool.metadata.annotations.get(PAUSE_SCALING)
     if value is None:

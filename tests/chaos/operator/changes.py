@@ -1,6 +1,6 @@
 """Every kind of change that the operator answers: what is there before, and what happens then.
 
-Each is a starting point, which the operator brings about undisturbed, and one thing that somebody does.
+Each is a starting state, which the operator reaches undisturbed, and one action.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Change:
     """One change.
 
     Attributes:
-        before: brings about the starting point; None: there is no pool.
+        before: creates the starting state; None: there is no pool.
         make: the change.
         undo: takes it back, to the starting point; None: it cannot be.
         also_down: it is made while the operator is down, too.

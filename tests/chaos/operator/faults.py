@@ -194,7 +194,7 @@ def _around(run: Seen, watches: Sequence[str]) -> list[Plan]:
 
 
 def choose(plans: Sequence[Plan], count: int, seed: int) -> list[Plan]:
-    """So many of the plans in an order that the seed decides; each change and each fault early, and evenly often."""
+    """The first plans in an order that the seed decides. Each change and each fault comes early, and equally often."""
     order = list(plans)
     random.Random(seed).shuffle(order)  # noqa: S311 -- which plans, not secrets
     used: dict[str, int] = {}

@@ -36,7 +36,7 @@ HUNG_SECONDS = 60.0
 """Longer than the operator waits for an answer."""
 
 UNSEEN = "trace-"
-"""Objects of this name are no part of any plan."""
+"""Objects of this name are not part of any plan."""
 
 _PATH = re.compile(
     r"/apis?(?:/[^/]+)?/v[^/]+/(?:namespaces/[^/]+/)?(?P<resource>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>[a-z]+))?$"

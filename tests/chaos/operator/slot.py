@@ -23,10 +23,10 @@ from celeriac_operator.cluster import kinds
 
 WATCHED = frozenset(kind.plural for kind in kinds.WATCHED)
 QUIET_SECONDS = 0.25
-"""The operator has asked for nothing for so long: longer than all its shortened waits but the slow ones."""
+"""Seconds without a request of the operator: longer than all its shortened waits except the slow ones."""
 
 REST_SECONDS = 1.5
-"""For a fault-free run, of which nobody knows yet how it ends: everything stands still for so long."""
+"""Seconds without any change after which a run without faults has ended."""
 
 WATCH_RELEASE_SECONDS = 0.3
 RESYNC_SECONDS = "2"

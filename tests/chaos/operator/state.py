@@ -1,6 +1,6 @@
 """(pure) The state of a pool and all that belongs to it, without what may differ from run to run.
 
-Two runs that ended well have equal states. What is left out: uids, versions, times, who set a field, the status of
+Two runs that ended well have equal states. The state leaves out: uids, versions, times, who set a field, the status of
 others' objects. Names and namespaces of a plan become words. Hashes become `as before` or `new`: what matters of them
 is whether workers were replaced, and how often, which the number of ReplicaSets says too.
 """

@@ -35,7 +35,7 @@ def test_workers_run_whatever_the_dsn_is_and_the_condition_names_what_is_wrong(
     kube.kubectl("create", "secret", "generic", "sentry", "--from-literal=dsn=http://public@sentry:8000/1")
     wait_for_condition(kube, "mute", "SentryConfigured", "Configured")
     (after,) = kube.pool_pods("mute")
-    assert after["metadata"]["uid"] == before["metadata"]["uid"], "a DSN is no reason to restart a worker"
+    assert after["metadata"]["uid"] == before["metadata"]["uid"], "a DSN does not restart a worker"
     kube.kubectl("delete", "cwp", "mute")
 
 

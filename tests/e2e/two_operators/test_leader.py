@@ -26,7 +26,7 @@ def leader(kube: Kube) -> str:
 
 @pytest.fixture(scope="module")
 def system(shop, kube: Kube, images: Mapping[str, str]) -> Iterator[Kube]:
-    """The operators' namespace with two of them; in the end there is one again."""
+    """The operators' namespace with two of them; afterwards there is one again."""
     install.install_chart(kube.programs, images, "replicas=2")
     yield kube.at(install.OPERATOR_NAMESPACE)
     install.install_chart(kube.programs, images)

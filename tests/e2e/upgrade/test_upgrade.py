@@ -18,7 +18,7 @@ OPERATOR = "app.kubernetes.io%2Fcomponent%3Doperator"
 
 @pytest.fixture
 def next_release(kube: Kube, images: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
-    """The images of a release with another worker library; in the end this one is installed again."""
+    """The images of a release with another worker library; afterwards this one is installed again."""
     yield {**images, "celeriac-worker": install.build_images([NEXT])[NEXT]}
     install.install_chart(kube.programs, images)
 

@@ -77,7 +77,7 @@ def test_settings_have_defaults() -> None:
         pytest.param(
             {**IMAGE, "CELERIAC_HEALTH_PORT": "http"},
             "CELERIAC_HEALTH_PORT is 'http': it must be a number from 1 to 65535",
-            id="a port that is no number",
+            id="a port that is not a number",
         ),
         pytest.param(
             {**IMAGE, "CELERIAC_RESYNC_SECONDS": "0"},

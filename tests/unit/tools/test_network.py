@@ -16,7 +16,7 @@ from localcluster.errors import LocalClusterError
         pytest.param(["10.244.0.254/24"], 1, id="another cluster has the first pod network"),
         pytest.param(["10.96.0.0/24"], 1, id="another cluster has the first service network"),
         pytest.param(["10.244.0.0/24", "10.96.1.0/24"], 2, id="one network is taken by each"),
-        pytest.param(["10.0.0.0/8"], 0, id="a route as wide as a VPN's is no obstacle"),
+        pytest.param(["10.0.0.0/8"], 0, id="a route as wide as a VPN's does not matter"),
         pytest.param(["10.244.0.7"], 1, id="a single address"),
         pytest.param(["fd00::1/64"], 0, id="IPv6 is another world"),
     ],

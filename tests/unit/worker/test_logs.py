@@ -152,7 +152,7 @@ class UnshowableError(Exception):
 
 
 class Impostor:
-    """Says of itself what is no text."""
+    """Its `__str__` does not return a text."""
 
     def __repr__(self) -> str:
         return 7  # type: ignore[return-value]

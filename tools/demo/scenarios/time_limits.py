@@ -30,7 +30,7 @@ class Measured:
         if self.seconds < self.limit_seconds:
             return f"it had {self.limit_seconds} s"
         if any(self.restarted.values()):
-            return f"one task's limit is no reason to restart a worker: {self.restarted}"
+            return f"the limit of one task must not restart a worker: {self.restarted}"
         return None
 
 

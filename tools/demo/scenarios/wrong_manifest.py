@@ -22,7 +22,7 @@ MANIFEST = {
 
 @dataclass(frozen=True)
 class Measured:
-    """What the API server said, and whether it kept the object all the same."""
+    """What the API server replied, and whether it stored the object anyway."""
 
     said: str
     exists: bool

@@ -41,7 +41,7 @@ class Dispute:
         return max(0.0, (self.until - now).total_seconds()) if self.until else 0.0
 
     def is_over(self, now: datetime) -> bool:
-        """Whether nothing has been corrected for so long that all of it can be forgotten."""
+        """Whether nothing has been corrected for long enough that the record can be discarded."""
         return now >= max(self.until or now, *self.corrected_at, now - WITHIN) + WITHIN
 
     def seconds_to_end(self, now: datetime) -> float:

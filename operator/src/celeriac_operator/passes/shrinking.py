@@ -1,8 +1,8 @@
 """Which workers are idle before a pool is scaled down? They are asked, and Kubernetes is told to remove them first.
 
-Called by the pass that is about to scale down a Deployment, whoever requested it. **Promise.** It takes one second at
-most, does not fail because of the workers, and never prevents the scale-down. **Limit.** A worker may begin a task
-after its reply; it then drains like any other worker.
+Called by the pass that is about to scale down a Deployment, whether a user or the autoscaler requested it.
+**Promise.** It takes one second at most, does not fail because of the workers, and never prevents the scale-down.
+**Limit.** A worker may start a task after its reply; it then drains like any other worker.
 """
 
 from __future__ import annotations

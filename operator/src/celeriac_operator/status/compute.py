@@ -223,7 +223,7 @@ def _is_scaled(case: Case) -> bool:
 def _resting(case: Case, reason: Progress, why: str) -> _Verdict:
     draining = bool(case.seen.pods)
     message = f"{why}: workers are draining" if draining else f"{why}: no worker runs"
-    # At zero on purpose is ready, as a Deployment with 0 replicas is: GitOps tools wait for nothing more.
+    # At zero on purpose is ready, as a Deployment with 0 replicas is: GitOps tools then stop waiting.
     return _Verdict(reason=reason, message=message, reconciling=draining, ready=not draining)
 
 

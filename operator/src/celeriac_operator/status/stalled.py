@@ -46,7 +46,7 @@ PERMANENT = (
     Cause.ROLLOUT_PAUSED,
     Cause.CONTESTED,
 )
-"""Causes that do not go away by themselves: the pool, the image or another object must be changed."""
+"""Causes that do not go away until somebody changes the pool, the image or another object."""
 
 Rule = Callable[[Case], Finding | None]
 

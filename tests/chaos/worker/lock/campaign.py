@@ -44,7 +44,7 @@ class LockCampaign:
         self._started = 0
 
     def run(self, seconds: float, progress: Callable[[str], object]) -> Verdict:
-        """Faults for so long, then a time without, then the check. A lock that is known to be broken ends it early."""
+        """Run with faults for `seconds`, then without, then check. A lock that is known to be broken ends it early."""
         self.redis.start()
         FencedStore(self.directory / "store").close()
         for _ in range(CLIENTS):
@@ -162,7 +162,7 @@ def run(
         seed: of the choices of faults and clients.
         seconds: how long faults happen, or until a lock that is broken on purpose is found.
         progress: told now and then how far it is.
-        kind: of lock; but for the first of them they are broken on purpose.
+        kind: of lock; all except the first are broken on purpose.
         late: share of owners that go on beyond their time.
     """
     campaign = LockCampaign(directory, seed=seed, kind=kind, late=late)

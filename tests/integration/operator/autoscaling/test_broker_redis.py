@@ -248,7 +248,7 @@ async def test_a_redis_that_was_killed_is_read_again_when_it_is_back(
         await read_one(reader)
     server.start()
     await until_read(reader, lambda it: it.figures.backlog == 0)
-    assert not waits.done(), "a broker that is away is no arrival"
+    assert not waits.done(), "a broker that is away does not count as an arrival"
     client.lpush("mail", "a")
     assert (await within(5, waits))[0] == {"shop/mail"}, "the same wait goes on over the new connection"
     client.script_flush()

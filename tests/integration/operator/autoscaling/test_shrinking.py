@@ -114,7 +114,9 @@ def test_busy_workers_stay_and_costs_are_written_once(
     foreign = {"metadata": {"annotations": {labels.DELETION_COST: "2000000000"}}}
     place.api.merge("Pod", place.namespace, c, foreign)
     staying, took = shrink(place, workers, 3)
-    assert staying.keys() == {b, c, d}, "the idle ones go, but for the one that somebody else has made dear"
+    assert staying.keys() == {b, c, d}, (
+        "the idle ones go, except the one whose deletion cost another manager has raised"
+    )
     assert staying[b] > 0
     assert staying[c] == 2_000_000_000
     assert took < 1

@@ -80,7 +80,7 @@ def worker(there: Manifest) -> Manifest:
         pytest.param("PodDisruptionBudget", bool, None, id="a deletion"),
     ],
 )
-def test_whoever_fights_gets_growing_pauses_and_a_condition(
+def test_a_program_that_fights_gets_growing_pauses_and_a_condition(
     place: Place,
     control_plane: ControlPlane,
     kind: str,

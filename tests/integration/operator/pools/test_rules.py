@@ -95,7 +95,9 @@ RULES = [
         worker={"maxMemoryPerChild": 200},
     ),
     refused(
-        "memory that is no quantity", "must be a memory quantity of at least 1Mi", worker={"maxMemoryPerChild": "200MB"}
+        "memory that is not a quantity",
+        "must be a memory quantity of at least 1Mi",
+        worker={"maxMemoryPerChild": "200MB"},
     ),
     *(
         refused(
@@ -268,7 +270,7 @@ RULES = [
         "is not a Sentry environment",
         sentry={"dsn": "https://k@h/1", "environment": "None"},
     ),
-    refused("notifications without anybody to tell", "spec.notifications.slack: Required value", notifications={}),
+    refused("notifications without a channel", "spec.notifications.slack: Required value", notifications={}),
     refused(
         "a channel without a webhook",
         "spec.notifications.slack.webhookFrom: Required value",
@@ -286,7 +288,7 @@ RULES = [
         sentry={"dsn": "https://k@h/1", "tracesSampleRate": 1.1},
     ),
     refused(
-        "a surge that is no share",
+        "a surge that is not a percentage",
         "must be a number of workers, or a percentage from 0% to 100%",
         rollout={"maxSurge": "25"},
     ),
@@ -312,14 +314,14 @@ RULES = [
     ),
     *(
         refused(
-            f"a budget whose {limit} is no count",
+            f"a budget whose {limit} is not a number",
             "must be a number of workers, or a percentage from 0% to 100%",
             disruption={limit: "half"},
         )
         for limit in ("maxUnavailable", "minAvailable")
     ),
     refused(
-        "a limit that is no quantity",
+        "a limit that is not a quantity",
         'spec.resources.limits[cpu]: Invalid value: "two": must be a Kubernetes quantity',
         resources={"limits": {"cpu": "two"}},
     ),

@@ -1,4 +1,4 @@
-"""Tasks that run in batches (celery-batches) do so on every pool, as with stock Celery, and no batch waits in vain."""
+"""Batches of celery-batches run on every pool, as with stock Celery; no batch waits for messages that cannot come."""
 
 from __future__ import annotations
 

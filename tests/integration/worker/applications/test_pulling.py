@@ -1,4 +1,4 @@
-"""Tasks that take messages by themselves: one for each `get`, under their own identity, and none lost by a kill."""
+"""Tasks that take messages themselves: each `get` takes one, under its own identity, and a kill loses none."""
 
 from __future__ import annotations
 

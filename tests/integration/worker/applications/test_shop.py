@@ -1,4 +1,4 @@
-"""The example shop: its page says what becomes of a task, and where the mail and Flower are."""
+"""The example shop: its page shows the state of a task, and where the mail and Flower are."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def sleep(seconds: float) -> float:
 
 @app.task
 def relay(seconds: float) -> float:
-    """Pass work on to another task in the end."""
+    """Call another task at the end."""
     sleep(seconds)
     note.delay(f"{seconds}")
     return seconds

@@ -354,5 +354,5 @@ def pairs(chance: random.Random, count: int) -> Iterator[Shape]:
 
 
 def everything(chance: random.Random, *, count: int = 500) -> list[Shape]:
-    """All shapes, and so many pairs."""
+    """All shapes, and this number of pairs."""
     return [*by_field(), *by_record(), *by_body(), *by_serializer(), *no_messages(), *pairs(chance, count)]

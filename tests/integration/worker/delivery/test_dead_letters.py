@@ -37,7 +37,7 @@ def run(worker: WorkerProcess, *arguments: str) -> subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=APPS, env=worker.environment, capture_output=True, text=True, check=False)
 
 
-def test_whoever_waits_for_a_dead_lettered_task_gets_a_failure_and_a_requeued_one_is_pending_again(
+def test_the_caller_of_a_dead_lettered_task_gets_a_failure_and_a_requeued_one_is_pending_again(
     start_worker: StartWorker, producer: Celery, client: Any
 ) -> None:
     worker = start_worker("awaited:app", worker={"concurrency": 2}, delivery={"maxDeliveries": 2})

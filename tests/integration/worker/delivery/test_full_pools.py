@@ -32,7 +32,7 @@ def probes(worker: WorkerProcess) -> tuple[int, int]:
 
 
 def stays_well(worker: WorkerProcess, seconds: float) -> None:
-    """The first task that runs has run for so long, and no probe has failed meanwhile."""
+    """Wait until the first task has run for `seconds`; no probe may fail meanwhile."""
 
     def look() -> float:
         assert probes(worker) == (200, 200)

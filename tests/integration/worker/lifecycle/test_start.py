@@ -130,7 +130,7 @@ EVERYTHING = (
     *("--max-tasks-per-child", "100", "--max-memory-per-child", "1000000", "--autoscale", "3,1", "-C", "-q"),
     *("-l", "info", "-n", "w1@laptop", "--health-port", "{port}"),
 )
-"""The flags of `celery worker`, but for those that replace each other."""
+"""The flags of `celery worker`, except those that replace each other."""
 
 
 def test_a_worker_by_hand_takes_the_flags_of_celery_worker(

@@ -211,7 +211,7 @@ def test_the_clients_clock_does_not_matter(client: Any, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Any]:
-    """A Cluster of one node, which owns all slots: keys of different slots in one script are refused all the same."""
+    """A Cluster of one node, which owns all slots: it still refuses keys of different slots in one script."""
     directory = tmp_path / "cluster"
     directory.mkdir()
     server = RedisServer(directory, cluster_enabled="yes", cluster_config_file="nodes.conf")

@@ -1,4 +1,4 @@
-"""Which row of a page's tables a test brings about: a unit test compares the rows with the tests."""
+"""Which row of a page's tables a test covers. A unit test compares the rows with the tests."""
 
 from __future__ import annotations
 

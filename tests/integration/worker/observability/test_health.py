@@ -1,6 +1,6 @@
 """The probes of real workers: what makes them fail, and what must not.
 
-`@row` names the row of docs/operations/health.md that a test brings about; a unit test compares the two sets.
+`@row` names the row of docs/operations/health.md that a test covers; a unit test compares the two sets.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every row of docs/reference/worker-metrics.md, brought about for real and read from a worker's page."""
+"""A real worker produces every metric of docs/reference/worker-metrics.md."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LONG = 90.0
 
 
 def shows(*names: str) -> Callable[[F], F]:
-    """Say which metrics a test brings about."""
+    """Name the metrics that a test produces."""
     SHOWN.update(names)
     return lambda test: test
 
@@ -125,7 +125,7 @@ def test_the_wait_is_known_where_the_producer_has_the_library(start_worker: Star
     producer.send_task("sends", (3,))  # by a plain producer: nobody knows how long this one waits
     page = until(worker, lambda it: states(it, "fine").get("succeeded"), "the task that was sent by a task")
     assert page.by("queue", "celeriac_worker_task_wait_seconds_count") == {"celery": 1}
-    # The countdown of three seconds is no wait.
+    # The countdown of three seconds does not count as waiting.
     assert page.value("celeriac_worker_task_wait_seconds_bucket", le="2.5") == 1
 
 

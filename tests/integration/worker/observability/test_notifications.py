@@ -1,6 +1,6 @@
 """Which failures reach a channel, over the webhook's own protocol; and that no task waits for it.
 
-`row` names the row of docs/operations/notifications.md that a test brings about; a unit test compares the two sets.
+`row` names the row of docs/operations/notifications.md that a test covers; a unit test compares the two sets.
 """
 
 from __future__ import annotations
@@ -363,7 +363,7 @@ def test_a_flush_is_bounded_when_slack_does_not_answer(
         pytest.param("hooks.slack.example/services/x", False, id="one without a scheme"),
         pytest.param("file:///etc/passwd", False, id="a file"),
         pytest.param("https://", False, id="one without a host"),
-        pytest.param("https://host:port/x", False, id="one whose port is no number"),
+        pytest.param("https://host:port/x", False, id="one whose port is not a number"),
         pytest.param("https://host/a b", False, id="one with a space"),
         pytest.param("https://[::1/x", False, id="half an address"),
         pytest.param("https://hööks/x", False, id="one that is not ASCII"),

@@ -1,6 +1,6 @@
 """What reaches Sentry, over the real protocol: each failure once.
 
-`row` names the row of docs/operations/sentry.md that a test brings about; a unit test compares the two sets.
+`row` names the row of docs/operations/sentry.md that a test covers; a unit test compares the two sets.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A broker that goes away: the worker waits, says so, and goes on by itself, or gives up in the end."""
+"""A broker that goes away: the worker waits, reports it, and resumes when the broker is back, or gives up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is left in Redis after use: nothing without an end that stock Celery does not leave too."""
+"""Keys that stay in Redis: the library leaves none without an expiry, except those that stock Celery leaves too."""
 
 from __future__ import annotations
 

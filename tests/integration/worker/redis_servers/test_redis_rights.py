@@ -1,4 +1,4 @@
-"""The rights in Redis that the page of the delivery names are enough, and none of them is for nothing."""
+"""The rights in Redis that docs/guides/delivery.md names are sufficient, and each of them is needed."""
 
 from __future__ import annotations
 

@@ -207,7 +207,7 @@ def test_a_target_without_sense_is_refused(make: Any) -> None:
         make()
 
 
-UNHURRIED = settings(deadline=None)  # a busy machine is no slow policy
+UNHURRIED = settings(deadline=None)  # a busy machine does not make the policy slow
 COUNTS = st.integers(min_value=0, max_value=3_000)
 TARGETS = st.one_of(
     st.builds(BacklogPerReplica, messages=st.integers(1, 100)),

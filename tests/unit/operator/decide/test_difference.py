@@ -52,7 +52,9 @@ def test_is_no_difference(wanted: Any, there: Any) -> None:
             id="values of variables are not shown",
         ),
         pytest.param({"limits": {"cpu": "2"}}, {"limits": {"cpu": "1"}}, "limits.cpu is 1, not 2", id="another amount"),
-        pytest.param({"cpu": "1000m"}, {"cpu": "1"}, "cpu is 1, not 1000m", id="what is no amount is compared as text"),
+        pytest.param(
+            {"cpu": "1000m"}, {"cpu": "1"}, "cpu is 1, not 1000m", id="what is not a quantity is compared as text"
+        ),
     ],
 )
 def test_names_the_first_difference(wanted: Any, there: Any, sentence: str) -> None:

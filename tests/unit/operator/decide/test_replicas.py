@@ -31,7 +31,7 @@ WITHOUT = json.dumps({"spec": {}})
         pytest.param(pool(20, WITH), pool(1, WITH), None, id="scaled to 1 by hand, with the field"),
         pytest.param(pool(20, WITH), pool(1), None, id="kubectl has not applied it"),
         pytest.param(pool(20, "["), pool(1, WITHOUT), None, id="nonsense before"),
-        pytest.param(pool(20, WITH), pool(1, "[]"), None, id="nonsense now, which is no manifest without the field"),
+        pytest.param(pool(20, WITH), pool(1, "[]"), None, id="invalid now, which is not a manifest without the field"),
         pytest.param(pool(20, WITH), pool(1, WITHOUT, uid="2"), None, id="another pool of the name"),
         pytest.param(None, pool(1, WITHOUT), None, id="a new pool"),
     ],

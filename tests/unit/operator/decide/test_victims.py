@@ -30,7 +30,7 @@ def deployment(replicas: int | None) -> dict[str, Any]:
 def after(
     workers: Iterable[Worker], replies: Mapping[str, WorkerReply], *, written: int | None = None
 ) -> dict[str, int]:
-    """Costs when so many of the markings have been written (all of them)."""
+    """The costs after this number of markings has been written (default: all)."""
     costs = {each.uid: each.cost for each in workers}
     return {**costs, **{each.worker.uid: each.cost for each in victims.mark(workers, replies)[:written]}}
 
@@ -81,7 +81,9 @@ def test_who_is_asked(before: int | None, kept: int, there: str, asked: str) -> 
     ("body", "answer"),
     [
         pytest.param(
-            {"busy": 0, "prefetched": 0, "scheduled": 9}, WorkerReply.IDLE, id="what waits for its time is no work"
+            {"busy": 0, "prefetched": 0, "scheduled": 9},
+            WorkerReply.IDLE,
+            id="messages that wait for their ETA are not work",
         ),
         pytest.param({"busy": 1, "prefetched": 0}, WorkerReply.BUSY, id="it runs a task"),
         pytest.param({"busy": 0, "prefetched": 1}, WorkerReply.BUSY, id="it is about to begin one"),
@@ -118,7 +120,7 @@ def test_reads_a_pod(address: str, port: str, url: str) -> None:
     assert read == Worker(name="emails-1", uid="u", created_at=NOON, owned_by="", status_url=url, cost=0, leaving=False)
     annotated = {**metadata, "annotations": {"controller.kubernetes.io/pod-deletion-cost": "-7"}}
     assert victims.read_worker({**pod, "metadata": annotated}).cost == -7
-    annotated = {**metadata, "annotations": {"controller.kubernetes.io/pod-deletion-cost": "dear"}}
+    annotated = {**metadata, "annotations": {"controller.kubernetes.io/pod-deletion-cost": "costly"}}
     assert victims.read_worker({**pod, "metadata": annotated}).cost == 0
 
 

@@ -149,7 +149,7 @@ def test_an_inline_dsn_becomes_an_owned_secret_that_is_mounted() -> None:
         pytest.param(
             {"containers": [{"name": "worker", "resources": {"limits": {"cpu": "many"}}}]},
             "template.spec.containers: the cpu limit is not a quantity: 'many'",
-            id="with a cpu limit that is no quantity",
+            id="with a cpu limit that is not a quantity",
         ),
         pytest.param({"containers": "x"}, "template.spec.containers must be a list", id="of the wrong shape"),
         *(

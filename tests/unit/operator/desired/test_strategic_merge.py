@@ -138,7 +138,7 @@ def test_merges(patch: dict[str, Any], path: str, expected: Any) -> None:
         pytest.param(
             {"spec": {"volumes": ["x"]}},
             "every item of template.spec.volumes must be a map",
-            id="an item that is no map",
+            id="an item that is not a map",
         ),
         pytest.param(
             {"spec": {"$setElementOrder/volumes": []}},

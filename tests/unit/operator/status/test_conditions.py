@@ -67,7 +67,7 @@ def shown(statement: Statement | None) -> tuple[str, str, str]:
                 "key dsn of Secret sentry is not a DSN of the form https://<key>@<host>/<project>: failures are "
                 "not reported",
             ),
-            id="the value is no DSN",
+            id="the value is not a DSN",
         ),
         pytest.param(
             UNREADABLE,
@@ -165,7 +165,7 @@ SLACK = {"notifications": {"slack": {"webhookFrom": {"secretKeyRef": {"name": "s
                 "InvalidWebhook",
                 "key url of Secret slack is not the URL of a webhook: no notifications are sent",
             ),
-            id="the value is no URL",
+            id="the value is not a URL",
         ),
         pytest.param(
             UNREADABLE,

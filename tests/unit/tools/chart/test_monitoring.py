@@ -56,7 +56,7 @@ def metrics_of(text: str) -> set[str]:
     """The metrics that an expression asks for.
 
     Raises:
-        ValueError: it is no PromQL.
+        ValueError: it is not PromQL.
     """
     names = {selector.name for selector in selectors(promql_parser.parse(VARIABLE.sub("any", text)))}
     return {name.removesuffix(part) for name in names for part in PARTS if name.endswith(part)} | {

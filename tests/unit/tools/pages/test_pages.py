@@ -38,7 +38,7 @@ def anchors(text: str) -> set[str]:
 
 
 def links(text: str) -> list[str]:
-    """The targets of a page's links that are relative; code is no link."""
+    """The targets of a page's links that are relative; links in code do not count."""
     targets = [first or second for first, second in LINK.findall(CODE.sub("", FENCE.sub("", text)))]
     return [target for target in targets if not re.match(r"[a-z][a-z+.-]*:|//", target)]
 

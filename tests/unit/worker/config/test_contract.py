@@ -79,7 +79,7 @@ def test_what_the_minimal_golden_document_leaves_open_stays_open() -> None:
     ("document", "sentence"),
     [
         pytest.param("{", "CELERIAC_CONFIG is not JSON: Expecting property name", id="text that is not JSON"),
-        pytest.param("[]", "CELERIAC_CONFIG must be a JSON object, not []", id="JSON that is no object"),
+        pytest.param("[]", "CELERIAC_CONFIG must be a JSON object, not []", id="JSON that is not an object"),
         pytest.param(a_document(app=...), "app is missing from CELERIAC_CONFIG", id="a required key missing"),
         pytest.param(a_document(pool__name=...), "pool.name is missing", id="a required key missing in a section"),
         pytest.param(a_document(version=2), "version 2 of the document is newer", id="a version of the future"),
@@ -103,7 +103,7 @@ def test_what_the_minimal_golden_document_leaves_open_stays_open() -> None:
         pytest.param(
             a_document(timeLimits={"softSeconds": 30, "hardSeconds": 30}),
             "timeLimits.softSeconds is 30 and hardSeconds is 30: the soft limit must be the shorter one",
-            id="a soft limit that is no shorter than the hard one",
+            id="a soft limit that is not shorter than the hard one",
         ),
         pytest.param(
             a_document(broker={"retryBackoffSeconds": {"initial": 5, "max": 1}}),
@@ -118,7 +118,7 @@ def test_what_the_minimal_golden_document_leaves_open_stays_open() -> None:
         pytest.param(
             a_document(sentry={"dsnFile": "/x", "tracesSampleRate": float("nan")}),
             "sentry.tracesSampleRate is NaN, it must be a number",
-            id="a sample rate that is no number",
+            id="a sample rate that is not a number",
         ),
         pytest.param(
             a_document(sentry={"dsnFile": "/x", "sendDefaultPii": "yes"}),

@@ -18,8 +18,8 @@ AT_ONCE: Final = 500
 """Members in one command of a script: Lua passes a function at most some 8,000 values."""
 
 _SAY: Final = f"""
--- Write down what a worker says of itself; '' or why it could not. Its key is not one of KEYS, and allowed to fail: a
--- server whose ACL forbids it must deliver all the same. A word that was overtaken by a newer one is dropped.
+-- Write a worker's report; return '' or why that failed. Its key is not one of KEYS, and allowed to fail: a
+-- server whose ACL forbids it must still deliver. A report that was overtaken by a newer one is dropped.
 local function say(key, worker, number, entry, now, lease)
   local known = redis.pcall('HGET', key, worker)
   if type(known) == 'table' then return known.err end
@@ -170,7 +170,7 @@ for priority = 0, (#KEYS - first) / queues - 1 do
     if numbers[queue] then move(queue, KEYS[first + priority * queues + queue], numbers[queue]) end
   end
 end
-if #out > 3 then redis.pcall('ZREM', line, prefix) end -- whoever has got something stands at the end again
+if #out > 3 then redis.pcall('ZREM', line, prefix) end -- a worker that got messages joins the end of the line again
 if left > 0 then
   is_empty()
   out[1] = place()
@@ -297,7 +297,7 @@ if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
 redis.call(ARGV[2] == 'front' and 'RPUSH' or 'LPUSH', KEYS[3], ARGV[3])
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
--- Not one of KEYS, and allowed to fail: a server whose ACL forbids this key must take the message back all the same.
+-- Not one of KEYS, and allowed to fail: a server whose ACL forbids this key must still take the message back.
 redis.pcall('SET', '{OVER_PREFIX}' .. ARGV[1], '', 'EX', {OVER_SECONDS})
 return 1
 """

@@ -56,7 +56,7 @@ def test_a_record_that_is_none_is_not_believed(record: bytes) -> None:
             id="who ran more tasks has more to say on how long they take",
         ),
         pytest.param([{"slots": 4, "busy": 0, "novel": 1}], Workers(4), id="a key of a newer library is passed over"),
-        pytest.param([{"slots": -1, "busy": "2"}, [], "x"], Workers(), id="nonsense counts for nothing"),
+        pytest.param([{"slots": -1, "busy": "2"}, [], "x"], Workers(), id="invalid entries do not count"),
     ],
 )
 def test_adds_up_what_workers_say(entries: list[object], together: Workers) -> None:

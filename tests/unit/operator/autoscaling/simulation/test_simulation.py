@@ -20,7 +20,7 @@ from celeriac_operator.autoscaling.simulation.arrivals import Task
 ROOT = Path(__file__).parents[5]
 PAGE = (ROOT / "docs/operations/autoscaling.md").read_text()
 SHOWN = re.findall(r'^\$ make simulate ARGS="(.*)"$', PAGE, re.MULTILINE)
-UNHURRIED = settings(deadline=None, max_examples=10)  # a busy machine is no slow simulator
+UNHURRIED = settings(deadline=None, max_examples=10)  # a busy machine does not make the simulator slow
 
 TASKS = st.lists(st.builds(Task, at=st.floats(0, 200), service_seconds=st.floats(0, 30)), max_size=20).map(
     lambda tasks: sorted(tasks, key=lambda task: task.at)

@@ -1,4 +1,4 @@
-"""What becomes of a delivery."""
+"""How deliveries end."""
 
 from __future__ import annotations
 

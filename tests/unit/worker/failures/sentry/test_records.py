@@ -21,7 +21,7 @@ def a_client(**options: Any) -> Any:
 @pytest.mark.parametrize(
     ("name", "level", "is_kept"),
     [
-        pytest.param("celery.worker.strategy", logging.INFO, False, id="that a task was received is no breadcrumb"),
+        pytest.param("celery.worker.strategy", logging.INFO, False, id="that a task was received is not a breadcrumb"),
         pytest.param("celery.worker.strategy", logging.ERROR, True, id="that it could not be is one"),
         pytest.param("celery.app.trace", logging.INFO, False, id="that a run succeeded is none"),
         pytest.param("celery.app.trace", logging.ERROR, True, id="that a run failed is one"),

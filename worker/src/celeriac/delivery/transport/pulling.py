@@ -47,7 +47,7 @@ class Pulling(_Channel):  # type: ignore[misc]  # kombu's channel, which it is p
         return [f"{self.global_keyprefix}{self._q_for_pri(it, step)}" for step in self.priority_steps for it in queues]
 
     def _size(self, queue: str) -> int:
-        """Return the messages in a queue; 0 if Redis refuses, because the other queues must start all the same."""
+        """Return the messages in a queue; 0 if Redis refuses, because the other queues must still start."""
         try:
             return int(super()._size(queue))
         except ResponseError as error:
