@@ -15,16 +15,7 @@ from celeriac_operator.generate import crd
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = crd.build_schema()
-KINDS = (
-    reasons.Type,
-    reasons.Progress,
-    reasons.Cause,
-    reasons.BrokerReason,
-    reasons.LimitReason,
-    reasons.SentryReason,
-    reasons.NotificationsReason,
-    reasons.EventReason,
-)
+KINDS = reasons.Meaningful.__subclasses__()
 
 
 def fields(node: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -119,6 +110,11 @@ def test_only_what_the_operator_decides_has_a_default() -> None:
 def test_a_new_pool_is_born_not_ready() -> None:
     (condition,) = SCHEMA["properties"]["status"]["default"]["conditions"]
     assert (condition["type"], condition["status"], condition["reason"]) == ("Ready", "Unknown", "Pending")
+
+
+def test_the_description_of_the_conditions_names_every_type() -> None:
+    (conditions,) = (node for path, node in STATUS if path == "status.conditions")
+    assert [kind for kind in reasons.Type if not re.search(rf"\b{kind.value}\b", conditions["description"])] == []
 
 
 def test_the_pages_name_every_word() -> None:

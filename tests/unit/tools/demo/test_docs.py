@@ -10,17 +10,7 @@ from celeriac_operator import reasons
 from demo import install
 
 HEADINGS = re.findall(r"^### (\w+)", (install.ROOT / "docs/operations/troubleshooting.md").read_text(), re.MULTILINE)
-KINDS = (
-    reasons.Progress,
-    reasons.Cause,
-    reasons.BrokerReason,
-    reasons.WorkReason,
-    reasons.LimitReason,
-    reasons.SentryReason,
-    reasons.NotificationsReason,
-    reasons.Activity,
-    reasons.EventReason,
-)
+KINDS = [kind for kind in reasons.Meaningful.__subclasses__() if kind is not reasons.Type]
 WELL = {
     reasons.Progress.READY,
     reasons.BrokerReason.CONNECTED,

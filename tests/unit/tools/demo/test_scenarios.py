@@ -90,7 +90,7 @@ def test_a_promise_that_holds_has_a_sentence_and_no_shortfall(evidence):
         pytest.param(replace(FROZEN, deliveries=1), "proves nothing", id="the frozen worker finished its task"),
         pytest.param(replace(SOFT, error="SUCCESS: None"), "SoftTimeLimitExceeded", id="the task ends otherwise"),
         pytest.param(replace(SOFT, seconds=1), "it had 3 s", id="the task ends before its limit"),
-        pytest.param(replace(SOFT, restarted={"pod/worker": 1}), "no reason to restart", id="the worker is restarted"),
+        pytest.param(replace(SOFT, restarted={"pod/worker": 1}), "must not restart", id="the worker is restarted"),
         pytest.param(replace(OUTAGE, restarted={"pod/worker": 1}), "pod/worker", id="a worker is restarted for Redis"),
         pytest.param(replace(OUTAGE, pods_kept=False), "pods were replaced", id="a pod is replaced for Redis"),
         pytest.param(replace(OUTAGE, not_ready_meanwhile=False), "not to be Ready", id="ready without a broker"),
