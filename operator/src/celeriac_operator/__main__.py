@@ -97,7 +97,7 @@ async def run(settings: Settings) -> None:
         return election is None or election.seconds_left() > 0
 
     def waited() -> float:
-        # A replica that does not lead makes no passes, so pools that wait there are no fault.
+        # A replica that does not lead makes no passes, so pools may wait there.
         return queue.oldest_seconds() if leads() else 0.0
 
     metrics.follow(

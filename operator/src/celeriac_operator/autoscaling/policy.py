@@ -6,8 +6,8 @@ the current number counts as wanted. Zero is reached only if no message is ready
 first message. Without fresh figures the number is not changed in either direction: a broker that does not respond is
 not an empty queue.
 
-Limits: a decision is only as good as its figures. Work that was taken and finished between two readings is not seen,
-which the window compensates. Messages with a later ETA (countdown, eta) count only if the figures include them.
+Limits: a decision is only as good as its figures. Work that was taken and finished between two readings is not seen;
+the window compensates for this. Messages with a later ETA (countdown, eta) count only if the figures include them.
 """
 
 from __future__ import annotations
@@ -258,7 +258,7 @@ def _stabilise(
 
 
 def _hold(spec: Spec, figures: Figures, replicas: int, reason: str, *, current: int) -> tuple[int, str]:
-    """Apply what forbids a direction. The minimum overrides missing nodes, and a pause overrides the minimum."""
+    """Apply the rules that forbid a direction. The minimum overrides missing nodes; a pause overrides the minimum."""
     floor = max(current, spec.min_replicas)
     if figures.unschedulable and current > 0 and replicas > floor:
         replicas, reason = floor, f"{reason}: {replicas}, held at {floor}: {figures.unschedulable} cannot be scheduled"

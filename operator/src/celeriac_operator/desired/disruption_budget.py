@@ -23,7 +23,7 @@ evicts no pod that two budgets cover."""
 def build(pool: CeleryWorkerPool) -> dict[str, Any] | None:
     """Build the budget; None: the pool needs none."""
     scaling = pool.spec.autoscaling
-    # With autoscaling the maximum counts, so that the budget does not come and go with the current number.
+    # With autoscaling, maxReplicas decides, so that the budget does not come and go with the current number.
     most = scaling.max_replicas if scaling else pool.spec.replicas
     asked = pool.spec.disruption or (DEFAULT if most > 1 else None)
     if asked is None or asked in NO_BUDGET:

@@ -73,7 +73,7 @@ CONTAINER: JsonDict = {
 
 
 def _field(name: str, schema: JsonDict) -> JsonDict:
-    """A field that null removes, as in every merge patch."""
+    """Build the schema of a field; null removes the field, as in every merge patch."""
     return {**schema, "nullable": True, "description": f"As {name} of a pod's spec; null removes it."}
 
 

@@ -42,7 +42,7 @@ BACKENDS = (
 
 
 def _has_scheme(schemes: str, message: str) -> Rule:
-    """A scheme with a dot is a class of the application's; what follows a plus is the scheme's own."""
+    """Accept a URL with one of these schemes, which a plus and a driver may follow, or with the path of a class."""
     return Rule(cel=f"self.matches('^(?i:({schemes})([+][^:/]*)?|[^:/]*[.][^:/]*)://')", message=message)
 
 

@@ -120,7 +120,7 @@ def unreadable(old: Status, generation: int, message: str, now: datetime) -> Sta
 
 
 def _last_stalled(verdict: _Verdict, old: Status, now: datetime) -> LastStalled | None:
-    """Remembered until the pool is ready: between the two it may be Reconciling, or fail in another way."""
+    """The last stall, kept until the pool is ready. Before that, the pool may be Reconciling or fail in another way."""
     if verdict.ready:
         return None
     if not verdict.stalled:
@@ -223,7 +223,7 @@ def _is_scaled(case: Case) -> bool:
 def _resting(case: Case, reason: Progress, why: str) -> _Verdict:
     draining = bool(case.seen.pods)
     message = f"{why}: workers are draining" if draining else f"{why}: no worker runs"
-    # At zero on purpose is ready, as a Deployment with 0 replicas is: GitOps tools then stop waiting.
+    # A pool at zero on purpose is ready, as a Deployment with 0 replicas is: GitOps tools then stop waiting.
     return _Verdict(reason=reason, message=message, reconciling=draining, ready=not draining)
 
 

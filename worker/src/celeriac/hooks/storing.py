@@ -27,7 +27,7 @@ from celeriac.store import error_replies
 
 OUTAGES: Final = frozenset(
     {
-        "OperationalError",  # PEP 249: not under the programmer's control; also in kombu, SQLAlchemy and Django
+        "OperationalError",  # PEP 249: "not under the control of the programmer"; also in kombu, SQLAlchemy and Django
         "InterfaceError",  # PEP 249: an error of the interface, such as a connection that is already closed
         "ConnectionFailure",  # pymongo
         "NoHostAvailable",  # cassandra-driver

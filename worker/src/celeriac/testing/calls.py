@@ -31,7 +31,7 @@ from celeriac.testing.clock import Clock, RealClock
 from celeriac.testing.model import ModelRedis
 
 PRIORITY_SEPARATOR: Final = "\x06\x16"
-"""kombu's: a list of its own for each priority but 0."""
+"""kombu's separator: each priority except 0 has a list of its own."""
 
 TICK_SECONDS: Final = 0.001
 """Times that differ by less count as equal: ETAs are written in microseconds, and Redis counts in milliseconds."""
@@ -132,16 +132,16 @@ class Calls:
     # --- steps
 
     def put(self, name: str, message: str) -> None:
-        """Queue a message, as a producer does that no policy stopped."""
+        """Queue a message, as a producer does when no policy has dropped the call."""
         self.know(name)
         self.client.lpush(self.prefix + name, message)
 
     def know(self, name: str) -> None:
-        """Look into this list, too."""
+        """Look for messages in this list, too."""
         self._lists.setdefault(name)
 
     def _by_priority(self) -> list[str]:
-        """The lists in the order of taking: kombu takes from the lower priority numbers first."""
+        """The lists in the order in which kombu takes from them: the lowest priority number first."""
         ordered = sorted(self._lists, key=lambda name: int(name.partition(PRIORITY_SEPARATOR)[2] or 0))
         return [self.prefix + name for name in ordered]
 
@@ -229,7 +229,7 @@ def policies(app: Any, *, redis_url: str | None = None) -> Iterator[Calls]:
 
     Args:
         app: a Celery application; a Django project's is `current_app` of `celery`, unwrapped or not.
-        redis_url: decide in this Redis, by real time, instead of in a model by a clock that stands still.
+        redis_url: decide in this Redis and by real time, instead of in a model and by the test's clock.
     """
     app = app._get_current_object() if hasattr(app, "_get_current_object") else app
     app.finalize()
