@@ -221,8 +221,8 @@ def test_calls_that_carry_more_than_themselves_are_known(options: dict[str, Any]
 
 
 def test_every_policy_for_calling_has_its_steps() -> None:
-    assert set(dispatch._STEPS) == set(values.CallPolicy.__subclasses__())
-    for policy in dispatch._STEPS:
+    assert set(dispatch._MODULES) == set(values.CallPolicy.__subclasses__())
+    for policy in dispatch._MODULES:
         assert set(dir(dispatch._steps(policy.__new__(policy)))) >= {"publish", "hold", "start", "end", "abandon"}
 
 

@@ -13,15 +13,15 @@ it as waiting (`Unique`) or as running (`Coalesce`).
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from celery import states
 from celery.exceptions import Reject, TaskPredicate
 from kombu.utils.uuid import uuid
 
 from celeriac import counts
-from celeriac.policies.kinds import coalesce, debounce, exclusive, throttle, unique
 from celeriac.policies.publishing import FAILURES, Call, Publish, logger, say_undecided
 from celeriac.policies.standing import Standing
 from celeriac.policies.values import (
@@ -58,13 +58,13 @@ class Steps(Protocol):
         """Return the calls that block other calls of this key."""
 
 
-_STEPS: Final[Mapping[type[CallPolicy], Steps]] = {
-    Throttle: throttle,
-    Unique: unique,
-    Debounce: debounce,
-    Coalesce: coalesce,
+_MODULES: Final[Mapping[type[CallPolicy], str]] = {
+    Throttle: "throttle",
+    Unique: "unique",
+    Debounce: "debounce",
+    Coalesce: "coalesce",
 }
-"""A new policy for calls needs a class in `values`, a module in `kinds`, and a line here."""
+"""The module of each policy for calls. A new policy needs a class in `values`, a module in `kinds`, and a line here."""
 
 
 def publish(task: Any, policy: CallPolicy, publish_now: Publish, args: Any, kwargs: Any, **options: Any) -> Any:
@@ -129,6 +129,8 @@ def enter(task: Any, calling: CallPolicy | None, running: Exclusive | None, args
             _steps(calling).start(task, calling, key, mark)
             request.celeriac_begun = True
         if running is not None:
+            from celeriac.policies.kinds import exclusive
+
             deciding = running
             exclusive.start(task, running, running.key_of(task.run, args, kwargs))
     except FAILURES as error:
@@ -142,7 +144,10 @@ def enter(task: Any, calling: CallPolicy | None, running: Exclusive | None, args
 def leave(sender: Any = None, state: str | None = None, retval: Any = None, **_: Any) -> None:
     """End a run; a receiver of the signal `task_postrun`."""
     request = getattr(sender, "request", None)
-    exclusive.end(sender)
+    if getattr(request, "celeriac_lock", None) is not None:
+        from celeriac.policies.kinds import exclusive
+
+        exclusive.end(sender)
     key = getattr(request, "celeriac_entered", None)
     if key is None or getattr(request, "celeriac_held", False):
         return
@@ -174,8 +179,13 @@ def find(task: Any, policy: CallPolicy, key: str) -> list[Standing]:
 
 
 def _steps(policy: CallPolicy) -> Steps:
-    """Return the module of a policy, or of its base class."""
-    return next(_STEPS[it] for it in type(policy).__mro__ if it in _STEPS)
+    """Return the module of a policy, or of its base class.
+
+    It is imported when it is first used: an application that only calls tasks usually has one kind of policy.
+    """
+    name = next(_MODULES[it] for it in type(policy).__mro__ if it in _MODULES)
+    module: Any = importlib.import_module(f"celeriac.policies.kinds.{name}")
+    return cast("Steps", module)
 
 
 def mark_of(headers: Mapping[str, Any] | None) -> str:

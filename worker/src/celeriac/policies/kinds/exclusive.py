@@ -57,9 +57,7 @@ def start(task: Any, policy: Exclusive, key: str) -> None:
 
 def end(task: Any) -> None:
     """Release the lock of a run that has ended."""
-    lock = getattr(task.request, "celeriac_lock", None)
-    if lock is None:
-        return
+    lock = task.request.celeriac_lock
     task.request.celeriac_lock = None
     try:
         lock.release()
