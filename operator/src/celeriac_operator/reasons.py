@@ -297,6 +297,14 @@ class EventReason(Meaningful):
         "the manager.",
     )
     BROKER_BACK = ("BrokerReachable", "Workers reach the broker again after they could not.")
+    CREATED = ("Created", "The operator has created the pool's Deployment.")
+    ROLLING = ("RollingOut", "A change of the pool replaces its workers; the message says which.")
+    ROLLED_OUT = ("RolledOut", "All workers have the newest pod template and are ready, for the first time.")
+    SCALED = (
+        "Scaled",
+        "A change of the pool sets another number of workers: by hand, by a manifest, by another autoscaler, or "
+        "because it is suspended. The message names the manager, as far as Kubernetes records it.",
+    )
     RECOVERED = ("Recovered", "The pool is ready again after it was stalled.")
     SCALING_UP = ("ScalingUp", "The autoscaler has begun to add workers; the message says why.")
     SCALING_DOWN = ("ScalingDown", "The autoscaler has begun to remove workers; the message says why.")

@@ -182,6 +182,12 @@ class Caches:
         """The number has been restored."""
         self._lost_replicas.pop(pool, None)
 
+    def setters_of_replicas(self, pool: Key) -> list[str]:
+        """The managers that have set the pool's number of workers; none: it is the default."""
+        manifest = self.pools.get(pool)
+        entries = manifest["metadata"].get("managedFields") or () if manifest else ()
+        return [entry["manager"] for entry in entries]
+
     def unschedulable(self, pool: Key) -> int:
         """Number of the pool's workers that cannot be scheduled."""
         return sum(bool(pod.unschedulable) and not pod.deleting for pod in self._pods_of.get(pool, {}).values())

@@ -26,7 +26,7 @@ from celeriac_operator.passes.disputes import Disputes
 from celeriac_operator.reasons import EventReason
 from celeriac_operator.resource import CeleryWorkerPool, Status
 from celeriac_operator.settings import Settings
-from celeriac_operator.status import compute, refusals, writing
+from celeriac_operator.status import compute, refusals, steps, writing
 from celeriac_operator.status import events as status_events
 from celeriac_operator.status.case import Case, Refusal
 
@@ -179,6 +179,7 @@ class Reconciler:
                 return todo, refusal, events
             logger.info("%s: %s", _shown(action), action.reason, extra={"pool": str(key), "reason": action.reason})
             events += _repairs(pool, action, before)
+            events += steps.taken(pool, action, before, self._caches.setters_of_replicas(key))
             if isinstance(action, Apply) and action.is_correction:
                 self._disputes.corrected(key, action.manifest["kind"], action.reason, self._clock())
         return todo, None, events

@@ -169,6 +169,8 @@ class Status(Model):
     """Image of the application that the Deployment has."""
     previous_image: Annotated[str, bound(max_length=1024)] | None = None
     """Image that the Deployment had before: to go back, set it as spec.image."""
+    rolled_out: Annotated[str, bound(max_length=64)] | None = None
+    """Hash of the newest pod template with which all workers have been ready."""
     failing_since: datetime | None = None
     """Since when the pool has been failing to become ready. Absent if it is not failing."""
     stalled: LastStalled | None = None

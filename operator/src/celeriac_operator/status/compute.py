@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from celeriac_operator import labels, names
-from celeriac_operator.decide import plan
+from celeriac_operator.decide import observed, plan
 from celeriac_operator.decide.observed import Observed, Pod
 from celeriac_operator.desired import deployment
 from celeriac_operator.printable import printable
@@ -90,6 +90,7 @@ def compute(case: Case) -> Report:
         selector=labels.as_selector(labels.selector(pool)),
         library=plan.running_library(case.seen.deployment) or None,
         **_images(case.seen),
+        rolled_out=_rolled_out(case, verdict),
         failing_since=verdict.failing_since,
         stalled=_last_stalled(verdict, pool.status, case.now),
         **scaling.status_fields(case.seen),
@@ -109,6 +110,12 @@ def _images(seen: Observed) -> Mapping[str, Any]:
         "image": image or before.image,
         "previous_image": before.image if is_new else before.previous_image,
     }
+
+
+def _rolled_out(case: Case, verdict: _Verdict) -> str | None:
+    """The template's hash once workers are ready with it; at zero nothing is known of a new template."""
+    is_shown = verdict.ready and verdict.reason is Progress.READY and not case.seen.is_paused
+    return (observed.template_hash(case.seen.deployment) if is_shown else "") or case.seen.pool.status.rolled_out
 
 
 def unreadable(old: Status, generation: int, message: str, now: datetime) -> Status:

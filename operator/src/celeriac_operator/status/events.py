@@ -48,6 +48,8 @@ def between(old: Status, new: Status) -> Iterator[Event]:
     if old.stalled and after[Type.READY].status == "True" and after[Type.READY].reason == Progress.READY:
         message = f"{after[Type.READY].message}; the pool was stalled ({old.stalled.reason})"
         yield Event(kind="Normal", reason=EventReason.RECOVERED, message=message)
+    elif new.rolled_out != old.rolled_out and Type.READY in before and before[Type.READY].status != "True":
+        yield Event(kind="Normal", reason=EventReason.ROLLED_OUT, message=after[Type.READY].message)
     broker, was_away = after.get(Type.BROKER_REACHABLE), before.get(Type.BROKER_REACHABLE)
     if broker and broker.status == "True" and was_away and was_away.status == "False":
         yield Event(kind="Normal", reason=EventReason.BROKER_BACK, message=broker.message)
