@@ -173,6 +173,9 @@ class Reconciler:
             try:
                 todo = await self._act(key, pool, todo, action)
             except ApiError as error:
+                if refusals.is_leaving(error):
+                    logger.debug("the namespace is being deleted: %s", error, extra={"pool": str(key)})
+                    return todo, None, events
                 refusal = refusals.read(error)
                 if refusal is None:
                     raise
@@ -283,7 +286,8 @@ class Reconciler:
                 await self._cluster.emit(pool, event, self._clock())
         except ApiError as error:
             # The conditions say the same as the events, so a pass does not fail for an event.
-            logger.warning("events could not be recorded: %s", error, extra={"pool": key, "reason": error.reason})
+            level = logging.DEBUG if refusals.is_leaving(error) else logging.WARNING
+            logger.log(level, "events could not be recorded: %s", error, extra={"pool": key, "reason": error.reason})
 
 
 def _why_unreadable(manifest: Manifest, error: ValidationError) -> str:
@@ -332,4 +336,6 @@ def _repairs(pool: CeleryWorkerPool, action: Apply | Delete, before: Manifest | 
             message = "the pod template changed with a Secret or the operator's release: the workers are replaced"
             return [Event(kind="Normal", reason=EventReason.ROLLED, message=message)]
     by = f"; last changed by {action.editor}" if action.editor and action.editor not in action.reason else ""
+    if action.is_correction and action.uid and not action.editor and kind != "Secret":
+        by = "; Kubernetes does not record who removes a field"
     return [Event(kind="Normal", reason=EventReason.REPAIRED, message=f"{kind} {name}: {action.reason}{by}")]

@@ -14,6 +14,11 @@ def read(error: ApiError) -> Refusal | None:
     return Refusal(cause=cause, message=error.message) if cause else None
 
 
+def is_leaving(error: ApiError) -> bool:
+    """Whether the namespace is being deleted. Nothing can be created in it, and nobody needs to act."""
+    return error.status == 403 and "because it is being terminated" in error.message
+
+
 def _cause(error: ApiError) -> Cause | None:
     message = error.message
     if "denied the request" in message or "denied request" in message:  # webhooks and policies, any HTTP status

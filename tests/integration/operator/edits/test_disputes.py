@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import threading
 import time
@@ -23,7 +24,18 @@ MOST_WRITES = 6
 PATHS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments/emails",
     "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets/emails",
+    "Secret": "/api/v1/namespaces/{}/secrets/emails-sentry",
 }
+MIRROR = base64.b64encode(b"https://key@mirror.example/7").decode()
+
+
+def name_of(kind: str) -> str:
+    return PATHS[kind].rpartition("/")[2]
+
+
+def content(there: Manifest) -> Manifest:
+    found: Manifest = there["data"] if there["kind"] == "Secret" else there["spec"]
+    return found
 
 
 @contextlib.contextmanager
@@ -34,12 +46,12 @@ def opponent(place: Place, kind: str, is_content: Callable[[Manifest], bool], pa
 
     def fight() -> None:
         while not stop.wait(0.02):
-            there = place.get(kind)
+            there = place.get(kind, name_of(kind))
             if there is None or (patch is not None and is_content(there)):
                 continue
             with contextlib.suppress(RefusedError):
                 if patch is None:
-                    place.api.delete(kind, place.namespace, "emails")
+                    place.api.delete(kind, place.namespace, name_of(kind))
                 else:
                     place.api.request("PATCH", path, patch, "application/strategic-merge-patch+json")
 
@@ -78,6 +90,8 @@ def worker(there: Manifest) -> Manifest:
             id="a budget",
         ),
         pytest.param("PodDisruptionBudget", bool, None, id="a deletion"),
+        pytest.param("Secret", lambda seen: seen["data"]["dsn"] == MIRROR, {"data": {"dsn": MIRROR}}, id="a Secret"),
+        pytest.param("Secret", bool, None, id="a deletion of a Secret"),
     ],
 )
 def test_a_program_that_fights_gets_growing_pauses_and_a_condition(
@@ -87,15 +101,15 @@ def test_a_program_that_fights_gets_growing_pauses_and_a_condition(
     is_content: Callable[[Manifest], bool],
     patch: Manifest | None,
 ) -> None:
-    place.pool(replicas=2)
+    place.pool(replicas=2, sentry={"dsn": "https://key@sentry.example/1"})
     place.await_deployment()
-    before = eventually(lambda: place.get(kind), what=kind)
+    before = eventually(lambda: place.get(kind, name_of(kind)), what=kind)
     place.make_ready(place.await_pods(2))
     place.await_reason("Ready", "True Ready")
     plural = PATHS[kind].rpartition("/")[0].rpartition("/")[2]
 
     def applies() -> int:
-        mine = [line for line in writes(control_plane) if f"/{place.namespace}/{plural}/emails" in line]
+        mine = [line for line in writes(control_plane) if f"/{place.namespace}/{plural}/{name_of(kind)}" in line]
         return sum("force=" in line for line in mine)
 
     first = applies()
@@ -107,5 +121,7 @@ def test_a_program_that_fights_gets_growing_pauses_and_a_condition(
     assert applies() - first <= MOST_WRITES
     # When the opponent is gone, the next correction holds.
     eventually(
-        lambda: place.get(kind), lambda seen: seen is not None and seen["spec"] == before["spec"], what="the end"
+        lambda: place.get(kind, name_of(kind)),
+        lambda seen: seen is not None and content(seen) == content(before),
+        what="the end",
     )

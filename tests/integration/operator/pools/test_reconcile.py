@@ -14,6 +14,8 @@ from localcluster.controlplane import ControlPlane
 
 pytestmark = pytest.mark.usefixtures("operator")
 
+KIND = "CeleryWorkerPool"
+
 
 def template_hash(deployment: dict[str, Any]) -> str:
     return str(deployment["spec"]["template"]["metadata"]["annotations"][labels.TEMPLATE_HASH])
@@ -34,7 +36,7 @@ def test_a_pool_gets_a_deployment_and_becomes_ready_with_its_workers(place: Plac
     both = {"Ready": "True Ready", "BrokerReachable": "True Connected"}
     eventually(place.reasons, lambda seen: seen == both, what="both conditions")
     line = control_plane.kubectl("get", "-n", place.namespace, "cwp", "--no-headers").split()
-    assert line[:4] == ["emails", "2/2", "2", "Ready"]
+    assert line[:4] == ["emails", "2/2", "0", "Ready"]
     wide = control_plane.kubectl("get", "-n", place.namespace, "cwp", "-o", "wide")
     assert "celeriac-worker:1" in wide
     assert "2 workers are ready and consuming" in wide
@@ -58,6 +60,34 @@ def test_kubectl_scale_is_followed_and_an_apply_without_replicas_leaves_the_numb
         "get", "-n", place.namespace, "cwp/emails", "--subresource=scale", "-o", "jsonpath={.status.selector}"
     )
     assert scale == "app.kubernetes.io/name=celeriac-worker,celeriac.dev/pool=emails"
+
+
+def test_each_step_that_a_person_waits_for_is_told_once(place: Place, control_plane: ControlPlane) -> None:
+    def told() -> list[str]:
+        events = place.api.list("Event", place.namespace)
+        mine = sorted((e for e in events if e["involvedObject"]["kind"] == KIND), key=lambda e: e["eventTime"] or "")
+        return [f"{e['reason']}: {e['message']}" for e in mine]
+
+    def await_told(number: int) -> list[str]:
+        found: list[str] = eventually(told, lambda seen: len(seen) >= number, what=f"{number} events")
+        return found
+
+    place.pool(replicas=2)
+    place.make_ready(place.await_pods(2))
+    place.await_reason("Ready", "True Ready")
+    await_told(2)
+    control_plane.kubectl("scale", "-n", place.namespace, "cwp/emails", "--replicas=1")
+    await_told(3)
+    place.await_reason("Ready", "True Ready")
+    control_plane.kubectl(
+        *("patch", "-n", place.namespace, "cwp/emails", "--type=merge", '--patch={"spec": {"image": "shop:2"}}')
+    )
+    assert sorted(await_told(4)) == [
+        "Created: Deployment emails with 2 workers, image shop:1",
+        "RolledOut: 2 workers are ready and consuming",
+        "RollingOut: image shop:1 is replaced by shop:2",
+        "Scaled: from 2 to 1 worker; set by kubectl",
+    ]
 
 
 def test_an_edited_deployment_is_put_right_and_says_so(place: Place) -> None:
@@ -308,3 +338,22 @@ def test_the_health_endpoint_and_the_metrics_answer(operator: Operator, place: P
     assert operator.metric(created) > 0
     assert operator.metric('celeriac_operator_watch_last_event_timestamp_seconds{kind="CeleryWorkerPool"}') > 1e9
     assert operator.healthy()
+
+
+def test_a_namespace_that_is_deleted_is_no_reason_to_warn(
+    place: Place, control_plane: ControlPlane, operator: Operator
+) -> None:
+    for name in ("emails", "reports", "labels"):
+        place.pool(name, sentry={"dsn": "https://key@sentry.example/1"})
+    for name in ("emails", "reports", "labels"):
+        place.await_deployment(name=name)
+        place.await_reason("Ready", "False Progressing", name)
+    control_plane.kubectl("delete", "namespace", place.namespace, "--wait=false")
+    eventually(
+        lambda: control_plane.kubectl("get", "namespace", place.namespace, "--ignore-not-found"),
+        lambda text: text == "",
+        what="the namespace's end",
+    )
+    operator.idle()
+    mine = [line for line in operator.text().splitlines() if place.namespace in line]
+    assert [line for line in mine if "WARNING" in line or "ERROR" in line] == []

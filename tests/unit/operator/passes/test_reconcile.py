@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -104,3 +105,23 @@ async def test_the_next_pass_does_what_was_written_meanwhile() -> None:
 async def test_a_pool_that_nobody_touches_meanwhile_is_not_looked_at_again_for_that() -> None:
     _, result = await one_pass(Server(a_stored_pool()))
     assert result.again_seconds != 0
+
+
+class LeavingServer(Server):
+    """Its namespace is being deleted: what exists may be changed, and nothing can be created."""
+
+    async def request(self, verb: str, path: str, *, body: Any = None, **rest: Any) -> dict[str, Any]:
+        if verb != "GET" and not path.endswith("/status"):
+            reason = "unable to create new content in namespace shop because it is being terminated"
+            raise ApiError(403, "Forbidden", f'deployments.apps "emails" is forbidden: {reason}')
+        return await super().request(verb, path, body=body, **rest)
+
+
+async def test_a_namespace_that_is_being_deleted_is_neither_a_refusal_nor_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = LeavingServer(a_stored_pool())
+    _, result = await one_pass(server)
+    assert not result.refused
+    assert "Stalled" not in {condition["type"] for condition in server.pool["status"]["conditions"]}
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
