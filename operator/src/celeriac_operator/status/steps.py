@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from celeriac_operator import names
-from celeriac_operator.decide import observed
+from celeriac_operator.decide import difference, observed
 from celeriac_operator.decide.plan import Apply, Delete
 from celeriac_operator.event import Event
 from celeriac_operator.manifest import Manifest
@@ -46,7 +46,14 @@ def taken(
 
 def _difference(action: Apply, before: Manifest) -> str:
     was, now = _image(before), _image(action.manifest)
-    return f"image {was} is replaced by {now}" if was != now else f"the workers are replaced: {action.reason}"
+    if was != now:
+        return f"image {was} is replaced by {now}"
+    wanted, there = (manifest["spec"]["template"]["spec"] for manifest in (action.manifest, before))
+    # Only its path: a variable's value may be confidential.
+    path = (difference.first(wanted, there) or difference.first(there, wanted) or "the pod template").partition(" is ")[
+        0
+    ]
+    return f"the workers are replaced: {path.partition(' differs')[0]} has changed"
 
 
 def _image(deployment: Manifest) -> str:

@@ -21,7 +21,7 @@ def taken(before: Manifest | None, now: Manifest, *setters: str, status: Any = N
     known = {"observedGeneration": 1, "image": "shop:1"} if status is None else status
     pool = a_pool(generation=NEW, status=known, **spec)
     uid = before["metadata"]["uid"] if before else ""
-    action = Apply(manifest=now, uid=uid, reason="spec.template.spec.containers[worker].env differs")
+    action = Apply(manifest=now, uid=uid, reason="the annotation differs")
     return [f"{event.reason}: {event.message}" for event in steps.taken(pool, action, before, setters)]
 
 
@@ -48,8 +48,15 @@ def test_one_that_somebody_has_deleted_is_not_told_as_created() -> None:
             {"env": [{"name": "A", "value": "1"}]},
             {},
             (),
-            ["RollingOut: the workers are replaced: spec.template.spec.containers[worker].env differs"],
+            ["RollingOut: the workers are replaced: containers[worker].env[A] has changed"],
             id="a variable",
+        ),
+        pytest.param(
+            {"drain": {"timeoutSeconds": 7}},
+            {},
+            (),
+            ["RollingOut: the workers are replaced: containers[worker].env[CELERIAC_CONFIG].value has changed"],
+            id="a setting",
         ),
         pytest.param({"replicas": 5}, {}, ("kubectl",), ["Scaled: from 1 to 5 workers; set by kubectl"], id="by hand"),
         pytest.param({"replicas": 5}, {}, (), ["Scaled: from 1 to 5 workers"], id="by nobody that is recorded"),
@@ -70,6 +77,12 @@ def test_what_a_change_of_the_pool_causes(
 ) -> None:
     before, now = deployment(image="shop:1"), deployment(**{"image": "shop:1", **change})
     assert taken(before, now, *setters, **spec) == expected
+
+
+def test_a_variable_that_is_taken_out_is_named_and_no_value_is_told() -> None:
+    before, now = deployment(env=[{"name": "A", "value": "confidential"}]), deployment()
+    assert taken(before, now) == ["RollingOut: the workers are replaced: containers[worker].env[A] has changed"]
+    assert taken(now, before) == ["RollingOut: the workers are replaced: containers[worker].env[A] has changed"]
 
 
 def test_the_autoscalers_numbers_have_events_of_their_own() -> None:

@@ -21,6 +21,11 @@ WELL = {
     reasons.SentryReason.CONFIGURED,
     reasons.NotificationsReason.CONFIGURED,
     reasons.Activity.ACTIVE,
+    # Steps that somebody has asked for.
+    reasons.EventReason.CREATED,
+    reasons.EventReason.ROLLING,
+    reasons.EventReason.ROLLED_OUT,
+    reasons.EventReason.SCALED,
 }
 
 
