@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.chaos.worker import failover
@@ -34,6 +34,27 @@ def run_tasks(directory: Path, settings: Settings) -> Verdict:
         return campaign.run()
     finally:
         campaign.clean_up()
+
+
+def _parts(directory: Path, flags: argparse.Namespace) -> Iterator[tuple[str, Verdict]]:
+    """Carry out one part after the other; what each has found."""
+    seconds = flags.minutes * 60
+    settings = Settings(seed=flags.seed, tasks=flags.tasks, seconds=seconds * 0.6)
+    failovers = max(2, round(seconds * 0.25 / failover.CYCLE_SECONDS))
+    for name, run in (
+        ("tasks", lambda: run_tasks(directory / "tasks", settings)),
+        (
+            "failovers",
+            lambda: failover.run(directory / "failovers", seed=flags.seed, failovers=failovers, progress=progress),
+        ),
+        (
+            "lock",
+            lambda: lock_campaign.run(directory / "lock", seed=flags.seed, seconds=seconds * 0.15, progress=progress),
+        ),
+    ):
+        verdict = run()
+        progress(f"{name}: {len(verdict.violations)} broken promises")
+        yield name, verdict
 
 
 def show(title: str, verdict: Verdict) -> None:
@@ -60,24 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = build_parser().parse_args(arguments)
     progress(f"seed {flags.seed}")
     directory = Path(tempfile.mkdtemp(prefix="celeriac-chaos-"))
-    seconds = flags.minutes * 60
     for name in ("tasks", "failovers", "lock"):
         (directory / name).mkdir()
     try:
-        verdicts = {
-            "tasks": run_tasks(
-                directory / "tasks", Settings(seed=flags.seed, tasks=flags.tasks, seconds=seconds * 0.6)
-            ),
-            "failovers": failover.run(
-                directory / "failovers",
-                seed=flags.seed,
-                failovers=max(2, round(seconds * 0.25 / failover.CYCLE_SECONDS)),
-                progress=progress,
-            ),
-            "lock": lock_campaign.run(directory / "lock", seed=flags.seed, seconds=seconds * 0.15, progress=progress),
-        }
-    except BaseException:
+        verdicts = dict(_parts(directory, flags))
+    except KeyboardInterrupt:
         shutil.rmtree(directory, ignore_errors=True)
+        raise
+    except BaseException:
+        progress(f"journals and logs: {directory}")
         raise
     broken = sum(len(it.violations) for it in verdicts.values())
     if flags.json:

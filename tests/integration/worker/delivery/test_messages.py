@@ -83,7 +83,7 @@ def normal(raw: bytes) -> bytes:
     return json.dumps({**payload, "properties": properties}, sort_keys=True).encode()
 
 
-@pytest.mark.timeout(900 if SAMPLE > 1000 else 180)
+@pytest.mark.timeout(3600 if SAMPLE > 1000 else 180)
 @pytest.mark.parametrize("pool", POOLS)
 def test_every_message_ends_and_none_ends_the_worker(start_worker: StartWorker, client: Any, pool: str) -> None:
     chance = random.Random(f"{SEED}{pool}")  # noqa: S311 - the same shapes in each run
@@ -104,7 +104,7 @@ def test_every_message_ends_and_none_ends_the_worker(start_worker: StartWorker, 
     worker.until(
         lambda: (client.llen("celery"), client.hlen("celeriac:held:{celery}")),
         lambda it: it[0] == 0 and it[1] <= far,
-        timeout=600 if SAMPLE > 1000 else 120,
+        timeout=3000 if SAMPLE > 1000 else 120,
         what="all were taken and have ended",
     )
     good = [Shape("good", good_message(number), f"good-{number}") for number in range(len(shapes))]

@@ -59,13 +59,17 @@ def drop(reason: str) -> NoReturn:
 
 
 def put_back(task: Any, reason: str, backoff_seconds: tuple[float, float] = BACKOFF_SECONDS) -> NoReturn:
-    """Publish a call again under its own id, to run after a growing delay, and settle this message."""
+    """Publish a call again under its own id, to run after a growing delay, and settle this message.
+
+    Raises:
+        celery.exceptions.Reject: it cannot be published; this message is given back, so that the call is not lost.
+    """
     conflicts = int(getattr(task.request, values.CONFLICTS_HEADER, None) or 0)
     shortest, longest = backoff_seconds
     pauses = Retry(max_retries=None, initial_seconds=shortest, max_seconds=longest)
     delay = pauses.delay_seconds(conflicts, random.random())  # noqa: S311 - jitter
     logger.info("%s[%s] runs again in %.1f s: %s", task.name, task.request.id, delay, reason)
-    publish_again(task, delay, {values.CONFLICTS_HEADER: conflicts + 1})
+    insist(task, lambda: publish_again(task, delay, {values.CONFLICTS_HEADER: conflicts + 1}))
     raise Errand("put back")
 
 
@@ -73,9 +77,16 @@ def publish_again(task: Any, delay_seconds: float, headers: dict[str, Any]) -> N
     """Publish the message that is being delivered again, with a new ETA.
 
     The number of retries stays the same, because this is not a retry.
+
+    Raises:
+        celery.exceptions.Reject: publishing raised an exception that says nothing of the connection.
     """
     request = task.request
     headers = {**(request.headers or {}), **headers}
-    task.signature_from_request(
-        request, countdown=delay_seconds, retries=request.retries, headers=headers
-    ).apply_async()
+    call = task.signature_from_request(request, countdown=delay_seconds, retries=request.retries, headers=headers)
+    try:
+        call.apply_async()
+    except FAILURES:
+        raise
+    except Exception as error:  # kombu raises AttributeError too when a connection breaks at the wrong moment
+        raise Reject(f"the call could not be published again: {error!r}", requeue=True) from error
