@@ -111,6 +111,16 @@ class Cause(Meaningful):
         "AdmissionRefused",
         "An admission policy or webhook of the cluster refuses the Deployment or its pods, for example Pod Security.",
     )
+    WEBHOOK_UNAVAILABLE = (
+        "WebhookUnavailable",
+        "An admission webhook of the cluster does not answer, so the API server refuses the Deployment or its pods. "
+        "The write is repeated with growing pauses.",
+    )
+    WRITE_FAILED = (
+        "WriteFailed",
+        "The API server answers a write of the operator with an error, which the message quotes. The write is repeated "
+        "with growing pauses.",
+    )
     QUOTA_EXCEEDED = ("QuotaExceeded", "The namespace's ResourceQuota has no room for the workers.")
     SECRET_NOT_FOUND = (
         "SecretNotFound",
@@ -164,6 +174,11 @@ class SentryReason(Meaningful):
     NO_DSN = ("NoDSN", "The pool sets no DSN, and the operator has none for all pools.")
     INVALID_DSN = ("InvalidDSN", "The value is not a Sentry DSN. Correcting it needs no restart of workers.")
     NAME_CONFLICT = ("NameConflict", "The Secret for the DSN has the name of a Secret of another owner.")
+    NOT_WRITTEN = (
+        "SecretNotWritten",
+        "The Secret for the DSN cannot be written, for example for lack of a permission or of quota. The message "
+        "quotes the API server; the write is repeated with growing pauses.",
+    )
     UNREADABLE = (
         "SecretUnreadable",
         "The operator may not read the Secret, so it cannot check the value. Workers may be able to.",

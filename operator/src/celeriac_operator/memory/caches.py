@@ -190,7 +190,8 @@ class Caches:
 
     def unschedulable(self, pool: Key) -> int:
         """Number of the pool's workers that cannot be scheduled."""
-        return sum(bool(pod.unschedulable) and not pod.deleting for pod in self._pods_of.get(pool, {}).values())
+        pods = self._pods_of.get(pool, {}).values()
+        return sum(bool(pod.unschedulable) and not pod.deleting and not pod.finished for pod in pods)
 
     def remove_pool(self, key: Key, version: int) -> set[Key]:
         """A pool is gone."""

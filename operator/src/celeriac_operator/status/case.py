@@ -34,7 +34,9 @@ class Case:
     plan: plan.Plan
     """The plan of this pass."""
     refusal: Refusal | None
-    """The API server's refusal; None: it accepted the plan."""
+    """The API server's refusal of the workers' objects; None: it accepted them."""
     now: datetime
+    secret_refusal: Refusal | None = None
+    """The API server's refusal of the Secret for the DSN, without which workers run too; None: it accepted it."""
     grace_seconds: float = 0.0
     """Seconds for which a pool must have been failing before it is Stalled."""

@@ -202,7 +202,7 @@ def _judge_workers(case: Case, counts: Counts) -> _Verdict:
 
 def _stalled(case: Case, finding: Finding) -> _Verdict:
     newest = {pod.uid for pod in case.seen.newest_pods()}
-    older = any(pod.ready and not pod.deleting and pod.uid not in newest for pod in case.seen.pods)
+    older = any(pod.ready and not pod.deleting and pod.uid not in newest for pod in case.seen.running_pods())
     suffix = "; workers of the previous template keep running" if older else ""
     message = finding.message + suffix
     if finding.cause in stalled.PERMANENT or case.grace_seconds <= 0:
@@ -228,7 +228,7 @@ def _is_scaled(case: Case) -> bool:
 
 
 def _resting(case: Case, reason: Progress, why: str) -> _Verdict:
-    draining = bool(case.seen.pods)
+    draining = bool(case.seen.running_pods())
     message = f"{why}: workers are draining" if draining else f"{why}: no worker runs"
     # A pool at zero on purpose is ready, as a Deployment with 0 replicas is: GitOps tools then stop waiting.
     return _Verdict(reason=reason, message=message, reconciling=draining, ready=not draining)

@@ -169,6 +169,12 @@ def test_ready_reconciling_and_stalled_when(
     assert found == expected
 
 
+def test_a_suspended_pool_is_ready_beside_a_worker_that_was_evicted() -> None:
+    pool = a_pool(suspend=True)
+    found = shown(compute(pool, deployment_status=counts(0, 0), pods=[a_pod(pool, phase="Failed")]))
+    assert found["Ready"] == ("True", "Suspended", "suspended: no worker runs")
+
+
 def test_waits_for_an_earlier_pools_deployment() -> None:
     found = shown(compute(a_pool(), plan=Plan(waiting_for="the Deployment emails of an earlier pool to be removed")))
     assert found["Ready"][2] == "waiting for the Deployment emails of an earlier pool to be removed"
