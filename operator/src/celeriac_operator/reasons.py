@@ -279,6 +279,11 @@ class Activity(Meaningful):
         "Another writer keeps changing `replicas`: another autoscaler, or a manifest with the field. The autoscaler "
         "leaves the number alone for five minutes at a time.",
     )
+    WRITE_REFUSED = (
+        "WriteRefused",
+        "The API server refuses to change `replicas`: the operator lacks a permission, or an admission policy forbids "
+        "it. The message quotes the API server; the write is repeated after growing pauses, of up to five minutes.",
+    )
     PAUSED = ("Paused", "The annotation `celeriac.dev/pause-scaling` pauses scaling in both directions.")
     DISABLED = ("Disabled", "The pool is suspended: `replicas` is not changed until it is resumed.")
 

@@ -148,7 +148,15 @@ class Reconciler:
         number = self._caches.lost_replicas(key)
         if number is None:
             return manifest
-        scale = await self._cluster.scale(manifest["metadata"], number)
+        try:
+            scale = await self._cluster.scale(manifest["metadata"], number)
+        except ApiError as error:
+            if refusals.read(error) is None:
+                raise
+            # The rest of the pool must not wait for it.
+            self._caches.forget_lost_replicas(key)
+            logger.warning("replicas could not be set to %d again: %s", number, error, extra={"pool": str(key)})
+            return manifest
         self._caches.forget_lost_replicas(key)
         logger.info("replicas was taken out of the manifest: it stays %d", number, extra={"pool": str(key)})
         self._caches.observe_scale(key, scale)
