@@ -124,7 +124,7 @@ integration: $(VENV)/operator.stamp $(VENV)/worker.stamp ## against a real redis
 	@tools/ensure-packages redis-server rabbitmq-server gcc libc6-dev # the compiler: for a clock that can be stepped
 	@$(LOCALCLUSTER) programs # the first time takes minutes: with progress, and not inside a test's time limit
 	@$(LOCALCLUSTER) images celeriac-worker >/dev/null
-	@$(WORKER)/python -m pytest -q --timeout=180 -n 6 -m "not alone" tests/integration/worker tests/chaos/worker
+	@$(WORKER)/python -m pytest -q --timeout=180 -n 6 --dist loadgroup -m "not alone" tests/integration/worker tests/chaos/worker
 	@$(WORKER)/python -m pytest -q --timeout=180 -m alone tests/integration/worker # these look at a clock
 	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q --timeout=180 -n 4 --dist loadfile tests/integration/operator
 	@PYTHONPATH=tools $(OPERATOR)/python -m pytest -q --timeout=180 tests/integration/tools

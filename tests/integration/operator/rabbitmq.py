@@ -60,7 +60,7 @@ class RabbitMQServer:
         # Erlang's own port mapper would be started by the node and outlive it.
         self._start("epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1")
         self._start(str(PROGRAMS / "rabbitmq-server"))
-        eventually(self._answers, timeout=60, every=0.2, what="RabbitMQ answers")
+        eventually(self._answers, timeout=150, every=0.2, what="RabbitMQ answers")  # 5 s; far more on a busy machine
         return self
 
     def _start(self, *command: str) -> None:

@@ -76,6 +76,7 @@ def _dead(flags: argparse.Namespace) -> int:
         environment = contract.parse_environment(os.environ, hostname=socket.gethostname())
         config = contract.parse(standalone.document(os.environ, {"app": flags.app} if flags.app else {}))
         app = application.prepare(config, environment).app
+        application.select_queues(app, config)
         return dead.main(app, flags.action, flags.entries, queues=flags.queue, as_json=flags.json)
     except contract.ContractError as error:
         return _refuse(str(error))

@@ -65,8 +65,7 @@ def run(document: str, environ: Mapping[str, str]) -> int:
 def work(start: Start) -> int:
     """Add the parts to the application, run Celery's worker command, and return its exit code."""
     from celeriac import logs, loop
-    from celeriac.delivery import incoming, install, refusing
-    from celeriac.delivery.callers import Callers
+    from celeriac.delivery import incoming, install
     from celeriac.doctor import examination
     from celeriac.failures.reporter import dead_letters
     from celeriac.health.backlog import BacklogWatch
@@ -84,13 +83,12 @@ def work(start: Start) -> int:
     warn_once_logging_stands(start)
     reporter = start_reporting(start, who)
     deliveries = install.install(app, config, pod=environment.pod_name)
-    others = refusing.NoRefusals(Callers(app))  # for the other brokers
-    refusals = others if deliveries is None else deliveries.refusals
+    delivery = deliveries or install.count_deliveries(app, config, pod=environment.pod_name)
+    refusals = delivery.refusals
     incoming.install(app, refusals)
     vitals = Vitals(stalled_seconds=config.liveness.stalled_seconds, drain_timeout_seconds=config.drain.timeout_seconds)
     once_built(lambda worker: setattr(vitals, "worker", worker))
-    if deliveries is not None:
-        deliveries.on_dead_letter(dead_letters(reporter), vitals.dead_lettered)
+    delivery.on_dead_letter(dead_letters(reporter), vitals.dead_lettered)
     health = build_health_server(start, who, vitals, deliveries)
     drain = Drain(
         vitals, config.drain.timeout_seconds, report=partial(leave_sentences, environment), flush=reporter.flush
@@ -120,7 +118,7 @@ def work(start: Start) -> int:
     try:
         return drain.exit_code(run_celery(app, settings.celery_arguments(config, environment, start.own)))
     finally:
-        (deliveries or others).leave()
+        delivery.leave()
         reporter.flush()
         health.stop()
         loop.stop_all()  # but not the drain's thread: it limits the time until the process has ended

@@ -47,6 +47,11 @@ class BrokerKind:
         return self.transport in _PUSHING
 
     @property
+    def counts_by_copy(self) -> bool:
+        """Return whether deliveries are counted in copies of messages, as RabbitMQ does not count them itself."""
+        return self.transport in _PUSHING - {"librabbitmq"}
+
+    @property
     def default_visibility_seconds(self) -> float | None:
         """Return the seconds after which kombu's transport redelivers unacknowledged messages; `None`: never."""
         return _VISIBILITY_SECONDS.get(self.transport)

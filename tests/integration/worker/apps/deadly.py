@@ -16,6 +16,8 @@ app.conf.broker_transport_options = {
     "visibility_timeout": int(os.environ.get("TEST_VISIBILITY_SECONDS", "3600")),
     **({"master_name": os.environ["TEST_MASTER"]} if "TEST_MASTER" in os.environ else {}),
 }
+if "TEST_QUEUE_TYPE" in os.environ:
+    app.conf.task_default_queue_type = os.environ["TEST_QUEUE_TYPE"]
 if "TEST_DISABLE_PREFETCH" in os.environ:
     app.conf.worker_disable_prefetch = True
 

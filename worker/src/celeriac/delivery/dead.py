@@ -1,9 +1,9 @@
 """`celeriac dead`: lists, shows, requeues and drops dead-lettered messages.
 
-A message is moved to its queue's dead-letter queue (`celeriac:dead:{queue}`, a Redis stream) when it was delivered
-`maxDeliveries` times without being finished, or when it cannot be delivered at all. It stays there until a person
-requeues or drops it. Everything that comes from a message is escaped and cut before it is printed; `--json` escapes it
-as JSON does.
+A message is moved to its queue's dead-letter queue when it was delivered `maxDeliveries` times without being finished,
+or when it cannot be delivered at all. On Redis this is the stream `celeriac:dead:{queue}`, on RabbitMQ the queue
+`celeriac.dead.{queue}`. It stays there until a person requeues or drops it. Everything that comes from a message is
+escaped and cut before it is printed; `--json` escapes it as JSON does.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from dataclasses import replace
 from typing import Any, Final, TextIO
 
 from celeriac import brokers
 from celeriac.delivery import scripts
-from celeriac.delivery.values import dead_entry, messages
+from celeriac.delivery.amqp.dead import AmqpDeadLetters
+from celeriac.delivery.values import messages
 from celeriac.delivery.values.dead_entry import DeadEntry
+from celeriac.delivery.values.letter import SHOWN_LENGTH, Letter, moment
 from celeriac.printable import printable
 from celeriac.store import keys, replies
 
@@ -39,46 +40,8 @@ examples:
   celeriac dead drop --queue emails all
 """
 
-SHOWN_LENGTH: Final = 1000
-"""Characters of one value that `show` prints."""
 LIST_LENGTH: Final = 120
 """Characters of one value that `list` prints."""
-
-
-@dataclass(frozen=True)
-class Letter:
-    """One entry of a dead-letter queue."""
-
-    entry: str
-    """The entry's id in the dead-letter queue."""
-    dead: DeadEntry
-
-    def summary(self) -> dict[str, Any]:
-        """What `list --json` prints."""
-        return {
-            "entry": self.entry,
-            "queue": self.dead.queue,
-            "task": self.dead.task,
-            "id": self.dead.id,
-            "at": _moment(self.dead.at),
-            "why": self.dead.why,
-            "where": self.dead.where,
-            "deliveries": self.dead.deliveries,
-        }
-
-    def details(self) -> dict[str, Any]:
-        """What `show --json` prints."""
-        payload = self.dead.payload() or {}
-        record = (payload.get("properties") or {}).get("celeriac")
-        history = record.get("history") if isinstance(record, dict) else None
-        headers = payload.get("headers") or {}
-        return {
-            **self.summary(),
-            "args": _text_of(headers.get("argsrepr")),
-            "kwargs": _text_of(headers.get("kwargsrepr")),
-            "history": [_event(it) for it in history] if isinstance(history, list) else [],
-            "message": self.dead.message.decode(errors="backslashreplace"),
-        }
 
 
 class DeadLetters:
@@ -141,6 +104,9 @@ class DeadLetters:
         """Delete an entry permanently; return whether it was still there."""
         return bool(self._client.xdel(self._key(letter.dead.queue), letter.entry))
 
+    def close(self) -> None:
+        """Nothing is kept open."""
+
     def _key(self, queue: str) -> str:
         return keys.dead(queue, prefix=self._prefix)
 
@@ -188,13 +154,36 @@ def main(
     if action != "list" and not entries:
         print(f"celeriac: dead {action} needs the ids of entries, or `all`", file=sys.stderr)
         return 2
+    letters = letters_of(app)
+    if letters is None:
+        print("celeriac: only brokers of Redis and RabbitMQ have dead-letter queues of Celeriac's", file=sys.stderr)
+        return 2
+    with contextlib.closing(letters):
+        return _run(letters, action, entries, queues=queues, as_json=as_json, out=out)
+
+
+def letters_of(app: Any) -> DeadLetters | AmqpDeadLetters | None:
+    """Return the dead letters of an application's broker; `None` if this library keeps none there."""
     from celeriac.store import connections
 
-    if not brokers.of_publishing(app.conf).is_redis:
-        print("celeriac: only a Redis broker has a dead-letter queue of Celeriac's", file=sys.stderr)
-        return 2
+    broker = brokers.of_publishing(app.conf)
+    if broker.counts_by_copy:
+        return AmqpDeadLetters(app, queues=app.amqp.queues, forget=make_pending(app))
+    if not broker.is_redis:
+        return None
     store = connections.store(app)
-    letters = DeadLetters(store.client, store.prefix, forget=make_pending(app))
+    return DeadLetters(store.client, store.prefix, forget=make_pending(app))
+
+
+def _run(
+    letters: DeadLetters | AmqpDeadLetters,
+    action: str,
+    entries: Sequence[str],
+    *,
+    queues: Sequence[str] | None,
+    as_json: bool,
+    out: TextIO,
+) -> int:
     found = list(letters.read(queues))
     if action == "list" and not entries:
         chosen, missing = found, []
@@ -207,7 +196,7 @@ def main(
     return 1 if missing else code
 
 
-def _act(letters: DeadLetters, action: str, chosen: list[Letter], as_json: bool, out: TextIO) -> int:
+def _act(letters: DeadLetters | AmqpDeadLetters, action: str, chosen: list[Letter], as_json: bool, out: TextIO) -> int:
     if action == "list":
         _print_list(chosen, as_json, out)
         return 0
@@ -265,22 +254,5 @@ def _print_details(chosen: list[Letter], as_json: bool, out: TextIO) -> None:
             print(f"{name:11}{printable(it[name], limit=SHOWN_LENGTH)}", file=out)
         for event in it["history"]:
             where, why = printable(event["where"]), printable(event["why"])
-            print(f"  {_moment(event['at'])}  {where}: {why}", file=out)
+            print(f"  {moment(event['at'])}  {where}: {why}", file=out)
         print(file=out)
-
-
-def _event(written: Any) -> dict[str, Any]:
-    """Read one event of a message's history. Any client may have written it; an invalid event becomes its reason."""
-    if not isinstance(written, dict):
-        return {"at": 0.0, "where": "?", "why": printable(written)}
-    where, why = (_text_of(written.get(name, "?")) for name in ("where", "why"))
-    return {"at": dead_entry.seconds(written.get("at")), "where": where, "why": why}
-
-
-def _text_of(value: Any) -> str | None:
-    """Return a text from a message unchanged, and any other value, which may be deeply nested, as one line."""
-    return value if value is None or isinstance(value, str) else printable(value, limit=SHOWN_LENGTH)
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")

@@ -4,7 +4,8 @@ Celery's worker handles three kinds of exception where it takes a message, and e
 starts the next worker, which takes the same message. So each message is checked before Celery gets it, and any
 exception that Celery still raises is assigned to the one message that caused it:
 
-    it is not a call of a task     refused: dead-lettered at once on Redis, rejected on other brokers
+    it is delivered once too often dead-lettered (RabbitMQ; on Redis, before it gets here)
+    it is not a call of a task     refused: dead-lettered at once on Redis and RabbitMQ, rejected on other brokers
     making its request raises      the same
     handing it to the pool raises  set aside: given back after a delay, which counts a delivery of this message
     recording its end raises       logged; set aside where the message is not settled
@@ -24,6 +25,7 @@ from celery.worker import state
 from kombu.exceptions import ContentDisallowed, DecodeError
 from kombu.utils.imports import symbol_by_name
 
+from celeriac.delivery.amqp.counted import CountedDeliveries
 from celeriac.delivery.refusing import NoRefusals, Refusals
 from celeriac.delivery.values import protocol
 from celeriac.hooks import drain, requests
@@ -31,7 +33,7 @@ from celeriac.printable import printable
 
 logger = logging.getLogger(__name__)
 
-Takers = Refusals | NoRefusals
+Takers = Refusals | CountedDeliveries | NoRefusals
 
 if TYPE_CHECKING:
     _Consumer = Any  # a Celery consumer class: celery.worker.consumer.Consumer or what the application names
@@ -76,6 +78,7 @@ class IncomingHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
         self.refusals.give_back_cancelled(cancelled)
 
     def create_task_handler(self, *args: Any, **options: Any) -> Any:
+        self.refusals.attach(self)
         return guarded(super().create_task_handler(*args, **options), self, self.refusals)
 
     def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> Any:
@@ -107,6 +110,8 @@ def guarded(handle: Callable[[Any], Any], consumer: Any, refusals: Takers) -> Ca
     """
 
     def on_task_received(message: Any) -> None:
+        if refusals.receive(message):
+            return
         error = why_refused(message, consumer.strategies)
         if isinstance(error, DecodeError):
             consumer.on_decode_error(message, error)
@@ -226,7 +231,18 @@ class CheckedRequest(_Request):  # type: ignore[misc]  # a class of Celery's, ch
             # Celery before 5.7 discards a message in this way if its ETA is out of the range of dates.
             is_refused = self.refusals.refuse(self.message, "Celery rejected it before its task began")
             self.acknowledged: bool = is_refused
+        if requeue and not self.acknowledged:
+            self.acknowledged = self.refusals.requeue(self.message, "its run ended without an end of the task")
         super().reject(requeue=requeue)
+
+    def put_back(self) -> None:
+        """Give back the message of a task that has not begun.
+
+        Raises:
+            Exception: the broker could not be reached.
+        """
+        if not self.refusals.put_back(self.message):
+            self.message.requeue()
 
 
 def _checked(execute_using_pool: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,8 +2,8 @@
 
 The worker's start-up calls `install` once, after the application was imported and before Celery's worker is made. On a
 Redis broker (also behind TLS or Sentinel) it installs the transport with the atomic fetch, and returns the object that
-the rest of the library uses for deliveries. Any other broker has its own leases and acknowledgements; then nothing is
-changed, and `install` returns `None`.
+the rest of the library uses for deliveries. Any other broker has its own acknowledgements: the transport is not
+changed, and `install` returns `None`. `count_deliveries` then limits the deliveries where the broker does not.
 
 **Promise.** A message is delivered at least once, whichever process is killed, if Redis keeps its data. **Limits.** A
 task runs twice if its worker dies, or is cut off for longer than the lease, after the task began and before its end
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celeriac import brokers
 from celeriac.delivery import refusing
+from celeriac.delivery.amqp.counted import CountedDeliveries
+from celeriac.delivery.amqp.publisher import Publisher
 from celeriac.delivery.callers import FLUSH_SECONDS, Callers
 from celeriac.hooks.prefork import remember_sent
 from celeriac.hooks.requests import Listener
@@ -149,6 +151,26 @@ def install(app: Any, config: Config, *, pod: str) -> Deliveries | None:
     deliveries = Deliveries(app, holdings, LeaseRenewal(holdings))
     os.register_at_fork(after_in_child=deliveries.begin_anew)
     return deliveries
+
+
+def count_deliveries(app: Any, config: Config, *, pod: str) -> CountedDeliveries | refusing.NoRefusals:
+    """Limit the deliveries of a broker without leases: RabbitMQ's are counted, those of others are left to Celery.
+
+    Args:
+        app: the application; its configuration must be final.
+        config: the pool's document: `delivery.max_deliveries`.
+        pod: the pod's name, for the history of messages.
+    """
+    if not brokers.of_settings(app.conf).counts_by_copy:
+        return refusing.NoRefusals(Callers(app))
+    publisher = Publisher(app)
+    os.register_at_fork(after_in_child=publisher.begin_anew)
+    return CountedDeliveries(
+        app,
+        publisher,
+        max_deliveries=config.delivery.max_deliveries or DEFAULT_MAX_DELIVERIES,
+        where=f"{config.pool.namespace}/{pod}",
+    )
 
 
 def _is_leaving() -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from celeriac.delivery.callers import FLUSH_SECONDS, Callers
@@ -37,6 +38,21 @@ class Refusals:
     def __init__(self, holdings: Holdings) -> None:
         self.holdings = holdings
         self._cancelled: list[Any] = []
+
+    def attach(self, consumer: Any) -> None:
+        """Nothing to learn: deliveries know their queues."""
+
+    def receive(self, message: Any) -> bool:  # noqa: ARG002 - see `CountedDeliveries`
+        """Leave it to the transport, which has counted its deliveries."""
+        return False
+
+    def requeue(self, message: Any, why: str) -> bool:  # noqa: ARG002
+        """Leave it to the transport, which counts a delivery."""
+        return False
+
+    def put_back(self, message: Any) -> bool:  # noqa: ARG002
+        """Leave it to the transport."""
+        return False
 
     def refuse(self, message: Any, why: str) -> bool:
         """Dead-letter a message that no worker can run."""
@@ -94,7 +110,7 @@ class Refusals:
 
 
 class NoRefusals:
-    """Leaves every message to Celery, which acknowledges and rejects it; for brokers other than Redis.
+    """Leaves every message to Celery, which acknowledges and rejects it; for brokers other than Redis and RabbitMQ.
 
     Args:
         callers: is told of each message that is refused, because its task will never run.
@@ -102,6 +118,21 @@ class NoRefusals:
 
     def __init__(self, callers: Callers) -> None:
         self.callers = callers
+
+    def attach(self, consumer: Any) -> None:
+        """Nothing to learn."""
+
+    def receive(self, message: Any) -> bool:  # noqa: ARG002 - see `Refusals` and `CountedDeliveries`
+        """Leave it to Celery."""
+        return False
+
+    def requeue(self, message: Any, why: str) -> bool:  # noqa: ARG002
+        """Leave it to Celery."""
+        return False
+
+    def put_back(self, message: Any) -> bool:  # noqa: ARG002
+        """Leave it to Celery."""
+        return False
 
     def refuse(self, message: Any, why: str) -> bool:
         """Leave it to Celery, and tell the caller."""
@@ -135,6 +166,14 @@ class NoRefusals:
 
     def give_back_cancelled(self, requests: list[Any]) -> None:
         """Leave it to the broker."""
+
+    @property
+    def refusals(self) -> NoRefusals:
+        """Return this object, which takes the place of `Deliveries` too."""
+        return self
+
+    def on_dead_letter(self, *others: Callable[..., object]) -> None:
+        """There are no dead letters."""
 
 
 def _leave_window(message: Any) -> None:

@@ -126,7 +126,7 @@ class ConsumerHooks(_Consumer):  # type: ignore[misc]  # a class of Celery's, ch
     def on_ready(self) -> None:
         super().on_ready()
         self._ready_since = time.monotonic()
-        qos = self.task_consumer.channel.qos
+        qos: Any = getattr(self.task_consumer.channel, "qos", None)  # a channel of AMQP has none
         self._counts_running = hasattr(qos, "free_slots")
         if self._counts_running and self.app.conf.get(
             "worker_disable_prefetch"

@@ -163,7 +163,10 @@ def hand_back(request: Any) -> bool:
     if request.acknowledged or request.message.acknowledged:
         return False
     try:
-        request.message.requeue()
+        if request.time_start is None:
+            request.put_back()
+        else:
+            request.message.requeue()
     except Exception:
         logger.debug("drain: could not hand %s back", request.humaninfo(), exc_info=True)
         return False
