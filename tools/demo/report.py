@@ -42,7 +42,7 @@ def how_to_look_around(namespace: str, how_to_reach: str) -> str:
         how_to_reach,
         f"kubectl -n {namespace} get cwp -o wide",
         f"kubectl -n {namespace} describe cwp/shop-tasks",
-        f"kubectl -n {namespace} logs -l celeriac.dev/pool=shop-tasks -f",
+        f"kubectl -n {namespace} logs -l celeriac.dev/pool=shop-tasks -c worker --tail=-1 --prefix -f",
         f"kubectl -n {namespace} port-forward svc/shop 8000:80       # the shop:   http://localhost:8000",
         f"kubectl -n {namespace} port-forward svc/flower 5555        # Flower:     http://localhost:5555",
         f"kubectl -n {namespace} port-forward svc/mail 8025          # the e-mail: http://localhost:8025/messages",

@@ -37,8 +37,7 @@ class Pause(enum.StrEnum):
 LABELS: Mapping[str, str] = {
     NAME: f"`{WORKER_NAME}` on all objects of a pool's workers",
     INSTANCE: "the pool's name",
-    MANAGED_BY: f"`{MANAGER}`; the operator watches only Deployments and budgets with this label. On worker pods the "
-    "pool's `template` may set another value, as charts do",
+    MANAGED_BY: f"`{MANAGER}`; the operator watches only objects with this label",
     COMPONENT: "`worker`",
     POOL: f"the pool's name; with `{NAME}` it selects the pool's pods",
 }
@@ -98,7 +97,3 @@ def as_selector(labels: Mapping[str, str]) -> str:
 
 WATCHED = as_selector({MANAGED_BY: MANAGER})
 """The label selector of the operator's watches on owned objects."""
-
-WORKERS = as_selector({NAME: WORKER_NAME})
-"""The label selector of its watch on worker pods. A pool's template may set every label but those that select its
-pods."""

@@ -111,16 +111,6 @@ class Cause(Meaningful):
         "AdmissionRefused",
         "An admission policy or webhook of the cluster refuses the Deployment or its pods, for example Pod Security.",
     )
-    WEBHOOK_UNAVAILABLE = (
-        "WebhookUnavailable",
-        "An admission webhook of the cluster does not answer, so the API server refuses the Deployment or its pods. "
-        "The write is repeated with growing pauses.",
-    )
-    WRITE_FAILED = (
-        "WriteFailed",
-        "The API server answers a write of the operator with an error, which the message quotes. The write is repeated "
-        "with growing pauses.",
-    )
     QUOTA_EXCEEDED = ("QuotaExceeded", "The namespace's ResourceQuota has no room for the workers.")
     SECRET_NOT_FOUND = (
         "SecretNotFound",
@@ -174,11 +164,6 @@ class SentryReason(Meaningful):
     NO_DSN = ("NoDSN", "The pool sets no DSN, and the operator has none for all pools.")
     INVALID_DSN = ("InvalidDSN", "The value is not a Sentry DSN. Correcting it needs no restart of workers.")
     NAME_CONFLICT = ("NameConflict", "The Secret for the DSN has the name of a Secret of another owner.")
-    NOT_WRITTEN = (
-        "SecretNotWritten",
-        "The Secret for the DSN cannot be written, for example for lack of a permission or of quota. The message "
-        "quotes the API server; the write is repeated with growing pauses.",
-    )
     UNREADABLE = (
         "SecretUnreadable",
         "The operator may not read the Secret, so it cannot check the value. Workers may be able to.",
@@ -278,11 +263,6 @@ class Activity(Meaningful):
         "Contested",
         "Another writer keeps changing `replicas`: another autoscaler, or a manifest with the field. The autoscaler "
         "leaves the number alone for five minutes at a time.",
-    )
-    WRITE_REFUSED = (
-        "WriteRefused",
-        "The API server refuses to change `replicas`: the operator lacks a permission, or an admission policy forbids "
-        "it. The message quotes the API server; the write is repeated after growing pauses, of up to five minutes.",
     )
     PAUSED = ("Paused", "The annotation `celeriac.dev/pause-scaling` pauses scaling in both directions.")
     DISABLED = ("Disabled", "The pool is suspended: `replicas` is not changed until it is resumed.")

@@ -142,8 +142,6 @@ def a_pod(
     unschedulable: tuple[str, float] | None = None,
     setting_up_for: float | None = None,
     deleting: bool = False,
-    created_ago: float = 3600,
-    phase: str = "",
 ) -> dict[str, Any]:
     """A pod of the pool's present template unless a hash says otherwise."""
     template = a_deployment(pool)["spec"]["template"]["metadata"]
@@ -173,29 +171,26 @@ def a_pod(
             "namespace": "shop",
             "uid": f"uid-{name}",
             "resourceVersion": "20",
-            "creationTimestamp": ago(created_ago),
+            "creationTimestamp": ago(3600),
             "labels": template["labels"],
             "annotations": annotations,
             **({"deletionTimestamp": ago(1)} if deleting else {}),
         },
         "status": {
-            "phase": phase or ("Pending" if setting_up_for is not None else "Running"),
+            "phase": "Pending" if setting_up_for is not None else "Running",
             "conditions": conditions,
             "containerStatuses": list(containers),
         },
     }
 
 
-def some_facts(
-    *, uid: str = "secret-uid", owner_uid: str = "", owner: str = "", orphan_of: str = "", **values: str
-) -> secrets.Facts:
+def some_facts(*, uid: str = "secret-uid", owner_uid: str = "", owner: str = "", **values: str) -> secrets.Facts:
     """What is known of a Secret with these values."""
     return secrets.Facts(
         exists=True,
         uid=uid,
         owner_uid=owner_uid,
         owner=owner,
-        orphan_of=orphan_of,
         values={
             key: secrets.Value(
                 digest=secrets.digest(uid, value.encode()),

@@ -183,29 +183,3 @@ async def test_a_cancelled_taker_takes_nothing_with_it() -> None:
         await taker
     queue.add("a")
     assert await queue.get() == "a"
-
-
-def test_a_new_leader_looks_at_every_pool_and_at_none_that_is_gone() -> None:
-    schedule = a_schedule()
-    schedule.add("gone", 0)
-    schedule.add_after("gone", 5, 0)
-    schedule.restart(["a", "b"], 1)
-    assert [schedule.take(1), schedule.take(1), schedule.take(9)] == ["a", "b", None]
-
-
-def test_a_new_leader_does_not_wait_for_the_failures_of_the_last_one() -> None:
-    schedule = a_schedule()
-    for _ in range(3):
-        schedule.retry("a", 0)
-    schedule.restart(["a"], 1)
-    assert schedule.take(1) == "a"
-    schedule.done("a")
-    assert schedule.retry("a", 1) == 1
-
-
-def test_how_long_the_oldest_key_has_waited_is_known() -> None:
-    schedule = a_schedule()
-    assert schedule.oldest_seconds(5) == 0
-    schedule.add("a", 5)
-    schedule.add("b", 8)
-    assert schedule.oldest_seconds(10) == 5

@@ -5,6 +5,9 @@ that looks up `sys.stdout` for each record (rich's, Airflow's) then writes its l
 to prevent endless recursion, so the worker logs nothing. With this module, such a handler writes to the original
 stream, and all other code writes to Celery's proxy, so that each line appears once.
 
+`print("a", 3)` writes four pieces, and Celery would log each of them. So the pieces of a line are collected in their
+thread until its end, a `flush`, or the end of the task, and logged as one record.
+
 With JSON lines, the text that Celery writes in a signal handler without its logger ("Warm shutdown") becomes a JSON
 object as well.
 """
@@ -15,11 +18,18 @@ import functools
 import logging
 import os
 import sys
+import threading
 from types import FrameType
 from typing import Any, Final
 
+from celery import signals
+from celery.utils import log
+
 _MOST_FRAMES: Final = 60
 """Maximum number of frames that are searched. Handlers write from a few frames below the logger."""
+
+LONGEST_PIECE: Final = 65_536
+"""Characters of a line without an end that are collected; a longer one is logged in several records."""
 
 
 class Redirected:
@@ -28,14 +38,39 @@ class Redirected:
     def __init__(self, proxy: Any, stream: Any) -> None:
         self.proxy = proxy
         self.stream = stream
+        self._begun = threading.local()  # of each greenlet where threads are patched
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.proxy, name)
 
     def write(self, data: Any) -> int:
-        """Write or log `data`, and return the number of characters."""
-        target = self.stream if is_in_a_handler(sys._getframe(1)) else self.proxy
-        return int(target.write(data) or 0)
+        """Write `data`, or log it with what it ends, and return the number of characters."""
+        if is_in_a_handler(sys._getframe(1)):
+            return int(self.stream.write(data) or 0)
+        # The interrupted code may be in the middle of this method. Celery writes at once here too.
+        if _is_in_a_signal_handler() or not isinstance(data, str):
+            return int(self.proxy.write(data) or 0)
+        self._collect(data)
+        return len(data)
+
+    def _collect(self, piece: str) -> None:
+        begun = self._begun.__dict__
+        begun.setdefault("pieces", []).append(piece)
+        begun["length"] = begun.get("length", 0) + len(piece)
+        # A text of several lines, such as a traceback, stays one record, as in Celery.
+        if piece.endswith("\n") or begun["length"] >= LONGEST_PIECE:
+            self._log(self._take())
+        else:
+            _end_lines_with_their_task()
+
+    def _take(self) -> str:
+        begun = self._begun.__dict__
+        begun["length"] = 0
+        return "".join(begun.pop("pieces", ()))
+
+    def _log(self, text: str) -> None:
+        if text:
+            self.proxy.write(text)
 
     def writelines(self, lines: Any) -> None:
         """Write or log several strings."""
@@ -43,8 +78,27 @@ class Redirected:
             self.write(line)
 
     def flush(self) -> None:
-        """Flush the stream. The proxy has no buffer."""
+        """Log the line that this thread has begun, and flush the stream."""
+        # Python calls this when it ends, from no frame.
+        if not _is_in_a_signal_handler() and not is_in_a_handler(sys._getframe()):
+            self._log(self._take())
         self.stream.flush()
+
+
+def _is_in_a_signal_handler() -> bool:
+    """Whether one of the worker's signal handlers writes."""
+    return bool(getattr(log, "_in_sighandler", False))  # missing from the published stubs
+
+
+def _end_lines_with_their_task() -> None:
+    """Log at the end of each task the line that it has begun. Most applications never need this."""
+    signals.task_postrun.connect(_end_lines, weak=False, dispatch_uid="celeriac-lines")
+
+
+def _end_lines(**_: Any) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, Redirected):
+            stream.flush()
 
 
 def is_in_a_handler(frame: FrameType | None) -> bool:
@@ -61,8 +115,7 @@ def is_in_a_handler(frame: FrameType | None) -> bool:
 
 def install(app: Any) -> None:
     """Make Celery's redirection keep the lines of log handlers. Each child of a pool redirects its streams again."""
-    log = app.log
-    redirect = log.redirect_stdouts_to_logger
+    redirect = app.log.redirect_stdouts_to_logger
 
     @functools.wraps(redirect)
     def redirect_stdouts_to_logger(*args: Any, **kwargs: Any) -> Any:
@@ -75,7 +128,7 @@ def install(app: Any) -> None:
                 setattr(sys, name, Redirected(now, stream.stream if isinstance(stream, Redirected) else stream))
         return proxy
 
-    log.redirect_stdouts_to_logger = redirect_stdouts_to_logger
+    app.log.redirect_stdouts_to_logger = redirect_stdouts_to_logger
 
 
 def say_in_lines(formatter: logging.Formatter) -> None:

@@ -29,18 +29,16 @@ from celeriac_operator.autoscaling.connections import BrokerAddress, Pollers, Po
 from celeriac_operator.autoscaling.contest import TIMES, WITHIN_SECONDS, Contest
 from celeriac_operator.autoscaling.credentials import Credentials, Missing
 from celeriac_operator.autoscaling.polling import Readings
-from celeriac_operator.autoscaling.refused import Refused
 from celeriac_operator.autoscaling.scaling_request import ScalingRequest
 from celeriac_operator.cluster.client import Cluster
-from celeriac_operator.decide import last_words
 from celeriac_operator.decide.observed import ScalingState
 from celeriac_operator.exceptions import ApiError
 from celeriac_operator.memory.caches import Caches, Key
 from celeriac_operator.metrics import Metrics, ScalingSample
-from celeriac_operator.reasons import Activity, Cause
+from celeriac_operator.reasons import Activity
 from celeriac_operator.resource import CeleryWorkerPool, ScalingDecision
 from celeriac_operator.resource.status import MAX_DECISIONS
-from celeriac_operator.status import refusals, writing
+from celeriac_operator.status import writing
 from celeriac_operator.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -68,7 +66,6 @@ class _Pool:
     address: BrokerAddress | None = None
     history: policy.History = field(default_factory=policy.History)
     contest: Contest = field(default_factory=Contest)
-    refused: Refused = field(default_factory=Refused)
     reading: Reading | None = None
     decision: policy.Decision | None = None
     state: ScalingState | None = None
@@ -238,13 +235,8 @@ class Scaler:
             return
         decision = policy.decide(pool.request.spec, figures, pool.history, current=current, now=self._clock())
         pool.history, pool.decision = decision.history, decision
-        if pool.refused.times:
-            why = last_words.excerpt(pool.refused.message)
-            self._say(key, pool, Activity.WRITE_REFUSED, f"held at {current}, wanted {decision.replicas}: {why}")
-        else:
-            self._say(key, pool, decision.activity, decision.reason)
-        is_allowed = not pool.request.is_suspended and self._clock() >= pool.refused.until
-        if decision.replicas != current and is_allowed:
+        self._say(key, pool, decision.activity, decision.reason)
+        if decision.replicas != current and not pool.request.is_suspended:
             self._writes.add(key)
 
     def _notice_silence(self) -> None:
@@ -298,10 +290,6 @@ class Scaler:
             level = logging.DEBUG if error.status in (404, 409) else logging.WARNING
             extra = {"pool": str(key), "reason": error.reason}
             logger.log(level, "replicas could not be written: %s", error, extra=extra)
-            pool = self._pools.get(key)
-            refusal = refusals.read(error)
-            if pool is not None and refusal is not None and refusal.cause is not Cause.WRITE_FAILED:
-                pool.refused = pool.refused.again(error.message, self._clock())
         except Exception:
             logger.exception("writing replicas failed", extra={"pool": str(key)})
         finally:
@@ -317,7 +305,7 @@ class Scaler:
             return
         pool.contest = pool.contest.writes()
         scale = await self._cluster.scale(manifest["metadata"], decision.replicas)
-        pool.contest, pool.refused = pool.contest.wrote(decision.replicas), Refused()
+        pool.contest = pool.contest.wrote(decision.replicas)
         self._caches.observe_scale(key, scale)
         self._record(pool, before, decision, figures)
         logger.info("replicas %d -> %d: %s", before, decision.replicas, decision.reason, extra={"pool": str(key)})

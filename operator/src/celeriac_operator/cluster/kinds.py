@@ -38,7 +38,7 @@ DISRUPTION_BUDGET = Kind(
     plural="poddisruptionbudgets",
     label_selector=labels.WATCHED,
 )
-POD = Kind(kind="Pod", group="", version="v1", plural="pods", label_selector=labels.WORKERS)
+POD = Kind(kind="Pod", group="", version="v1", plural="pods", label_selector=labels.WATCHED)
 SECRET = Kind(
     kind="Secret",
     group="",

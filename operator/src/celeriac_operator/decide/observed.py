@@ -53,10 +53,7 @@ class Pod:
     uid: str
     template_hash: str
     """Hash of the template that the pod was created from."""
-    created_at: datetime
     deleting: bool
-    finished: bool
-    """Whether all its containers have ended for good, as those of an evicted pod. Its Deployment replaces it."""
     ready: bool
     not_ready_since: datetime | None
     """Since when it is not ready; None: it is ready."""
@@ -109,7 +106,7 @@ class Observed:
     deployment: Manifest | None
     """The Deployment with the pool's name; None: it does not exist."""
     pods: tuple[Pod, ...]
-    """The pool's pods, including those that are being deleted or have finished."""
+    """The pool's pods, including those that are being deleted."""
     secrets: Mapping[str, secrets.Facts]
     """Facts about the Secrets that the pool names or owns, by name."""
     budget: Manifest | None = None
@@ -133,13 +130,9 @@ class Observed:
         return bool(self.deployment and self.deployment["spec"].get("paused"))
 
     def newest_pods(self) -> tuple[Pod, ...]:
-        """Pods of the Deployment's current template that are not being deleted and have not finished."""
+        """Pods of the Deployment's current template that are not being deleted."""
         newest = template_hash(self.deployment)
-        return tuple(pod for pod in self.running_pods() if pod.template_hash == newest and not pod.deleting)
-
-    def running_pods(self) -> tuple[Pod, ...]:
-        """Pods that have not finished. A finished pod stays until somebody deletes it, and does no work."""
-        return tuple(pod for pod in self.pods if not pod.finished)
+        return tuple(pod for pod in self.pods if pod.template_hash == newest and not pod.deleting)
 
 
 def template_hash(deployment: Manifest | None) -> str:
@@ -178,9 +171,7 @@ def read_pod(manifest: Manifest) -> Pod:
         name=metadata["name"],
         uid=metadata["uid"],
         template_hash=str((metadata.get("annotations") or {}).get(labels.TEMPLATE_HASH, "")),
-        created_at=datetime.fromisoformat(metadata["creationTimestamp"]),
         deleting="deletionTimestamp" in metadata,
-        finished=is_finished(manifest),
         ready=readiness.get("status") == "True",
         not_ready_since=_time(readiness.get("lastTransitionTime")) if readiness.get("status") == "False" else None,
         set_up_since=_set_up_since(status, conditions.get("PodReadyToStartContainers", {})),
@@ -188,11 +179,6 @@ def read_pod(manifest: Manifest) -> Pod:
         unschedulable_since=_time(scheduled.get("lastTransitionTime")) if unschedulable else None,
         containers=tuple(_container(entry) for entry in statuses),
     )
-
-
-def is_finished(pod: Manifest) -> bool:
-    """Whether all containers of the pod have ended for good: it was evicted, its node was shut down, or they exited."""
-    return (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
 
 
 def _set_up_since(status: Manifest, start: Manifest) -> datetime | None:

@@ -229,13 +229,10 @@ def _must_wait(seen: Observed, manifest: Manifest) -> bool:
 
 
 def is_ours(pool: CeleryWorkerPool, there: Manifest) -> bool:
-    """Whether this pool controls the object, or may adopt it: it has this pool's labels and no owner at all, because it
-    was orphaned or restored."""
+    """Whether this pool controls the object, or an earlier pool of this name left it behind without an owner."""
     owner = observed.controller(there)
     if owner is not None:
         return bool(owner["uid"] == pool.metadata.uid)
-    if there["metadata"].get("ownerReferences"):
-        return False
     marks = there["metadata"].get("labels") or {}
     return marks.get(labels.MANAGED_BY) == labels.MANAGER and marks.get(labels.POOL) == pool.metadata.name
 
@@ -253,13 +250,10 @@ def _judge_secret(seen: Observed, manifest: Manifest) -> Apply | Conflict | None
     there = seen.secrets.get(name, secrets.ABSENT)
     if not there.exists or there.deleting:
         return Apply(manifest=manifest, uid="", reason="it does not exist", is_correction=again)
-    is_owned = there.owner_uid == seen.pool.metadata.uid
-    if not is_owned and there.orphan_of != seen.pool.metadata.name:
+    if there.owner_uid != seen.pool.metadata.uid:
         return Conflict(kind="Secret", name=name, owner=there.owner)
     dsn = sentry_secret.dsn_of(seen.pool, seen.default_dsn)
     value = there.values.get(names.SENTRY_KEY)
-    if not is_owned:
-        return Apply(manifest=manifest, uid=there.uid, reason="it has lost its owner", is_correction=again)
     if value is not None and value.digest == secrets.digest(there.uid, dsn.encode()):
         return None
     return Apply(manifest=manifest, uid=there.uid, reason=f"data.{names.SENTRY_KEY} differs", is_correction=again)

@@ -16,8 +16,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from celeriac_operator import labels
-
 _DSN = re.compile(r"https?://[^\s/@:]+(:[^\s/@]+)?@[^\s/@]+(/\S*)?/[0-9]+")
 
 
@@ -54,8 +52,6 @@ class Facts:
     owner_uid: str = ""
     """Uid of the object that controls it; empty: none."""
     owner: str = ""
-    orphan_of: str = ""
-    """Name of the pool that it was made for, if it has that pool's labels and no owner; empty: it is no orphan."""
     deleting: bool = False
     values: Mapping[str, Value] = field(default_factory=dict)
     """Facts about the value of each key."""
@@ -75,16 +71,9 @@ def examine(manifest: Mapping[str, Any]) -> Facts:
         uid=metadata["uid"],
         owner_uid=owner["uid"] if owner else "",
         owner=f"{owner['kind']} {owner['name']}" if owner else "",
-        orphan_of=_orphan_of(metadata),
         deleting="deletionTimestamp" in metadata,
         values={key: _value(metadata["uid"], _decoded(text)) for key, text in (manifest.get("data") or {}).items()},
     )
-
-
-def _orphan_of(metadata: Mapping[str, Any]) -> str:
-    marks = metadata.get("labels") or {}
-    is_orphan = not metadata.get("ownerReferences") and marks.get(labels.MANAGED_BY) == labels.MANAGER
-    return str(marks.get(labels.POOL, "")) if is_orphan else ""
 
 
 def digest(uid: str, value: bytes) -> str:

@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 from celeriac_operator import bounded, labels, names
-from celeriac_operator.decide import observed
 from celeriac_operator.manifest import Manifest
 
 SPAN: Final = 2**30
@@ -45,7 +44,7 @@ class Worker:
     cost: int
     """Its current deletion cost; 0: it has none."""
     leaving: bool
-    """Whether it is being deleted, or has finished."""
+    """Whether it is being deleted."""
 
 
 class WorkerReply(enum.Enum):
@@ -75,7 +74,7 @@ def read_worker(manifest: Manifest) -> Worker:
         owned_by=_deployment(manifest),
         status_url=_status_url(manifest),
         cost=_number((metadata.get("annotations") or {}).get(labels.DELETION_COST)),
-        leaving="deletionTimestamp" in metadata or observed.is_finished(manifest),
+        leaving="deletionTimestamp" in metadata,
     )
 
 

@@ -190,8 +190,7 @@ class Caches:
 
     def unschedulable(self, pool: Key) -> int:
         """Number of the pool's workers that cannot be scheduled."""
-        pods = self._pods_of.get(pool, {}).values()
-        return sum(bool(pod.unschedulable) and not pod.deleting and not pod.finished for pod in pods)
+        return sum(bool(pod.unschedulable) and not pod.deleting for pod in self._pods_of.get(pool, {}).values())
 
     def remove_pool(self, key: Key, version: int) -> set[Key]:
         """A pool is gone."""
@@ -362,9 +361,10 @@ def _forget(known: dict[Key, dict[str, Content]], pool: Key, name: str) -> None:
 
 
 def _lean(manifest: Manifest) -> Manifest:
-    """Without managedFields, which are larger than the rest and are not used."""
+    """With the part of managedFields that says who has set the number of workers; the rest is larger than the pool."""
+    kept = replicas.keep(manifest["metadata"].get("managedFields") or ())
     metadata = {key: value for key, value in manifest["metadata"].items() if key != "managedFields"}
-    return {**manifest, "metadata": metadata}
+    return {**manifest, "metadata": {**metadata, "managedFields": kept} if kept else metadata}
 
 
 def _within_bounds(pool: Manifest) -> Manifest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pydantic import ValidationError
@@ -23,7 +23,7 @@ from celeriac_operator.exceptions import ApiError
 from celeriac_operator.manifest import Manifest
 from celeriac_operator.memory.caches import MAX_SPEC, TOO_LARGE, Caches, Key, version_of
 from celeriac_operator.passes.disputes import Disputes
-from celeriac_operator.reasons import Cause, EventReason
+from celeriac_operator.reasons import EventReason
 from celeriac_operator.resource import CeleryWorkerPool, Status
 from celeriac_operator.settings import Settings
 from celeriac_operator.status import compute, refusals, steps, writing
@@ -64,16 +64,6 @@ class Sources:
     """What the pool's workers reply."""
 
 
-@dataclass(kw_only=True)
-class _Outcome:
-    """What has come of a plan so far."""
-
-    plan: Plan
-    refusal: Refusal | None = None
-    secret_refusal: Refusal | None = None
-    events: list[Event] = field(default_factory=list)
-
-
 class Reconciler:
     """Reconciles pools: several at a time, but never the same pool twice at a time."""
 
@@ -94,7 +84,6 @@ class Reconciler:
         self._sources = sources or Sources()
         self._started = clock()
         self._reported: dict[Key, datetime] = {}
-        self._failed: set[Key] = set()
         self._disputes = Disputes()
 
     async def reconcile(self, key: Key) -> Result:
@@ -106,7 +95,6 @@ class Reconciler:
         manifest = self._caches.pools.get(key)
         if manifest is None:  # gone; Kubernetes deletes what it owned
             self._reported.pop(key, None)
-            self._failed.discard(key)
             self._disputes.forget(key)
             return Result()
         manifest = await self._restore_replicas(key, manifest)
@@ -118,13 +106,11 @@ class Reconciler:
             return Result()
         await self._learn_secrets(pool)
         todo = plan.build(self._observe(pool), self._settings)
-        outcome = await self._apply(key, pool, todo)
-        todo, events = outcome.plan, outcome.events
+        todo, refusal, events = await self._apply(key, pool, todo)
         case = Case(
             seen=self._observe(pool),
             plan=todo,
-            refusal=outcome.refusal,
-            secret_refusal=outcome.secret_refusal,
+            refusal=refusal,
             now=self._clock(),
             grace_seconds=self._settings.stalled_after_seconds,
         )
@@ -141,22 +127,14 @@ class Reconciler:
             0.0 if self._is_outdated(key, manifest) else None,
         ]
         again_seconds = min((seconds for seconds in again if seconds is not None), default=None)
-        return Result(refused=bool(outcome.refusal or outcome.secret_refusal), again_seconds=again_seconds)
+        return Result(refused=refusal is not None, again_seconds=again_seconds)
 
     async def _restore_replicas(self, key: Key, manifest: Manifest) -> Manifest:
         """Set the number again that was lost when `replicas` was taken out of a manifest; returns the pool then."""
         number = self._caches.lost_replicas(key)
         if number is None:
             return manifest
-        try:
-            scale = await self._cluster.scale(manifest["metadata"], number)
-        except ApiError as error:
-            if refusals.read(error) is None:
-                raise
-            # The rest of the pool must not wait for it.
-            self._caches.forget_lost_replicas(key)
-            logger.warning("replicas could not be set to %d again: %s", number, error, extra={"pool": str(key)})
-            return manifest
+        scale = await self._cluster.scale(manifest["metadata"], number)
         self._caches.forget_lost_replicas(key)
         logger.info("replicas was taken out of the manifest: it stays %d", number, extra={"pool": str(key)})
         self._caches.observe_scale(key, scale)
@@ -187,43 +165,27 @@ class Reconciler:
                 facts = secrets.UNREADABLE
             self._caches.note_secret(key, facts)
 
-    async def _apply(self, key: Key, pool: CeleryWorkerPool, todo: Plan) -> _Outcome:
-        """Execute the plan. A refusal ends it, because later actions may depend on the refused one; that of the Secret
-        for the DSN does not, because workers run without a DSN too."""
-        outcome = _Outcome(plan=todo)
+    async def _apply(self, key: Key, pool: CeleryWorkerPool, todo: Plan) -> tuple[Plan, Refusal | None, list[Event]]:
+        """Execute the plan. A refusal ends it, because later actions may depend on the refused one."""
+        events: list[Event] = []
         for action in todo.actions:
             before = self._caches.deployments.get(key)
             try:
-                outcome.plan = await self._act(key, pool, outcome.plan, action)
+                todo = await self._act(key, pool, todo, action)
             except ApiError as error:
                 if refusals.is_leaving(error):
                     logger.debug("the namespace is being deleted: %s", error, extra={"pool": str(key)})
-                    return outcome
-                refusal = self._refusal(key, error)
+                    return todo, None, events
+                refusal = refusals.read(error)
                 if refusal is None:
                     raise
-                if _kind(action) == kinds.SECRET.kind:
-                    outcome.secret_refusal = refusal
-                    continue
-                outcome.refusal = refusal
-                break
+                return todo, refusal, events
             logger.info("%s: %s", _shown(action), action.reason, extra={"pool": str(key), "reason": action.reason})
-            outcome.events += _repairs(pool, action, before)
-            outcome.events += steps.taken(pool, action, before, self._caches.setters_of_replicas(key))
+            events += _repairs(pool, action, before)
+            events += steps.taken(pool, action, before, self._caches.setters_of_replicas(key))
             if isinstance(action, Apply) and action.is_correction:
                 self._disputes.corrected(key, action.manifest["kind"], action.reason, self._clock())
-        if outcome.refusal is None and outcome.secret_refusal is None:
-            self._failed.discard(key)
-        return outcome
-
-    def _refusal(self, key: Key, error: ApiError) -> Refusal | None:
-        """The refusal that the status reports; None: the pass fails, and is repeated soon. An error of the API server
-        itself is reported from the second one on, since it may be gone a moment later."""
-        refusal = refusals.read(error)
-        if refusal is not None and refusal.cause is Cause.WRITE_FAILED and key not in self._failed:
-            self._failed.add(key)
-            return None
-        return refusal
+        return todo, None, events
 
     async def _act(self, key: Key, pool: CeleryWorkerPool, todo: Plan, action: Apply | Delete) -> Plan:
         match action:
@@ -344,10 +306,6 @@ def _requested(pool: Manifest) -> tuple[object, ...]:
     """What users set in a pool: everything but its status."""
     metadata = pool["metadata"]
     return metadata["uid"], metadata.get("generation"), metadata.get("annotations"), metadata.get("deletionTimestamp")
-
-
-def _kind(action: Apply | Delete) -> str:
-    return action.kind if isinstance(action, Delete) else str(action.manifest["kind"])
 
 
 def _shown(action: Apply | Delete) -> str:

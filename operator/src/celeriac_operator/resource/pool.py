@@ -24,12 +24,12 @@ MAX_NAME_LENGTH = 63 - len("-0123456789-01234")
 # Name, JSON path, type, priority (1: only with -o wide), description.
 COLUMNS: tuple[tuple[str, str, str, int, str], ...] = (
     ("Ready", ".status.ready", "string", 0, "Ready and desired workers"),
-    ("Desired", ".status.desiredReplicas", "integer", 0, "Desired workers"),
+    ("Draining", ".status.draining", "integer", 0, "Workers that finish their tasks before they are removed"),
     ("Backlog", ".status.backlog", "integer", 0, "Waiting messages, with autoscaling"),
     ("Status", '.status.conditions[?(@.type=="Ready")].reason', "string", 0, "Reason of the condition Ready"),
     ("Age", ".metadata.creationTimestamp", "date", 0, "Time since the pool was created"),
     ("Queues", ".spec.queues", "string", 1, "Queues that the pool names"),
-    ("Image", ".spec.image", "string", 1, "The application's image"),
+    ("Image", ".status.imageName", "string", 1, "The application's image, without its registry"),
     (
         "Scaling",
         '.status.conditions[?(@.type=="ScalingActive")].reason',
@@ -37,7 +37,7 @@ COLUMNS: tuple[tuple[str, str, str, int, str], ...] = (
         1,
         "Reason of the condition ScalingActive",
     ),
-    ("Library", ".status.library", "string", 1, "Image of the worker library"),
+    ("Library", ".status.libraryVersion", "string", 1, "Version of the worker library"),
     ("Message", '.status.conditions[?(@.type=="Ready")].message', "string", 1, "Message of the condition Ready"),
 )
 

@@ -150,12 +150,16 @@ class Status(Model):
     """Workers that are ready: connected to the broker and consuming."""
     desired_replicas: Annotated[int, bound(ge=0)] | None = None
     """Desired workers: spec.replicas, or 0 while the pool is suspended."""
+    draining: Annotated[int, bound(ge=0)] | None = None
+    """Workers that are being removed and finish their tasks first."""
     ready: Annotated[str, bound(max_length=32)] | None = None
     """Ready and desired workers, for kubectl get, for example 3/3."""
     selector: Annotated[str, bound(max_length=1024)] | None = None
     """Label selector of the worker pods, for the scale subresource."""
     library: Annotated[str, bound(max_length=1024)] | None = None
     """Image that the worker library is injected from; absent with inject Never."""
+    library_version: Annotated[str, bound(max_length=64)] | None = None
+    """Tag or digest of that image, for kubectl get."""
     backlog: Annotated[int, bound(ge=0)] | None = None
     """Waiting messages in all queues of a pool with autoscaling, updated every 30 seconds; less often with many
     pools."""
@@ -167,6 +171,8 @@ class Status(Model):
     """The autoscaler's changes of replicas, and the reasons. Written when it changes replicas."""
     image: Annotated[str, bound(max_length=1024)] | None = None
     """Image of the application that the Deployment has."""
+    image_name: Annotated[str, bound(max_length=64)] | None = None
+    """The same without its registry, for kubectl get."""
     previous_image: Annotated[str, bound(max_length=1024)] | None = None
     """Image that the Deployment had before: to go back, set it as spec.image."""
     rolled_out: Annotated[str, bound(max_length=64)] | None = None

@@ -34,9 +34,7 @@ class Case:
     plan: plan.Plan
     """The plan of this pass."""
     refusal: Refusal | None
-    """The API server's refusal of the workers' objects; None: it accepted them."""
+    """The API server's refusal; None: it accepted the plan."""
     now: datetime
-    secret_refusal: Refusal | None = None
-    """The API server's refusal of the Secret for the DSN, without which workers run too; None: it accepted it."""
     grace_seconds: float = 0.0
     """Seconds for which a pool must have been failing before it is Stalled."""

@@ -14,7 +14,7 @@ from celeriac_operator.desired import deployment
 from celeriac_operator.printable import printable
 from celeriac_operator.reasons import Activity, Cause, Meaningful, Progress, Type
 from celeriac_operator.resource import Condition, LastStalled, Status
-from celeriac_operator.status import stalled
+from celeriac_operator.status import shown, stalled
 from celeriac_operator.status.case import Case, Finding
 from celeriac_operator.status.conditions import broker, notifications, scaling, sentry, time_limits, working
 from celeriac_operator.status.conditions.statement import ConditionStatus, Statement
@@ -76,6 +76,7 @@ class _Verdict:
 def compute(case: Case) -> Report:
     """Compute the status of a pool."""
     pool, counts = case.seen.pool, _count(case.seen)
+    library = plan.running_library(case.seen.deployment)
     verdict = _judge(case, counts)
     statements = [
         *_overall(verdict),
@@ -88,7 +89,9 @@ def compute(case: Case) -> Report:
         desired_replicas=counts.desired,
         ready=f"{counts.ready}/{counts.desired}",
         selector=labels.as_selector(labels.selector(pool)),
-        library=plan.running_library(case.seen.deployment) or None,
+        draining=sum(pod.deleting for pod in case.seen.pods),
+        library=library or None,
+        library_version=shown.version(library) or None,
         **_images(case.seen),
         rolled_out=_rolled_out(case, verdict),
         failing_since=verdict.failing_since,
@@ -108,6 +111,7 @@ def _images(seen: Observed) -> Mapping[str, Any]:
     is_new = before.image is not None and image is not None and image != before.image
     return {
         "image": image or before.image,
+        "image_name": shown.image(image or before.image or "") or None,
         "previous_image": before.image if is_new else before.previous_image,
     }
 
@@ -202,7 +206,7 @@ def _judge_workers(case: Case, counts: Counts) -> _Verdict:
 
 def _stalled(case: Case, finding: Finding) -> _Verdict:
     newest = {pod.uid for pod in case.seen.newest_pods()}
-    older = any(pod.ready and not pod.deleting and pod.uid not in newest for pod in case.seen.running_pods())
+    older = any(pod.ready and not pod.deleting and pod.uid not in newest for pod in case.seen.pods)
     suffix = "; workers of the previous template keep running" if older else ""
     message = finding.message + suffix
     if finding.cause in stalled.PERMANENT or case.grace_seconds <= 0:
@@ -228,7 +232,7 @@ def _is_scaled(case: Case) -> bool:
 
 
 def _resting(case: Case, reason: Progress, why: str) -> _Verdict:
-    draining = bool(case.seen.running_pods())
+    draining = bool(case.seen.pods)
     message = f"{why}: workers are draining" if draining else f"{why}: no worker runs"
     # A pool at zero on purpose is ready, as a Deployment with 0 replicas is: GitOps tools then stop waiting.
     return _Verdict(reason=reason, message=message, reconciling=draining, ready=not draining)

@@ -1,17 +1,11 @@
-"""(pure) Which errors of the API server are refusals, which the status reports, and which are transient?
-
-Transient is what the next attempt may pass without anybody's action: no response, a conflict, a busy server. After
-another error the write is repeated too, but a person must know of it meanwhile.
-"""
+"""(pure) Which errors of the API server are permanent refusals, not transient failures? A person must act on a
+refusal."""
 
 from __future__ import annotations
 
 from celeriac_operator.exceptions import ApiError
 from celeriac_operator.reasons import Cause
 from celeriac_operator.status.case import Refusal
-
-TRANSIENT = (0, 401, 404, 408, 409, 429, 502, 503, 504)
-"""HTTP statuses of transient failures; 0: no response. 404: the namespace is being deleted, and the pool with it."""
 
 
 def read(error: ApiError) -> Refusal | None:
@@ -27,9 +21,7 @@ def is_leaving(error: ApiError) -> bool:
 
 def _cause(error: ApiError) -> Cause | None:
     message = error.message
-    if is_webhook_away(message):
-        cause = Cause.WEBHOOK_UNAVAILABLE
-    elif "denied the request" in message or "denied request" in message:  # webhooks and policies, any HTTP status
+    if "denied the request" in message or "denied request" in message:  # webhooks and policies, any HTTP status
         cause = Cause.ADMISSION_REFUSED
     elif "exceeded quota" in message:
         cause = Cause.QUOTA_EXCEEDED
@@ -39,13 +31,6 @@ def _cause(error: ApiError) -> Cause | None:
     elif error.status in (400, 422) or message.startswith("failed to create typed patch object"):
         # An unknown field in an apply ("failed to create typed patch object") has status 500.
         cause = Cause.INVALID_TEMPLATE
-    elif error.status in TRANSIENT:
-        return None
     else:
-        cause = Cause.WRITE_FAILED
+        return None
     return cause
-
-
-def is_webhook_away(message: str) -> bool:
-    """Whether the API server could not call an admission webhook that it must call."""
-    return "failed calling webhook" in message

@@ -14,9 +14,7 @@ from datetime import datetime, timedelta
 from celeriac_operator import names
 from celeriac_operator.decide import last_words, plan
 from celeriac_operator.decide.observed import Container, Pod, Termination
-from celeriac_operator.manifest import Manifest
 from celeriac_operator.reasons import Cause
-from celeriac_operator.status import refusals
 from celeriac_operator.status.case import Case, Finding
 
 UNSCHEDULABLE_SECONDS = 5
@@ -117,27 +115,11 @@ def _contested(case: Case) -> Finding | None:
 def _pods_refused(case: Case) -> Finding | None:
     status = (case.seen.deployment or {}).get("status") or {}
     for condition in status.get("conditions") or []:
-        if condition["type"] == "ReplicaFailure" and condition["status"] == "True" and _is_newest(case, condition):
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             message = last_words.excerpt(condition.get("message", ""))
-            return Finding(cause=_pods_refusal(message), message=message)
+            quota = "exceeded quota" in message
+            return Finding(cause=Cause.QUOTA_EXCEEDED if quota else Cause.ADMISSION_REFUSED, message=message)
     return None
-
-
-def _pods_refusal(message: str) -> Cause:
-    if refusals.is_webhook_away(message):
-        return Cause.WEBHOOK_UNAVAILABLE
-    return Cause.QUOTA_EXCEEDED if "exceeded quota" in message else Cause.ADMISSION_REFUSED
-
-
-def _is_newest(case: Case, failure: Manifest) -> bool:
-    """Whether pods of the newest template are refused. A Deployment also reports a failure of an older ReplicaSet.
-
-    The time of the failure is that of its ReplicaSet's first refusal. An older ReplicaSet's lies before the first pod
-    of the newest one; the newest one's does not, because the refusal ends as soon as all its pods are created.
-    """
-    first = min((pod.created_at for pod in case.seen.newest_pods()), default=None)
-    since = failure.get("lastTransitionTime")
-    return first is None or not since or datetime.fromisoformat(since) >= first
 
 
 def _secret_missing(case: Case) -> Finding | None:

@@ -116,17 +116,20 @@ def test_autoscaling_keeps_its_number(place: Place, server: RedisServer, deploy:
     await_three(place)
 
 
+@pytest.mark.parametrize("options", [(), ("--server-side",)], ids=["kubectl apply", "kubectl apply --server-side"])
+@pytest.mark.parametrize("is_scaled", [True, False], ids=["scaled by hand before", "as it was applied"])
 def test_taking_replicas_out_of_an_applied_manifest_leaves_the_number(
-    place: Place, control_plane: ControlPlane
+    place: Place, control_plane: ControlPlane, options: tuple[str, ...], is_scaled: bool
 ) -> None:
-    manifest = place.pool_manifest(replicas=2)
-    control_plane.kubectl("apply", "-f", "-", input=json.dumps(manifest))
-    place.await_deployment(lambda seen: seen["spec"]["replicas"] == 2)
-    control_plane.kubectl("scale", "-n", place.namespace, "cwp/emails", "--replicas=5")
+    manifest = place.pool_manifest(replicas=2 if is_scaled else 5)
+    control_plane.kubectl("apply", *options, "-f", "-", input=json.dumps(manifest))
+    if is_scaled:
+        place.await_deployment(lambda seen: seen["spec"]["replicas"] == 2)
+        control_plane.kubectl("scale", "-n", place.namespace, "cwp/emails", "--replicas=5")
     scaled = place.await_deployment(lambda seen: seen["spec"]["replicas"] == 5)
     del manifest["spec"]["replicas"]
     manifest["spec"]["image"] = "shop:2"
-    control_plane.kubectl("apply", "-f", "-", input=json.dumps(manifest))
+    control_plane.kubectl("apply", *options, "-f", "-", input=json.dumps(manifest))
     changed = place.await_deployment(
         lambda seen: seen["spec"]["template"]["spec"]["containers"][0]["image"] == "shop:2"
     )
@@ -134,9 +137,28 @@ def test_taking_replicas_out_of_an_applied_manifest_leaves_the_number(
     eventually(
         lambda: (place.get("CeleryWorkerPool") or {})["spec"]["replicas"], lambda number: number == 5, what="5 replicas"
     )
-    # Two writes of the Deployment: the scaling and the image. Not one of them asked for fewer workers.
+    # One write of the Deployment since it was scaled: the image. It did not ask for fewer workers.
     assert changed["metadata"]["generation"] == scaled["metadata"]["generation"] + 1
     control_plane.kubectl("scale", "-n", place.namespace, "cwp/emails", "--replicas=1")
+    place.await_deployment(lambda seen: seen["spec"]["replicas"] == 1)
+
+
+@pytest.mark.parametrize(
+    ("verb", "options"),
+    [pytest.param("replace", (), id="kubectl replace"), pytest.param("patch", ("--type=json",), id="kubectl patch")],
+)
+def test_who_removes_the_number_by_hand_gets_the_default(
+    place: Place, control_plane: ControlPlane, verb: str, options: tuple[str, ...]
+) -> None:
+    manifest = place.pool_manifest(replicas=5)
+    control_plane.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(manifest))
+    place.await_deployment(lambda seen: seen["spec"]["replicas"] == 5)
+    if verb == "replace":
+        del manifest["spec"]["replicas"]
+        control_plane.kubectl("replace", "-f", "-", input=json.dumps(manifest))
+    else:
+        removal = '--patch=[{"op": "remove", "path": "/spec/replicas"}]'
+        control_plane.kubectl("patch", "-n", place.namespace, "cwp/emails", *options, removal)
     place.await_deployment(lambda seen: seen["spec"]["replicas"] == 1)
 
 

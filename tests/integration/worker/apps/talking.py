@@ -21,6 +21,7 @@ def speak(self: Any) -> None:
     logger.info("by the task logger")
     library.warning("by a library")
     print("by print")
+    print("several", 3, "values")
     library.warning("first line\nsecond line")
     library.warning("with fields of its own", extra={"task_name": "theirs", "task_id": "0"})
     library.warning("with a stack", stack_info=True)
@@ -32,6 +33,7 @@ def speak(self: Any) -> None:
         {}["lost"]
     except KeyError:
         self.logger.exception("it failed")
+    print("a line without an end", end="")
 
 
 @app.task

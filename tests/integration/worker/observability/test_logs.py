@@ -103,6 +103,8 @@ def test_every_line_has_the_format_of_the_brief(pool: str, start_worker: StartWo
     expected = LINES if pool == "prefork" else {name: LINES[name] for name in LINES if name not in ONLY_PREFORK}
     wrong = [name for name, line in expected.items() if not re.search(line.replace("ID", task_id), log, re.MULTILINE)]
     assert not wrong, log
+    assert re.search(rf"^{TIME}:WARNING\] \[talking\.speak\] several 3 values$", log, re.MULTILINE)
+    assert re.search(rf"^{TIME}:WARNING\] \[talking\.speak\] a line without an end$", log, re.MULTILINE)
     assert log.count("by self.logger") == 1
     assert log.count("by a library") == 1
     assert "with %d arguments that do not fit ('no',)\n" in log

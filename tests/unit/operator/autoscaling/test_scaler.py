@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import itertools
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -411,30 +410,3 @@ async def test_pools_of_one_broker_that_name_another_management_api_are_read_the
     )
     await world.settle()
     assert world.managed == ["", "http://rabbit.shop:8080"]
-
-
-async def test_a_write_that_the_api_server_refuses_shows_and_is_repeated_with_growing_pauses(world: World) -> None:
-    sentence = 'User "op" cannot patch resource "celeryworkerpools/scale"'
-    world.refusal = ApiError(403, "Forbidden", sentence)
-    world.pool()
-    await world.settle()
-    await world.round({EMAILS: 12})
-    await world.write()
-    attempts = []
-    for _ in range(120):
-        world.now += 1
-        await world.round({EMAILS: 12})
-        if world.scaler._writes.depth():
-            await world.write()
-            attempts.append(world.now)
-    assert world.condition() == ("WriteRefused", f"held at 1, wanted 3: {sentence}")
-    pauses = [later - earlier for earlier, later in itertools.pairwise(attempts)]
-    assert len(attempts) == 3
-    assert pauses == [20, 40]
-    world.refusal = None
-    world.now += 80
-    await world.round({EMAILS: 12})  # was under way already
-    await world.round({EMAILS: 12})
-    await world.write()
-    await world.round({EMAILS: 12})
-    assert (world.condition()[0], world.replicas()) == ("Active", 3)

@@ -198,14 +198,13 @@ async def test_a_server_that_is_down_raises_and_gives_no_term(server: Server) ->
 async def test_no_write_leaves_the_process_without_a_term(verb: str) -> None:
     sent: list[str] = []
 
-    class Session:
-        def request(self, verb: str, *_: object, **__: object) -> None:
-            sent.append(verb)
-            raise OSError("sent")
+    async def send(verb: str, *_: object, **__: object) -> None:
+        sent.append(verb)
+        raise OSError("sent")
 
     api = client.ApiClient(client.Configuration())
+    api.rest_client.request = send  # type: ignore[method-assign]
     transport = Transport(api, lambda **_: None, seconds_left=lambda: 0.0)
-    transport._session = Session()  # type: ignore[assignment]  # all that is used of a session
     with pytest.raises(ApiError, match="is not the leader"):
         await transport.request(verb, "/x", plural="x")
     with pytest.raises(ApiError, match="sent"):

@@ -1,13 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 
 import pytest
-import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from celeriac_operator.cluster import transport
 
@@ -67,27 +63,3 @@ def test_the_kubeconfigs_own_proxy_comes_first(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
 
     assert proxy_of_client(tmp_path, monkeypatch, more=', proxy-url: "http://own:3128"') == "http://own:3128"
-
-
-# Each kind of character for which JSON and YAML differ, and any other.
-CHARACTERS = st.one_of(
-    st.characters(),
-    st.characters(max_codepoint=0x9F),
-    st.sampled_from('\x00\x7f\x85\xa0\u2028\u2029\ufeff\ufffe\uffff\U0001f44b\U0010ffff\\"/'),
-    st.integers(0xD800, 0xDFFF).map(chr),
-)
-TEXTS = st.text(CHARACTERS, max_size=20)
-
-
-def _sendable(text: str) -> str:
-    """The text with halves of surrogate pairs replaced: they belong to no character."""
-    return "".join("\ufffd" if 0xD800 <= ord(character) <= 0xDFFF else character for character in text)
-
-
-@given(st.dictionaries(TEXTS.map(lambda key: f"k{key}"), TEXTS, max_size=3))
-def test_every_text_arrives_as_json_and_as_yaml(document: dict[str, str]) -> None:
-    sent = transport.to_json(document)
-    expected = {_sendable(key): _sendable(value) for key, value in document.items()}
-    if len(expected) == len(document):
-        assert json.loads(sent) == expected
-        assert yaml.safe_load(sent.decode()) == expected

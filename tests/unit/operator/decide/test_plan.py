@@ -256,14 +256,6 @@ def test_an_inline_dsn_is_written_before_the_deployment() -> None:
         pytest.param(INLINE, some_facts(owner_uid="pool-uid"), ["data.dsn differs"], id="the key is gone: written"),
         pytest.param({}, some_facts(owner_uid="pool-uid"), ["the pool needs none"], id="no DSN any more: deleted"),
         pytest.param({}, some_facts(owner_uid="other"), [], id="somebody else's Secret: left"),
-        pytest.param(
-            INLINE,
-            some_facts(orphan_of="emails", dsn="https://key@sentry.example/1"),
-            ["it has lost its owner"],
-            id="orphaned or restored: adopted",
-        ),
-        pytest.param(INLINE, some_facts(orphan_of="reports"), [], id="another pool's orphan: left"),
-        pytest.param({}, some_facts(orphan_of="emails"), [], id="an orphan that the pool does not need: left"),
     ],
 )
 def test_the_owned_secret(spec: dict[str, Any], facts: secrets.Facts, expected: list[str]) -> None:

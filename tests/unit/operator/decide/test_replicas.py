@@ -38,3 +38,33 @@ WITHOUT = json.dumps({"spec": {}})
 )
 def test_the_number_that_was_lost(before: dict[str, Any] | None, now: dict[str, Any], expected: int | None) -> None:
     assert replicas.before_removal(before, now) == expected
+
+
+def owned(number: int, *operations: str) -> dict[str, Any]:
+    """A pool whose number was set in these ways, as the API server records it."""
+    found = pool(number)
+    found["metadata"]["managedFields"] = [
+        {"manager": f"m{place}", "operation": operation, "fieldsV1": {"f:spec": {"f:replicas": {}, "f:image": {}}}}
+        for place, operation in enumerate(operations)
+    ] + [{"manager": "other", "operation": "Apply", "fieldsV1": {"f:spec": {"f:image": {}}}}]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        pytest.param(owned(20, "Apply"), owned(1), 20, id="taken out of a manifest that is applied server-side"),
+        pytest.param(owned(20, "Apply", "Update"), owned(1), 20, id="which somebody has scaled to the same number"),
+        pytest.param(owned(20, "Apply"), owned(1, "Update"), None, id="scaled to 1, or replaced by a manifest without"),
+        pytest.param(owned(20, "Apply"), owned(1, "Apply"), None, id="applied with 1"),
+        pytest.param(owned(20, "Update"), owned(1), None, id="nobody had applied a number"),
+        pytest.param(owned(20), owned(1), None, id="nobody had set a number"),
+        pytest.param(owned(1, "Apply"), owned(1), None, id="taken out at 1"),
+    ],
+)
+def test_the_number_that_a_server_side_apply_gave_up(
+    before: dict[str, Any], now: dict[str, Any], expected: int | None
+) -> None:
+    assert replicas.before_removal(before, now) == expected
+    remembered = {**before["metadata"], "managedFields": replicas.keep(before["metadata"]["managedFields"])}
+    assert replicas.before_removal({**before, "metadata": remembered}, now) == expected

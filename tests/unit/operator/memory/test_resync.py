@@ -3,7 +3,6 @@ integration tests."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from celeriac_operator.cluster import kinds
 from celeriac_operator.cluster.kinds import Kind
 from celeriac_operator.exceptions import ApiError, StartError
-from celeriac_operator.memory import resync
 from celeriac_operator.memory.caches import Caches, Key
 from celeriac_operator.memory.intake import Intake
 from celeriac_operator.memory.resync import Resync
@@ -34,13 +32,11 @@ class World:
         self.objects: dict[Kind, list[dict[str, Any]]] = {kind: [] for kind in kinds.WATCHED}
         self.version = 100
         self.fails: ApiError | None = None
-        self.failures: list[ApiError] = []
-        """Of the next lists."""
         self.read_names: list[str] = []
 
     async def pages(self, kind: Kind, **_: Any) -> AsyncIterator[tuple[str, int, list[dict[str, Any]]]]:
-        if self.fails or self.failures:
-            raise self.fails or self.failures.pop()
+        if self.fails:
+            raise self.fails
         yield "", self.version, self.objects[kind]
 
     async def read(self, kind: Kind, _namespace: str, name: str) -> dict[str, Any] | None:
@@ -56,7 +52,6 @@ class Setting:
         self.queue: WorkQueue[Key] = WorkQueue()
         self.intake = Intake(self.caches, self.queue, self.metrics)
         self.during_wait: list[Any] = []
-        self.slept: list[float] = []
         self.resync = Resync(
             self.world,  # type: ignore[arg-type]  # what it uses of a cluster
             self.caches,
@@ -67,8 +62,7 @@ class Setting:
             sleep=self._sleep,
         )
 
-    async def _sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
+    async def _sleep(self, _seconds: float) -> None:
         for call in self.during_wait:
             call()
 
@@ -170,58 +164,3 @@ async def test_it_does_not_start(setting: Setting, error: ApiError, sentence: st
     setting.world.fails = error
     with pytest.raises(StartError, match=sentence):
         await setting.resync.load()
-
-
-@pytest.mark.parametrize("kind", kinds.WATCHED, ids=lambda kind: kind.kind)
-async def test_whatever_is_gone_without_an_event_is_forgotten(setting: Setting, kind: Kind) -> None:
-    owner = {"kind": "CeleryWorkerPool", "name": "emails", "uid": "u", "controller": True}
-    metadata = {"labels": {"celeriac.dev/pool": "emails"}, "ownerReferences": [owner]}
-    created = {"creationTimestamp": "2026-05-04T12:00:00Z"}
-    setting.knows(an_object("emails", 5, metadata={**metadata, **created}), kind=kind)
-    await setting.drain()
-    assert (await setting.resync.run_once())[kind.kind] == 1
-    assert await setting.drain() == {EMAILS}
-
-
-async def test_events_get_time_to_arrive_before_they_count_as_lost(setting: Setting) -> None:
-    setting.knows(an_object("emails", 5))
-    setting.world.objects[kinds.POOL] = [an_object("emails", 6)]
-    await setting.resync.run_once()
-    assert setting.slept == [resync.TRAVEL_SECONDS]
-    assert resync.TRAVEL_SECONDS >= 5
-
-
-async def run_until_queued(setting: Setting, period_seconds: float) -> set[Key]:
-    """Let the comparison run by itself until it has queued something."""
-    setting.resync._period_seconds = period_seconds
-    running = asyncio.create_task(setting.resync.run())
-    try:
-        key = await asyncio.wait_for(setting.queue.get(), 30)
-        setting.queue.done(key)
-        return {key, *await setting.drain()}
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-
-
-async def test_what_was_left_undone_is_looked_at_after_each_period(setting: Setting) -> None:
-    setting.knows(an_object("emails", 5))
-    setting.world.objects[kinds.POOL] = [an_object("emails", 5)]
-    await setting.drain()
-    assert await run_until_queued(setting, 0.001) == {EMAILS}
-
-
-async def test_what_was_deleted_while_a_watch_was_down_is_looked_at_soon(setting: Setting) -> None:
-    setting.knows(an_object("emails", 5), kind=kinds.DEPLOYMENT)
-    await setting.drain()
-    setting.resync.watch_began()
-    assert await run_until_queued(setting, 3600) == {EMAILS}
-    assert resync.SETTLE_SECONDS in setting.slept, "the objects of the watch arrive first"
-
-
-async def test_a_list_that_fails_does_not_end_the_comparisons(setting: Setting) -> None:
-    setting.world.failures = [ApiError(500, "", "etcd is away")]
-    setting.knows(an_object("emails", 5), kind=kinds.DEPLOYMENT)
-    await setting.drain()
-    assert await run_until_queued(setting, 0.001) == {EMAILS}
-    assert setting.world.failures == []

@@ -169,12 +169,6 @@ def test_ready_reconciling_and_stalled_when(
     assert found == expected
 
 
-def test_a_suspended_pool_is_ready_beside_a_worker_that_was_evicted() -> None:
-    pool = a_pool(suspend=True)
-    found = shown(compute(pool, deployment_status=counts(0, 0), pods=[a_pod(pool, phase="Failed")]))
-    assert found["Ready"] == ("True", "Suspended", "suspended: no worker runs")
-
-
 def test_waits_for_an_earlier_pools_deployment() -> None:
     found = shown(compute(a_pool(), plan=Plan(waiting_for="the Deployment emails of an earlier pool to be removed")))
     assert found["Ready"][2] == "waiting for the Deployment emails of an earlier pool to be removed"
@@ -185,6 +179,13 @@ def test_counts_and_names() -> None:
     assert (found.replicas, found.ready_replicas, found.desired_replicas, found.ready) == (3, 2, 3, "2/3")
     assert found.selector == "app.kubernetes.io/name=celeriac-worker,celeriac.dev/pool=emails"
     assert (found.observed_generation, found.library) == (7, "celeriac-worker:1")
+    assert (found.library_version, found.draining) == ("1", 0)
+
+
+def test_workers_that_finish_their_tasks_are_counted() -> None:
+    pool = a_pool()
+    pods = [a_pod(pool, READY_POD, name=f"emails-{number}", deleting=number > 0) for number in range(3)]
+    assert compute(pool, pods=pods).status.draining == 2
 
 
 def test_an_old_deployment_status_is_not_taken_for_the_new_one() -> None:

@@ -19,9 +19,7 @@ from tests.unit.operator.factories import (
 
 from celeriac_operator.decide.plan import Conflict, Plan
 from celeriac_operator.decide.secrets import ABSENT, UNREADABLE
-from celeriac_operator.reasons import Cause
 from celeriac_operator.resource import CeleryWorkerPool
-from celeriac_operator.status.case import Refusal
 from celeriac_operator.status.conditions import broker, notifications, sentry, time_limits
 from celeriac_operator.status.conditions.statement import Statement
 
@@ -133,18 +131,6 @@ def test_sentry_configured_of_a_pool_that_names_no_dsn_when_the_operator(
 ) -> None:
     what = dataclasses.replace(seen(a_pool(sentry={"environment": "x"})), default_dsn=dsn)
     assert shown(sentry.configured(a_case(what))) == expected
-
-
-def test_sentry_is_not_configured_while_the_secret_for_the_dsn_cannot_be_written() -> None:
-    refusal = Refusal(cause=Cause.QUOTA_EXCEEDED, message='secrets "emails-sentry" is forbidden: exceeded quota: team')
-    case = dataclasses.replace(
-        a_case(seen(a_pool(sentry={"dsn": "https://k@sentry.example/1"}))), secret_refusal=refusal
-    )
-    assert shown(sentry.configured(case)) == (
-        "False",
-        "SecretNotWritten",
-        'Secret emails-sentry: secrets "emails-sentry" is forbidden: exceeded quota: team',
-    )
 
 
 def test_a_pool_without_sentry_says_nothing_about_it() -> None:

@@ -200,37 +200,12 @@ def test_says_when_a_pod_without_a_node_will_count() -> None:
             Cause.ADMISSION_REFUSED,
             id="Pod Security refuses the pods",
         ),
-        pytest.param(
-            'Internal error occurred: failed calling webhook "pods.example": context deadline exceeded',
-            Cause.WEBHOOK_UNAVAILABLE,
-            id="a webhook for pods does not answer",
-        ),
     ],
 )
 def test_stalled_when_no_pod_can_be_made_because(message: str, cause: Cause) -> None:
     pool = a_pool()
     what = seen(pool, deployment=a_deployment(pool, status=replica_failure(message)))
     assert stalled.failing(a_case(what)) == Finding(cause=cause, message=message)
-
-
-@pytest.mark.parametrize(
-    ("created_ago", "failed_ago", "is_reported"),
-    [
-        pytest.param(None, 60, True, id="there is no pod of the newest template"),
-        pytest.param(30, 60, False, id="it is older than the first pod of the newest template"),
-        pytest.param(60, 60, True, id="it began with the first pod"),
-        pytest.param(90, 60, True, id="it came after some pods were created"),
-    ],
-)
-def test_a_refusal_of_pods_speaks_for_the_newest_template_unless(
-    created_ago: float | None, failed_ago: float, is_reported: bool
-) -> None:
-    pool = a_pool()
-    status = replica_failure("pods is forbidden: exceeded quota: team")
-    status["conditions"][0]["lastTransitionTime"] = ago(failed_ago)
-    pods = [] if created_ago is None else [a_pod(pool, created_ago=created_ago)]
-    found = stalled.failing(a_case(seen(pool, deployment=a_deployment(pool, status=status), pods=pods)))
-    assert (found is not None and found.cause is Cause.QUOTA_EXCEEDED) == is_reported
 
 
 @pytest.mark.parametrize(
@@ -309,8 +284,6 @@ def test_a_foreign_secret_for_the_dsn_stalls_nothing() -> None:
     [
         pytest.param({"hash": "older"}, id="of an older template"),
         pytest.param({"deleting": True}, id="that is leaving"),
-        pytest.param({"phase": "Failed"}, id="that was evicted"),
-        pytest.param({"phase": "Succeeded"}, id="that has ended"),
     ],
 )
 def test_a_pod_does_not_speak(pod: dict[str, Any]) -> None:

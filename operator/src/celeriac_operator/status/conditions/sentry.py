@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from celeriac_operator import names
-from celeriac_operator.decide import last_words, secrets
+from celeriac_operator.decide import secrets
 from celeriac_operator.reasons import SentryReason, Type
 from celeriac_operator.status.case import Case
 from celeriac_operator.status.conditions.statement import ConditionStatus, Statement
@@ -19,9 +19,6 @@ def configured(case: Case) -> Statement | None:
         owner = f"belongs to {conflict.owner}" if conflict.owner else "does not belong to Celeriac"
         message = f"a Secret named {conflict.name} exists and {owner}: use dsnFrom, or remove the Secret"
         return Statement(Type.SENTRY_CONFIGURED, "False", SentryReason.NAME_CONFLICT, message)
-    if case.secret_refusal is not None:
-        message = f"Secret {names.sentry_secret(pool)}: {last_words.excerpt(case.secret_refusal.message)}"
-        return Statement(Type.SENTRY_CONFIGURED, "False", SentryReason.NOT_WRITTEN, message)
     if pool.spec.sentry.dsn_from is None and pool.spec.sentry.dsn is None:
         return _judge_default(case.seen.default_dsn, names.sentry_secret(pool))
     if pool.spec.sentry.dsn_from is None:
