@@ -317,3 +317,15 @@ class EventReason(Meaningful):
         "A worker that was removed did not finish these tasks within `drain.timeoutSeconds`. They are delivered again, "
         "except those that were acknowledged before they ran.",
     )
+
+
+_REASONS = frozenset(
+    str(reason)
+    for kind in (Progress, Cause, SentryReason, NotificationsReason, BrokerReason, Activity, LimitReason)
+    for reason in kind
+)
+
+
+def is_known(type_: str, status: str, reason: str) -> bool:
+    """Whether the operator writes such a condition."""
+    return type_ in set(Type) and status in ("True", "False", "Unknown") and reason in _REASONS

@@ -132,6 +132,17 @@ def an_end(code: int, message: str = "", *, ran: float = 3, reason: str = "Error
     }
 
 
+def a_replica_set(pool: CeleryWorkerPool) -> dict[str, Any]:
+    """The reference to the ReplicaSet that controls the pool's pods."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "name": f"{pool.metadata.name}-5d8f7c",
+        "uid": "replica-set-uid",
+        "controller": True,
+    }
+
+
 def a_pod(
     pool: CeleryWorkerPool,
     *containers: Mapping[str, Any],
@@ -172,7 +183,8 @@ def a_pod(
             "uid": f"uid-{name}",
             "resourceVersion": "20",
             "creationTimestamp": ago(3600),
-            "labels": template["labels"],
+            "labels": {**template["labels"], "pod-template-hash": "5d8f7c"},
+            "ownerReferences": [a_replica_set(pool)],
             "annotations": annotations,
             **({"deletionTimestamp": ago(1)} if deleting else {}),
         },

@@ -14,6 +14,9 @@ from celeriac_operator.manifest import Manifest
 from celeriac_operator.reasons import Activity
 from celeriac_operator.resource import CeleryWorkerPool, ScalingDecision
 
+POD_TEMPLATE_HASH = "pod-template-hash"
+"""Label that the Deployment controller gives to a ReplicaSet and its pods; the ReplicaSet's name ends with it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Termination:
@@ -158,6 +161,19 @@ def controller(manifest: Manifest) -> Manifest | None:
             found: Manifest = owner
             return found
     return None
+
+
+def is_worker_of(pool: str, manifest: Manifest) -> bool:
+    """Whether the pod is a worker of the pool: a ReplicaSet of the pool's Deployment controls it.
+
+    Labels alone say nothing, because everybody who may create pods chooses them. A ReplicaSet that does not exist
+    cannot be named for long: Kubernetes deletes objects whose owner does not exist.
+    """
+    owner = controller(manifest)
+    template = (manifest["metadata"].get("labels") or {}).get(POD_TEMPLATE_HASH, "")
+    if not pool or owner is None or owner.get("kind") != "ReplicaSet" or not template:
+        return False
+    return str(owner.get("apiVersion", "")).startswith("apps/") and owner.get("name") == f"{pool}-{template}"
 
 
 def read_pod(manifest: Manifest) -> Pod:

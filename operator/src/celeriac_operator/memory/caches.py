@@ -13,23 +13,17 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
-from celeriac_operator import bounded, labels, names
+from celeriac_operator import labels, names, reasons
 from celeriac_operator.cluster import kinds
 from celeriac_operator.cluster.kinds import Kind
-from celeriac_operator.decide import last_words, observed, ownership, references, replicas, secrets, victims, work
+from celeriac_operator.decide import last_words, observed, references, replicas, secrets, victims, work
 from celeriac_operator.decide.last_words import LastWords
 from celeriac_operator.decide.observed import Pod
 from celeriac_operator.manifest import Manifest
+from celeriac_operator.memory import keeping
 from celeriac_operator.resource import KIND, CeleryWorkerPool
 
 Content = TypeVar("Content")
-
-MAX_SPEC = 2**18
-"""Largest spec of a pool in bytes. Every pool, and its Deployment, is kept in memory; Kubernetes itself would store
-1.5 MB. Large files belong into a ConfigMap."""
-
-TOO_LARGE = "celeriac.dev/too-large"
-"""Key of a cached spec that was too large to be kept."""
 
 
 LAST_WORDS = 16
@@ -58,6 +52,7 @@ class Store(Generic[Content]):
     def __init__(self) -> None:
         self._entries: dict[Key, _Entry[Content]] = {}
         self._removed: dict[Key, int] = {}
+        self._removed_before: dict[Key, int] = {}
 
     def get(self, key: Key) -> Content | None:
         """The known content; None: the object is not known."""
@@ -71,10 +66,11 @@ class Store(Generic[Content]):
 
     def put(self, key: Key, version: int, content: Content) -> bool:
         """Store the content if its version is newer; returns whether it was."""
-        if version <= max(self.version(key), self._removed.get(key, 0)):
+        if version <= max(self.version(key), self._removed.get(key, 0), self._removed_before.get(key, 0)):
             return False
         self._entries[key] = _Entry(version, content)
         self._removed.pop(key, None)
+        self._removed_before.pop(key, None)
         return True
 
     def remove(self, key: Key, version: int) -> bool:
@@ -90,14 +86,15 @@ class Store(Generic[Content]):
         """Forget the object as if it had never been seen: no pool needs it any more."""
         self._entries.pop(key, None)
         self._removed.pop(key, None)
+        self._removed_before.pop(key, None)
 
     def known(self) -> list[Key]:
         """The keys of all known objects."""
         return list(self._entries)
 
     def forget_removed(self) -> None:
-        """Forget the removals. Call it when no response to a write from before them can arrive any more."""
-        self._removed.clear()
+        """Forget the removals from before the previous call. Between two calls every response to a write arrives."""
+        self._removed_before, self._removed = self._removed, {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -110,7 +107,8 @@ class Caches:
         self.pools: Store[Manifest] = Store()
         self.deployments: Store[Manifest] = Store()
         self.budgets: Store[Manifest] = Store()
-        self.pods: Store[tuple[Key, Pod]] = Store()
+        self.pods: Store[tuple[Key, Pod] | None] = Store()
+        """A pool's workers; None stands for a pod that has the operator's label and is no worker of any pool."""
         self.secrets: Store[secrets.Facts] = Store()
         self.applied: dict[Key, dict[str, observed.Applied]] = {}
         self._pods_of: dict[Key, dict[str, Pod]] = {}
@@ -146,7 +144,7 @@ class Caches:
         """A pool was added or changed."""
         key = key_of(manifest)
         before = self.pools.get(key)
-        kept = _within_bounds(_lean(manifest))
+        kept = keeping.within_bounds(keeping.lean(manifest))
         if not self.pools.put(key, version_of(manifest), kept):
             return set()
         lost = replicas.before_removal(before, manifest)
@@ -154,7 +152,7 @@ class Caches:
             self._lost_replicas[key] = lost
         elif manifest["spec"].get("replicas", replicas.DEFAULT) != replicas.DEFAULT:
             self._lost_replicas.pop(key, None)
-        self._note_names(key, _secret_names(kept))
+        self._note_names(key, keeping.secret_names(kept))
         return {key}
 
     def observe_scale(self, key: Key, scale: Manifest) -> set[Key]:
@@ -205,7 +203,7 @@ class Caches:
     def observe_deployment(self, manifest: Manifest) -> set[Key]:
         """An owned Deployment was added or changed."""
         key = key_of(manifest)
-        return {key} if self.deployments.put(key, version_of(manifest), _with_managers(manifest)) else set()
+        return {key} if self.deployments.put(key, version_of(manifest), keeping.with_managers(manifest)) else set()
 
     def remove_deployment(self, key: Key, version: int) -> set[Key]:
         """An owned Deployment is gone."""
@@ -213,12 +211,12 @@ class Caches:
 
     def observe_budget(self, manifest: Manifest) -> set[Key]:
         """An owned PodDisruptionBudget was added or changed."""
-        key, kept = key_of(manifest), _without_status(manifest)
+        key, kept = key_of(manifest), keeping.without_status(manifest)
         before = self.budgets.get(key)
         if not self.budgets.put(key, version_of(manifest), kept):
             return set()
         # Its status changes with every worker, and no rule uses it.
-        return {key} if before is None or _unversioned(before) != _unversioned(kept) else set()
+        return {key} if before is None or keeping.unversioned(before) != keeping.unversioned(kept) else set()
 
     def remove_budget(self, key: Key, version: int) -> set[Key]:
         """An owned PodDisruptionBudget is gone."""
@@ -232,9 +230,14 @@ class Caches:
         """A worker pod was added or changed."""
         key = key_of(manifest)
         pool = Key(key.namespace, (manifest["metadata"].get("labels") or {}).get(labels.POOL, ""))
+        if not observed.is_worker_of(pool.name, manifest):
+            # Kept as a version only, or the comparison with the cluster would take its events for lost.
+            gone = self._forget_pod(key)
+            self.pods.put(key, version_of(manifest), None)
+            return gone
         pod = observed.read_pod(manifest)
         before = self.pods.get(key)
-        if not pool.name or not self.pods.put(key, version_of(manifest), (pool, pod)):
+        if not self.pods.put(key, version_of(manifest), (pool, pod)):
             return set()
         self._pods_of.setdefault(pool, {})[key.name] = pod
         self._workers_of.setdefault(pool, {})[key.name] = victims.read_worker(manifest)
@@ -247,8 +250,13 @@ class Caches:
 
     def remove_pod(self, key: Key, version: int) -> set[Key]:
         """A worker pod is gone."""
+        pools = self._forget_pod(key) if 0 < self.pods.version(key) <= version else set()
+        self.pods.remove(key, version)
+        return pools
+
+    def _forget_pod(self, key: Key) -> set[Key]:
         before = self.pods.get(key)
-        if before is None or not self.pods.remove(key, version):
+        if before is None:
             return set()
         pool, _ = before
         _forget(self._pods_of, pool, key.name)
@@ -310,12 +318,26 @@ class Caches:
             applied=dict(self.applied.get(key, {})),
         )
 
+    def forget_removed(self) -> None:
+        """Forget what is gone; call it once for each comparison with the cluster."""
+        for store in (self.pools, self.deployments, self.budgets, self.pods, self.secrets):
+            store.forget_removed()
+        for pool in (self.applied.keys() | self._last_words.keys()) - set(self.pools.known()):
+            self.applied.pop(pool, None)
+            self._last_words.pop(pool, None)
+        for key in self.secrets.known():
+            facts = self.secrets.get(key)
+            if facts is not None and not facts.exists and key not in self._named_by:
+                self.secrets.discard(key)
+
     def conditions(self) -> Counter[tuple[str, str, str]]:
         """Number of pools with each condition: type, status, reason."""
         return Counter(
             (condition["type"], condition["status"], condition["reason"])
             for key in self.pools.known()
             for condition in ((self.pools.get(key) or {}).get("status") or {}).get("conditions") or ()
+            # Others are not the operator's, and everybody who may write a status could fill the metrics with them.
+            if reasons.is_known(condition["type"], condition["status"], condition["reason"])
         )
 
     def _concerned(self, key: Key, facts: secrets.Facts) -> set[Key]:
@@ -358,39 +380,3 @@ def _forget(known: dict[Key, dict[str, Content]], pool: Key, name: str) -> None:
     remaining.pop(name, None)
     if not remaining:
         known.pop(pool, None)
-
-
-def _lean(manifest: Manifest) -> Manifest:
-    """With the part of managedFields that says who has set the number of workers; the rest is larger than the pool."""
-    kept = replicas.keep(manifest["metadata"].get("managedFields") or ())
-    metadata = {key: value for key, value in manifest["metadata"].items() if key != "managedFields"}
-    return {**manifest, "metadata": {**metadata, "managedFields": kept} if kept else metadata}
-
-
-def _within_bounds(pool: Manifest) -> Manifest:
-    """The pool without its spec if that is larger than any that is handled; a pass then reports why."""
-    if not bounded.is_larger(pool["spec"], MAX_SPEC):
-        return pool
-    replicas = {key: value for key, value in pool["spec"].items() if key == "replicas"}
-    return {**pool, "spec": {**replicas, TOO_LARGE: True}}
-
-
-def _with_managers(manifest: Manifest) -> Manifest:
-    """With the part of managedFields that names other managers of the spec; usually there are none."""
-    kept = ownership.keep(manifest["metadata"].get("managedFields") or ())
-    return {**manifest, "metadata": {**manifest["metadata"], "managedFields": kept}}
-
-
-def _without_status(manifest: Manifest) -> Manifest:
-    return {key: value for key, value in _with_managers(manifest).items() if key != "status"}
-
-
-def _unversioned(manifest: Manifest) -> Manifest:
-    return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": ""}}
-
-
-def _secret_names(manifest: Manifest) -> frozenset[str]:
-    try:
-        return references.secret_names(CeleryWorkerPool.parse(dict(manifest)))
-    except ValueError:  # stored under another version of the CRD; the pass reports it in the status
-        return frozenset()

@@ -113,6 +113,7 @@ class Resync:
         Raises:
             ApiError: a list failed.
         """
+        self._caches.forget_removed()
         return {kind.kind: await self._compare(kind) for kind in kinds.WATCHED}
 
     async def _compare(self, kind: Kind) -> int:

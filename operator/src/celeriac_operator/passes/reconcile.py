@@ -21,7 +21,8 @@ from celeriac_operator.decide.work import WorkerReport
 from celeriac_operator.event import Event
 from celeriac_operator.exceptions import ApiError
 from celeriac_operator.manifest import Manifest
-from celeriac_operator.memory.caches import MAX_SPEC, TOO_LARGE, Caches, Key, version_of
+from celeriac_operator.memory.caches import Caches, Key, version_of
+from celeriac_operator.memory.keeping import MAX_SPEC, TOO_LARGE
 from celeriac_operator.passes.disputes import Disputes
 from celeriac_operator.reasons import EventReason
 from celeriac_operator.resource import CeleryWorkerPool, Status

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import base64
+import gc
+import tracemalloc
 from typing import Any
 
 import pytest
-from tests.unit.operator.factories import a_budget, a_container, a_deployment, a_pod, a_pool
+from tests.unit.operator.factories import a_budget, a_container, a_deployment, a_pod, a_pool, a_replica_set
 
 from celeriac_operator.decide import secrets
-from celeriac_operator.memory.caches import TOO_LARGE, Caches, Key
+from celeriac_operator.decide.observed import Applied
+from celeriac_operator.memory.caches import Caches, Key
+from celeriac_operator.memory.keeping import TOO_LARGE
 
 EMAILS = Key("shop", "emails")
 BROKER = {"broker": {"urlFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}}}
@@ -213,3 +217,106 @@ def test_whatever_is_in_the_annotation_of_kubectl_the_pool_is_taken_in(applied: 
         manifest = pool(version, replicas=replicas)
         manifest["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": applied}
         assert caches.observe_pool(manifest) == {EMAILS}
+
+
+def owners(**changes: Any) -> list[dict[str, Any]]:
+    return [{**a_replica_set(a_pool()), **changes}]
+
+
+FOREIGN: dict[str, dict[str, Any]] = {
+    "no owner": {"ownerReferences": []},
+    "an owner that does not control it": {"ownerReferences": owners(controller=False)},
+    "another pool's ReplicaSet": {"ownerReferences": owners(name="other-5d8f7c")},
+    "a ReplicaSet of another template": {"ownerReferences": owners(name="emails-0")},
+    "a Job": {"ownerReferences": owners(kind="Job", apiVersion="batch/v1")},
+    "a ReplicaSet of another group": {"ownerReferences": owners(apiVersion="evil.example/v1")},
+    "no template's hash": {"labels": {"celeriac.dev/pool": "emails"}},
+    "no pool's label": {"labels": {"pod-template-hash": "5d8f7c"}},
+    "an empty pool's label": {"labels": {"celeriac.dev/pool": "", "pod-template-hash": "5d8f7c"}},
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_pod_that_no_replica_set_of_the_pool_controls_does_not_speak_for_it(name: str) -> None:
+    caches, pod = Caches(), a_pod(a_pool(), a_container(ready=True), ready=True)
+    foreign = {**pod, "metadata": {**pod["metadata"], **FOREIGN[name]}}
+    caches.observe_pool(pool())
+    assert caches.observe_pod(foreign) == set()
+    assert (caches.observe(a_pool()).pods, caches.workers(EMAILS)) == ((), ())
+    key = Key("shop", pod["metadata"]["name"])
+    assert caches.pods.version(key) == 20, "a comparison with the cluster finds nothing missing"
+    assert caches.remove_pod(key, 21) == set()
+    assert caches.pods.known() == []
+
+
+def test_a_pod_that_loses_its_owner_stops_to_speak_for_the_pool() -> None:
+    caches, pod = Caches(), a_pod(a_pool(), a_container())
+    assert caches.observe_pod(pod) == {EMAILS}
+    orphan = {**pod, "metadata": {**pod["metadata"], "ownerReferences": [], "resourceVersion": "21"}}
+    assert caches.observe_pod(orphan) == {EMAILS}
+    assert (caches.observe(a_pool()).pods, caches.workers(EMAILS)) == ((), ())
+
+
+def test_a_condition_that_is_not_the_operators_is_not_counted() -> None:
+    caches = Caches()
+    conditions = [
+        {"type": kind, "status": "True", "reason": reason}
+        for kind, reason in (("Ready", "Ready"), ("Ready", "x" * 1000), ("forged", "Ready"))
+    ]
+    caches.observe_pool({**pool(), "status": {"conditions": conditions}})
+    assert dict(caches.conditions()) == {("Ready", "True", "Ready"): 1}
+
+
+def churn(caches: Caches, first: int, last: int) -> None:
+    """Pools with everything that belongs to them come and go."""
+    for number in range(first, last):
+        name, version = f"pool-{number}", 100 * number
+        key = Key("shop", name)
+        caches.observe_pool(pool(version + 1, name, sentry={"dsn": "https://k@h/1"}))
+        caches.observe_secret(secret(version + 2, f"{name}-sentry", owner=name, dsn="https://k@h/1"))
+        made = deployment(version + 3)
+        made["metadata"]["name"] = name
+        caches.observe_deployment(made)
+        caches.note_applied(key, "Deployment", Applied(digest="x", generation=1))
+        worker = a_pod(a_pool(), a_container(), name=f"{name}-5d8f7c-1")
+        worker["metadata"]["resourceVersion"] = str(version + 4)
+        worker["metadata"]["labels"]["celeriac.dev/pool"] = name
+        worker["metadata"]["ownerReferences"] = owners(name=f"{name}-5d8f7c")
+        caches.observe_pod(worker)
+        caches.remove_pool(key, version + 5)
+        caches.remove_deployment(key, version + 6)
+        caches.remove_pod(Key("shop", worker["metadata"]["name"]), version + 7)
+        caches.note_applied(key, "Deployment", Applied(digest="x", generation=1))
+        caches.remove_secret(Key("shop", f"{name}-sentry"), version + 8)
+
+
+def test_nothing_stays_of_what_is_gone() -> None:
+    caches = Caches()
+    churn(caches, 0, 50)  # what is made once is made
+    for _ in range(2):
+        caches.forget_removed()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        churn(caches, 50, 300)
+        during = tracemalloc.get_traced_memory()[0]
+        for _ in range(2):
+            caches.forget_removed()
+        gc.collect()
+        after = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    print(
+        f"bytes for each pool that is gone: {(during - before) / 250:.0f} at first, {(after - before) / 250:.0f} later"
+    )
+    assert (after - before) / 250 < 20
+
+
+def test_a_removal_is_remembered_for_as_long_as_a_response_may_be_late() -> None:
+    caches = Caches()
+    caches.observe_deployment(deployment(20))
+    caches.remove_deployment(EMAILS, 22)
+    caches.forget_removed()
+    assert caches.observe_deployment(deployment(21)) == set(), "one comparison later it is still remembered"
+    caches.forget_removed()
+    assert caches.deployments.known() == []
