@@ -45,11 +45,12 @@ def no_traceback(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     assert not [record for record in ours if record.exc_info or SECRET in record.getMessage()]
 
 
-async def read(broker: Broker, times: int = 2) -> Outcome:
-    """The outcome of several readings in a row, which must be of one kind."""
-    outcome: Outcome = {}
-    for now in range(times):
-        outcome = await read_once(broker, float(now))
+async def read(broker: Broker, server: Server) -> Outcome:
+    """The outcome of the second reading, or of the first for which the server was asked."""
+    await read_once(broker, 0.0)
+    outcome = await read_once(broker, 1.0)
+    while not server.asked and server.answer:  # a busy machine has not come to connect in time
+        outcome = await read_once(broker, 2.0)
     return outcome
 
 
@@ -67,8 +68,8 @@ async def outcome_of(answer: Answer, *, is_http: bool, answers_at_once: bool = F
         else:
             broker = connect_broker(f"redis://u:password@127.0.0.1:{server.port}/0")
         try:
-            async with asyncio.timeout(60):
-                return await read(broker), server
+            async with asyncio.timeout(170):
+                return await read(broker, server), server
         finally:
             await broker.close()
 
@@ -93,7 +94,13 @@ async def failures(answers: Mapping[str, Answer], *, is_http: bool, answers_at_o
             return error
         return None
 
-    wrong = await asyncio.gather(*map(one, answers))
+    at_once = asyncio.Semaphore(8)
+
+    async def in_turn(name: str) -> object:
+        async with at_once:
+            return await one(name)
+
+    wrong = await asyncio.gather(*map(in_turn, answers))
     return {name: error for name, error in zip(answers, wrong, strict=True) if error is not None}
 
 
