@@ -73,6 +73,7 @@ environment variables:
   CELERIAC_BROKER_TLS_FILES          files that broker URLs may name, separated by commas (none)
   CELERIAC_RECONCILE_WORKERS         pools that are reconciled at the same time (8)
   CELERIAC_STALLED_AFTER_SECONDS     seconds for which a pool must be failing before it is Stalled (90)
+  CELERIAC_READ_QUEUES               All or Autoscaling: pools whose queues are read (All)
   CELERIAC_RESYNC_SECONDS            seconds between two comparisons of the caches with the cluster (300)
   KUBECONFIG                         outside a cluster: the kubeconfig file to use
 """
@@ -116,7 +117,7 @@ async def run(settings: Settings) -> None:
         gc.freeze()
         default_dsn = DefaultDsn(settings.sentry_dsn_file)
         access = Access(hosts=settings.broker_hosts, files=settings.broker_tls_files)
-        scaler = Scaler(cluster, caches, queue, metrics, _now, connect=connector(access))
+        scaler = Scaler(cluster, caches, queue, metrics, _now, reports_all=settings.read_queues, connect=connector(access))
         workers = Workers(caches, queue, metrics, _now)
         reconciler = Reconciler(
             cluster,

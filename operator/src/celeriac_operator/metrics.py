@@ -51,6 +51,19 @@ class ScalingSample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QueueSample:
+    """The queues of one pool."""
+
+    namespace: str
+    pool: str
+    replicas: int
+    backlog: int
+    oldest_seconds: float | None
+    max_replicas: int | None
+    latency_seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkSample:
     """What the workers of one pool replied."""
 
@@ -131,6 +144,27 @@ SCALING_SAMPLES: tuple[tuple[str, str, Callable[[ScalingSample], float | None]],
     ),
 )
 
+
+QUEUE_SAMPLES: tuple[tuple[str, str, Callable[[QueueSample], float | None]], ...] = (
+    ("backlog_messages", "Messages waiting in the pool's queues.", lambda sample: sample.backlog),
+    (
+        "oldest_message_seconds",
+        "Seconds that the oldest waiting message has waited; absent if none waits, or if the producer did not record "
+        "when it was sent.",
+        lambda sample: sample.oldest_seconds,
+    ),
+    ("replicas", "The pool's `spec.replicas`.", lambda sample: sample.replicas),
+    (
+        "max_replicas",
+        "The pool's `autoscaling.maxReplicas`; absent without autoscaling.",
+        lambda sample: sample.max_replicas,
+    ),
+    (
+        "latency_target_seconds",
+        "The pool's `autoscaling.target.latencySeconds`; absent without such a target.",
+        lambda sample: sample.latency_seconds,
+    ),
+)
 
 WORK_SAMPLES: tuple[tuple[str, str, Callable[[WorkSample], float | None]], ...] = (
     ("reporting_workers", "Workers of the pool that replied to the operator.", lambda sample: sample.workers),
@@ -248,12 +282,18 @@ class Metrics:
         )
         self._scaling = PoolFigures("celeriac_operator_scaling", SCALING_SAMPLES)
         self.registry.register(self._scaling)
+        self._queues = PoolFigures("celeriac_operator_pool", QUEUE_SAMPLES)
+        self.registry.register(self._queues)
         self._work = PoolFigures("celeriac_operator_pool", WORK_SAMPLES)
         self.registry.register(self._work)
 
     def follow_scaling(self, read: Callable[[], Iterable[ScalingSample]]) -> None:
         """Read the autoscaler's figures at each scrape."""
         self._scaling.read = read
+
+    def follow_queues(self, read: Callable[[], Iterable[QueueSample]]) -> None:
+        """Read the figures of all pools' queues at each scrape."""
+        self._queues.read = read
 
     def follow_work(self, read: Callable[[], Iterable[WorkSample]]) -> None:
         """Read what the workers replied at each scrape."""

@@ -79,6 +79,10 @@ class Settings:
     """Seconds for which a pool must have been failing before it is Stalled, unless the cause cannot go away by itself.
     Until then it is Reconciling: a Secret may be created later, a registry may be away, a node may be added."""
 
+    read_queues: bool = True
+    """Whether the queues of pools without autoscaling are read too, every 10 seconds, for their backlog in the status
+    and the metrics."""
+
     resync_seconds: int = 300
     """Seconds between two comparisons of the caches with the cluster; every pool is reconciled again after each. A lost
     watch event is made up for within this time."""
@@ -116,6 +120,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         stalled_after_seconds=_integer(
             environment, "CELERIAC_STALLED_AFTER_SECONDS", default.stalled_after_seconds, 0, 86400
         ),
+        read_queues=_choice(environment, "CELERIAC_READ_QUEUES", ("All", "Autoscaling"), "All") == "All",
         resync_seconds=_integer(environment, "CELERIAC_RESYNC_SECONDS", default.resync_seconds, 1, 86400),
     )
 

@@ -1,12 +1,13 @@
-"""When is a broker read? All pools every 0.8 s, and a pool at once when an empty queue of it gets its first message.
+"""When is a broker read? Pools with autoscaling every 0.8 s, and at once when an empty queue gets its first message.
 
-    round: all pools     arrival: that pool     another: that one      round: all pools
+    round: all of them   arrival: that pool     another: that one      round: all of them
     |---------------------|----------------------|---------------------|--- ...
     |------------------------------ 0.8 s -----------------------------|
 
-A pool whose queues become empty and get a first message repeatedly is read ten times a second at most. After a failed
-round the next one follows; the broker's reader reconnects by itself. A server that does not behave as a broker is left
-alone for longer after each attempt.
+Every 10 s, and when the pools have changed, a round reads the queues of all other pools too. A pool whose queues become
+empty and get a first message repeatedly is read ten times a second at most. After a failed round the next one follows;
+the broker's reader reconnects by itself. A server that does not behave as a broker is left alone for longer after each
+attempt.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 ROUND_SECONDS = 0.8
 """Time from the beginning of a round to that of the next. With 1000 pools reading, deciding and writing take 0.2 s
 more, and a change must lead to a new number of workers within 1.2 s."""
+REPORT_SECONDS = 10.0
+"""Time between two reads of the pools without autoscaling, whose queues are only reported."""
 LEAST_SECONDS = 0.1
 """Least time between two reads of a pool because of arrivals."""
 
@@ -55,6 +58,8 @@ class Poller:
         self._take = take
         self._clock = clock
         self._due = clock()
+        self._all_due = self._due
+        self._followed: list[Watched] = []
         self._arrived: set[str] = set()
         self._looked_at: dict[str, float] = {}
         self._pause = 0.0
@@ -76,19 +81,25 @@ class Poller:
             await self._broker.close()
 
     async def run_once(self) -> None:
-        """Read all pools if a round is due, else the pools that have arrivals."""
-        now = self._clock()
+        """Read all pools, or those with autoscaling, if a round is due; else the pools that have arrivals."""
+        now, pools = self._clock(), self._pools()
+        only: frozenset[str] | None
         if now >= self._due:
-            only = None
+            is_full = now >= self._all_due or list(pools) != self._followed
+            only = None if is_full else frozenset(watched.pool for watched in pools if watched.is_scaled)
             self._due = now + ROUND_SECONDS
+            if is_full:
+                self._all_due, self._followed = now + REPORT_SECONDS, list(pools)
             self._arrived.clear()
             self._looked_at = {name: at for name, at in self._looked_at.items() if now - at < LEAST_SECONDS}
         else:
             only = frozenset(name for name in self._arrived if self._may_look_at(name) <= now)
             self._arrived -= only
             self._looked_at.update(dict.fromkeys(only, now))
+        if only is not None and not only:
+            return
         try:
-            found: Readings = await self._broker.read(self._pools(), now=now, only=only)
+            found: Readings = await self._broker.read(pools, now=now, only=only)
             self._pause = 0.0
         except BrokerError as error:
             found, only = error, None  # no pool has figures
@@ -112,5 +123,6 @@ class Poller:
             self._arrival = self._arrival or asyncio.ensure_future(self._broker.arrival())
             await asyncio.wait([self._arrival], timeout=until - now)
             if self._arrival.done():
-                self._arrived |= self._arrival.result()
+                scaled = {watched.pool for watched in self._pools() if watched.is_scaled}
+                self._arrived |= self._arrival.result() & scaled
                 self._arrival = None

@@ -15,26 +15,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
-from celeriac_operator.autoscaling import policy, scaling_request
+from celeriac_operator.autoscaling import policy, samples, scaling_request
 from celeriac_operator.autoscaling.brokers import urls
 from celeriac_operator.autoscaling.connect import AuthenticationFailed, Broker, BrokerError, Reading, Watched
 from celeriac_operator.autoscaling.connections import BrokerAddress, Pollers, Pools
 from celeriac_operator.autoscaling.contest import TIMES, WITHIN_SECONDS, Contest
 from celeriac_operator.autoscaling.credentials import Credentials, Missing
 from celeriac_operator.autoscaling.polling import Readings
+from celeriac_operator.autoscaling.samples import Measured
 from celeriac_operator.autoscaling.scaling_request import ScalingRequest
 from celeriac_operator.cluster.client import Cluster
 from celeriac_operator.decide.observed import ScalingState
 from celeriac_operator.exceptions import ApiError
 from celeriac_operator.memory.caches import Caches, Key
-from celeriac_operator.metrics import Metrics, ScalingSample
+from celeriac_operator.metrics import Metrics
 from celeriac_operator.reasons import Activity
 from celeriac_operator.resource import CeleryWorkerPool, ScalingDecision
 from celeriac_operator.resource.status import MAX_DECISIONS
@@ -51,6 +53,13 @@ WRITERS = 4
 
 SECRETS_AT_ONCE = 8
 
+LONGEST_SECONDS = 10 * 365 * 86400
+
+SAME_SECONDS = 3.0
+"""Difference up to which two computed times of the oldest message count as the same."""
+
+NOT_READ = ScalingState(activity=Activity.DISABLED, message="the queues are not read", is_read=False)
+
 CONTESTED = (
     f"another writer has changed replicas {TIMES} times within {WITHIN_SECONDS:.0f} s: remove the other autoscaler, or "
     "remove replicas from the manifest that is being applied"
@@ -59,7 +68,7 @@ CONTESTED = (
 
 @dataclass(kw_only=True)
 class _Pool:
-    """The state of one pool with autoscaling."""
+    """The state of one pool."""
 
     request: ScalingRequest
     versions: tuple[int, int]
@@ -69,14 +78,19 @@ class _Pool:
     reading: Reading | None = None
     decision: policy.Decision | None = None
     state: ScalingState | None = None
-    told: tuple[Activity, Mapping[str, int] | None] | None = None
+    oldest_since: datetime | None = None
+    told: tuple[object, ...] | None = None
     told_at: float = 0.0
 
 
 class Scaler:
-    """Sets the number of workers of all pools with autoscaling."""
+    """Sets the number of workers of all pools with autoscaling, and reports the queues of all pools.
 
-    def __init__(
+    Args:
+        reports_all: whether the queues of pools without autoscaling are read too.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it works with, a switch, and two that tests replace
         self,
         cluster: Cluster,
         caches: Caches,
@@ -84,6 +98,7 @@ class Scaler:
         metrics: Metrics,
         now: Callable[[], datetime],
         *,
+        reports_all: bool = True,
         connect: Callable[[BrokerAddress], Broker] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -94,14 +109,19 @@ class Scaler:
         self._now = now
         self._clock = clock
         self._credentials = Credentials(cluster, caches, clock=clock)
+        self._reports_all = reports_all
+        self._has_looked = False
         self._pools: dict[Key, _Pool] = {}
         self._pollers = Pollers(self._take, connect=connect, clock=clock)
         self._writes: WorkQueue[Key] = WorkQueue()
-        metrics.follow_scaling(self._samples)
+        metrics.follow_scaling(lambda: samples.scaling(self._measured()))
+        metrics.follow_queues(lambda: samples.queues(self._measured()))
 
     def state(self, key: Key) -> ScalingState | None:
         """The state of a pool; None: it has not been evaluated yet."""
         pool = self._pools.get(key)
+        if pool is None and self._has_looked:
+            return NOT_READ
         return pool.state if pool else None
 
     async def run(self) -> None:
@@ -128,6 +148,7 @@ class Scaler:
         """Close all connections and forget all state. Safe to call twice."""
         await self._pollers.close()
         self._pools.clear()
+        self._has_looked = False
         self._writes.restart(())
 
     # --- which pools scale, and on which brokers
@@ -159,7 +180,7 @@ class Scaler:
             del self._pools[gone]
         for key in known:
             manifest = self._caches.pools.get(key)
-            if manifest is None or "autoscaling" not in manifest["spec"]:
+            if manifest is None or not (self._reports_all or "autoscaling" in manifest["spec"]):
                 self._pools.pop(key, None)
                 continue
             versions = (self._caches.pools.version(key), self._caches.deployments.version(key))
@@ -173,6 +194,7 @@ class Scaler:
                 self._pools[key] = _Pool(request=found, versions=versions)
             else:
                 pool.request, pool.versions = found, versions
+        self._has_looked = True
 
     def _read(self, key: Key) -> ScalingRequest | None:
         try:
@@ -218,7 +240,7 @@ class Scaler:
             reading = readings.get(name)
             if reading is not None:
                 self._decide(_key(name), reading)
-            elif only is None:
+            elif only is None or name in only:
                 self._hold(_key(name), Activity.FIGURES_REFUSED, "the broker refuses to show the queues of this pool")
 
     def _decide(self, key: Key, reading: Reading) -> None:
@@ -227,6 +249,10 @@ class Scaler:
             return
         figures = replace(reading.figures, unschedulable=self._caches.unschedulable(key))
         pool.reading = Reading(figures, reading.backlog)
+        pool.oldest_since = self._oldest_since(pool, reading)
+        if pool.request.spec is None:
+            self._say(key, pool, Activity.ACTIVE, "")
+            return
         current = manifest["spec"].get("replicas", pool.request.replicas)
         pool.contest = pool.contest.see(current, self._clock())
         if pool.contest.is_lost(self._clock()):
@@ -239,10 +265,21 @@ class Scaler:
         if decision.replicas != current and not pool.request.is_suspended:
             self._writes.add(key)
 
+    def _oldest_since(self, pool: _Pool, reading: Reading) -> datetime | None:
+        """When the oldest message was sent. It is computed from an age: a small difference is none."""
+        age = reading.figures.oldest_age_seconds
+        if age is None or not math.isfinite(age):
+            return None
+        found, before = self._now() - timedelta(seconds=min(age, LONGEST_SECONDS)), pool.oldest_since
+        is_same = before is not None and abs((found - before).total_seconds()) <= SAME_SECONDS
+        return before if is_same else found.replace(microsecond=0)
+
     def _notice_silence(self) -> None:
         """Hold pools whose figures have become too old, because a round hangs or is late."""
         for key, pool in self._pools.items():
             if pool.reading is None or pool.state is None or pool.state.activity is not Activity.ACTIVE:
+                continue
+            if pool.request.spec is None:
                 continue
             age = self._clock() - pool.reading.figures.read_at
             if age > policy.STALE_SECONDS:
@@ -265,12 +302,14 @@ class Scaler:
         """Store the state for the status, and queue the pool if there is something new to report."""
         backlog = pool.reading.backlog if pool.reading else None
         decisions = pool.state.decisions if pool.state else ()
-        pool.state = ScalingState(activity=activity, message=message, backlog=backlog, decisions=decisions)
-        if pool.told == (activity, backlog):
+        pool.state = ScalingState(
+            activity=activity, message=message, backlog=backlog, oldest_since=pool.oldest_since, decisions=decisions
+        )
+        if pool.told == (activity, backlog, pool.oldest_since):
             return
         is_news = pool.told is None or pool.told[0] is not activity
         if is_news or self._clock() - pool.told_at >= writing.queue_counts_seconds(len(self._pools)):
-            pool.told, pool.told_at = (activity, backlog), self._clock()
+            pool.told, pool.told_at = (activity, backlog, pool.oldest_since), self._clock()
             self._queue.add(key)
 
     # --- writing
@@ -330,20 +369,11 @@ class Scaler:
 
     # --- metrics
 
-    def _samples(self) -> list[ScalingSample]:
+    def _measured(self) -> list[Measured]:
         """For the metrics thread: from a copy that is made in one step."""
         now = self._clock()
         return [
-            ScalingSample(
-                namespace=key.namespace,
-                pool=key.name,
-                replicas=pool.request.replicas,
-                backlog=pool.reading.figures.backlog,
-                in_flight=pool.reading.figures.in_flight,
-                busy_slots=pool.reading.figures.busy_slots,
-                oldest_seconds=pool.reading.figures.oldest_age_seconds,
-                age_seconds=max(0.0, now - pool.reading.figures.read_at),
-            )
+            Measured(key, pool.request, pool.reading, now - pool.reading.figures.read_at)
             for key, pool in list(self._pools.items())
             if pool.reading is not None
         ]

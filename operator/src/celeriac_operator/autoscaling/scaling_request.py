@@ -1,4 +1,4 @@
-"""(pure) What does a pool request of the autoscaler, and where are its queues?"""
+"""(pure) Where are the queues of a pool, and what does it request of the autoscaler?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from celeriac_operator.autoscaling import policy
 from celeriac_operator.autoscaling.brokers.readings import Watched
 from celeriac_operator.desired import contract
 from celeriac_operator.manifest import Manifest
-from celeriac_operator.resource import CeleryWorkerPool, Target
+from celeriac_operator.resource import Autoscaling, CeleryWorkerPool, Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +29,12 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingRequest:
-    """The request of one pool with autoscaling."""
+    """The request of one pool that names its broker and its queues."""
 
     watched: Watched
     source: Source
-    spec: policy.Spec
+    spec: policy.Spec | None
+    """What the policy needs; None: the pool has no autoscaling, and its queues are only reported."""
     replicas: int
     """The pool's `spec.replicas`."""
     is_suspended: bool
@@ -41,30 +42,36 @@ class ScalingRequest:
 
 
 def read(pool: CeleryWorkerPool, deployment: Manifest | None) -> ScalingRequest | None:
-    """Read a pool's request; None: it has no autoscaling, or is being deleted."""
+    """Read a pool's request; None: it does not name its broker and its queues, or is being deleted."""
     scaling, broker = pool.spec.autoscaling, pool.spec.broker
     # The API server refuses autoscaling without a broker; a pool stored under an older CRD is left alone.
-    if scaling is None or broker is None or not pool.spec.queues or pool.metadata.deletion_timestamp is not None:
+    if broker is None or not pool.spec.queues or pool.metadata.deletion_timestamp is not None:
         return None
-    management = scaling.management_url or ""
+    management = scaling.management_url or "" if scaling else ""
     if broker.url_from is not None:
         secret = broker.url_from.secret_key_ref
         where = Source(secret=secret.name, key=secret.key, management=management)
     else:
         where = Source(url=broker.url or "", management=management)
     return ScalingRequest(
-        watched=Watched(f"{pool.metadata.namespace}/{pool.metadata.name}", pool.spec.queues),
-        source=where,
-        spec=policy.Spec(
-            min_replicas=scaling.min_replicas,
-            max_replicas=scaling.max_replicas,
-            target=_target(scaling.target),
-            slots=_slots(pool, deployment),
-            stabilization_seconds=scaling.scale_down.stabilization_seconds,
-            pause=labels.pause(pool),
+        watched=Watched(
+            f"{pool.metadata.namespace}/{pool.metadata.name}", pool.spec.queues, is_scaled=scaling is not None
         ),
+        source=where,
+        spec=_spec(pool, scaling, deployment) if scaling else None,
         replicas=pool.spec.replicas,
         is_suspended=pool.spec.suspend,
+    )
+
+
+def _spec(pool: CeleryWorkerPool, scaling: Autoscaling, deployment: Manifest | None) -> policy.Spec:
+    return policy.Spec(
+        min_replicas=scaling.min_replicas,
+        max_replicas=scaling.max_replicas,
+        target=_target(scaling.target),
+        slots=_slots(pool, deployment),
+        stabilization_seconds=scaling.scale_down.stabilization_seconds,
+        pause=labels.pause(pool),
     )
 
 

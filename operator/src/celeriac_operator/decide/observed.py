@@ -97,6 +97,10 @@ class ScalingState:
     """Why it set the last number, or why it sets none."""
     backlog: Mapping[str, int] | None = None
     """Waiting messages by queue; None: the queues were never read."""
+    oldest_since: datetime | None = None
+    """When the oldest waiting message was sent; None: none waits, or the producer did not record it."""
+    is_read: bool = True
+    """Whether the pool's queues are read at all."""
     decisions: tuple[ScalingDecision, ...] = ()
     """Its last changes of replicas, newest first."""
 

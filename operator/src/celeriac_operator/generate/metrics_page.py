@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celeriac_operator.metrics import Metrics, ScalingSample, WorkSample
+from celeriac_operator.metrics import Metrics, QueueSample, ScalingSample, WorkSample
 
 INTRODUCTION = """\
 # Metrics of the operator
@@ -61,6 +61,13 @@ def _used() -> Metrics:
         lambda: [
             ScalingSample(
                 namespace="", pool="", replicas=0, backlog=0, in_flight=0, busy_slots=0, oldest_seconds=0, age_seconds=0
+            )
+        ]
+    )
+    metrics.follow_queues(
+        lambda: [
+            QueueSample(
+                namespace="", pool="", replicas=0, backlog=0, oldest_seconds=0, max_replicas=0, latency_seconds=0
             )
         ]
     )

@@ -25,7 +25,8 @@ MAX_NAME_LENGTH = 63 - len("-0123456789-01234")
 COLUMNS: tuple[tuple[str, str, str, int, str], ...] = (
     ("Ready", ".status.ready", "string", 0, "Ready and desired workers"),
     ("Draining", ".status.draining", "integer", 0, "Workers that finish their tasks before they are removed"),
-    ("Backlog", ".status.backlog", "integer", 0, "Waiting messages, with autoscaling"),
+    ("Backlog", ".status.backlog", "integer", 0, "Waiting messages in the pool's queues"),
+    ("Oldest", ".status.oldestMessageTime", "date", 0, "How long the oldest waiting message has waited"),
     ("Status", '.status.conditions[?(@.type=="Ready")].reason', "string", 0, "Reason of the condition Ready"),
     ("Age", ".metadata.creationTimestamp", "date", 0, "Time since the pool was created"),
     ("Queues", ".spec.queues", "string", 1, "Queues that the pool names"),

@@ -161,10 +161,12 @@ class Status(Model):
     library_version: Annotated[str, bound(max_length=64)] | None = None
     """Tag or digest of that image, for kubectl get."""
     backlog: Annotated[int, bound(ge=0)] | None = None
-    """Waiting messages in all queues of a pool with autoscaling, updated every 30 seconds; less often with many
-    pools."""
+    """Waiting messages in all queues that the pool names, updated every 30 seconds; less often with many pools. Absent
+    if the operator cannot read the broker, or the pool names no queues or no broker URL."""
     queues: Annotated[tuple[QueueBacklog, ...], bound(max_length=64, schema=ATOMIC)] | None = None
     """The backlog of each queue."""
+    oldest_message_time: datetime | None = None
+    """When the oldest waiting message was sent. Absent if none waits, or if the producer did not record it."""
     last_scale_time: datetime | None = None
     """When autoscaling last changed replicas."""
     scaling: Scaling | None = None

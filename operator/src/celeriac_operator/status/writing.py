@@ -63,7 +63,8 @@ def _without_queue_counts(status: Status) -> Status:
         tuple(problem.model_copy(update={"message": ""}) for problem in status.work.problems) if status.work else ()
     )
     work = Work(slots=0, busy_slots=0, succeeded=0, failed=0, dead_letters=0, problems=problems)
-    return status.model_copy(update={"conditions": conditions, "queues": None, "backlog": None, "work": work})
+    counts = {"queues": None, "backlog": None, "oldest_message_time": None, "work": work}
+    return status.model_copy(update={"conditions": conditions, **counts})
 
 
 def _unordered(status: Status) -> Status:

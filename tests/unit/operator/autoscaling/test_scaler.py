@@ -187,12 +187,37 @@ async def test_pools_on_one_broker_share_a_connection_which_goes_with_the_last_o
     await world.settle()
     await world.round({LETTERS: 0})
     assert world.brokers[URL].asked == ("shop/letters",)
-    world.pool(LETTERS, autoscaling=None)
+    world.caches.remove_pool(LETTERS, 20_000)
+    await world.settle()
+    assert world.brokers[URL].is_closed
+
+
+async def test_the_queues_of_a_pool_without_autoscaling_are_reported_and_its_number_is_never_set(world: World) -> None:
+    world.pool()
+    manifest = world.caches.pools.get(EMAILS) or {}
+    del manifest["spec"]["autoscaling"]
+    await world.settle()
+    await world.round({EMAILS: 12})
+    state = world.scaler.state(EMAILS)
+    assert state is not None
+    assert sum((state.backlog or {}).values()) == 12
+    assert (world.written, world.queue.depth()) == ([], 1)
+    labels = {"pool_namespace": "shop", "pool": "emails"}
+    assert world.metrics.registry.get_sample_value("celeriac_operator_pool_backlog_messages", labels) == 12
+    assert world.metrics.registry.get_sample_value("celeriac_operator_scaling_backlog_messages", labels) is None
+
+
+async def test_with_the_switch_off_only_pools_with_autoscaling_are_read(world: World) -> None:
+    world.scaler._reports_all = False
+    world.pool()
+    world.pool(LETTERS)
     manifest = world.caches.pools.get(LETTERS) or {}
     del manifest["spec"]["autoscaling"]
     await world.settle()
-    assert world.brokers[URL].is_closed
-    assert world.scaler.state(LETTERS) is None
+    assert world.brokers[URL].asked == ("shop/emails",)
+    state = world.scaler.state(LETTERS)
+    assert state is not None
+    assert not state.is_read
 
 
 async def test_a_moment_without_figures_is_none_and_a_longer_one_freezes(world: World) -> None:
@@ -370,7 +395,8 @@ class Announcer(StandIn):
 
 async def test_arrivals_are_looked_at_alone_and_one_pool_ten_times_a_second_at_most() -> None:
     broker, now = Announcer(), [0.0]
-    poller = Poller(broker, tuple, lambda *_: None, clock=lambda: now[0])
+    pools = [Watched(name, ("mail",), is_scaled=name != "slow") for name in ("a", "b", "c", "d", "slow")]
+    poller = Poller(broker, lambda: pools, lambda *_: None, clock=lambda: now[0])
     task = asyncio.create_task(poller.run())
 
     async def arrives(*names: str, after: float) -> list[set[str] | None]:
@@ -385,7 +411,13 @@ async def test_arrivals_are_looked_at_alone_and_one_pool_ten_times_a_second_at_m
     assert await arrives("a", after=0.01) == [{"a"}]
     assert await arrives("a", "b", after=0.01) == [{"b"}], "a was looked at a moment ago"
     assert await arrives("c", after=0.1) == [{"a", "c"}]
-    assert await arrives("d", after=1) == [None], "all are read anyway"
+    assert await arrives("slow", after=0.1) == [], "its queues are only reported"
+    assert await arrives("d", after=1) == [{"a", "b", "c", "d"}], "all that scale are read anyway"
+    assert await arrives("d", after=9) == [None], "and the others every ten seconds"
+    pools.append(Watched("e", ("mail",)))
+    assert await arrives("d", after=1) == [None], "a new pool is read at once"
+    pools[:] = [Watched("slow", ("mail",), is_scaled=False)]
+    assert [await arrives("slow", after=1) for _ in range(3)] == [[None], [], []], "nothing else is read for it"
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

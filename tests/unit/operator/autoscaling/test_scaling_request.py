@@ -40,7 +40,6 @@ def test_the_url_is_in_a_secret() -> None:
 @pytest.mark.parametrize(
     "missing",
     [
-        pytest.param({"autoscaling": None}, id="no autoscaling"),
         pytest.param({"broker": None}, id="no broker, stored under an older CRD"),
         pytest.param({"queues": None}, id="no queues, stored under an older CRD"),
     ],
@@ -96,3 +95,9 @@ def test_slots_of_a_document_that_says_nothing(value: str) -> None:
 )
 def test_pauses(word: str, expected: labels.Pause) -> None:
     assert labels.pause(a_pool(annotations={"celeriac.dev/pause-scaling": word}, **SCALES)) is expected
+
+
+def test_the_queues_of_a_pool_without_autoscaling_are_only_reported() -> None:
+    found = scaling_request.read(a_pool(**{**SCALES, "autoscaling": None}), None)
+    assert found is not None
+    assert (found.spec, found.watched) == (None, Watched("shop/emails", ("mail", "sms"), is_scaled=False))

@@ -58,10 +58,27 @@ def condition(of: Status, kind: str = "ScalingActive") -> tuple[str, str, str] |
     return found.get(kind)
 
 
-def test_without_autoscaling_nothing_is_said() -> None:
-    found = report(a_state(a_decision(0, 1)), autoscaling=None)
+def test_without_autoscaling_the_backlog_is_said_and_nothing_of_scaling() -> None:
+    since = NOW - timedelta(minutes=5)
+    state = dataclasses.replace(a_state(a_decision(0, 1)), oldest_since=since)
+    found = report(state, autoscaling=None)
     assert condition(found) is None
-    assert (found.queues, found.backlog, found.scaling, found.last_scale_time) == (None, None, None, None)
+    assert (found.backlog, found.oldest_message_time, found.scaling, found.last_scale_time) == (4, since, None, None)
+    assert [queue.name for queue in found.queues or ()] == ["mail", "sms"]
+
+
+def test_the_backlog_stays_until_the_queues_are_read_again_and_goes_when_they_are_not_read() -> None:
+    old = report(a_state(), autoscaling=None)
+    assert writing.is_same(old, report(None, old=old, autoscaling=None)), "a restart of the operator writes nothing"
+    off = ScalingState(activity=Activity.DISABLED, message="", is_read=False)
+    found = report(off, old=old, autoscaling=None)
+    assert (found.queues, found.backlog, found.oldest_message_time) == (None, None, None)
+
+
+def test_a_backlog_is_written_at_the_pace_of_figures() -> None:
+    old = report(a_state(), autoscaling=None)
+    state = dataclasses.replace(a_state(backlog=9), oldest_since=NOW)
+    assert writing.is_only_queue_counts(old, report(state, old=old, autoscaling=None))
 
 
 def test_the_figures_and_the_decisions_are_told_newest_first() -> None:

@@ -47,6 +47,8 @@ class Watched:
     """`namespace/name`."""
     queues: tuple[str, ...]
     """Queue names as the application uses them, without a prefix; each once."""
+    is_scaled: bool = True
+    """Whether the pool has autoscaling. The queues of others are only reported, and read less often."""
 
 
 @dataclass(frozen=True)

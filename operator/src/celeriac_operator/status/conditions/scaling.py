@@ -54,16 +54,24 @@ def _as_before(case: Case) -> Statement | None:
 
 def status_fields(seen: Observed) -> Mapping[str, Any]:
     """Status fields about queues and scaling decisions."""
-    if seen.pool.spec.autoscaling is None:
-        return {}
     before, now = seen.pool.status, seen.scaling
-    queues = before.queues
+    is_scaled = seen.pool.spec.autoscaling is not None
+    if not is_scaled and (now is not None and not now.is_read):
+        return {}
+    queues, oldest = before.queues, before.oldest_message_time
     if now is not None and now.backlog is not None:
         queues = tuple(QueueBacklog(name=name, backlog=count) for name, count in now.backlog.items())
-    decisions = _merged(now.decisions if now else (), before.scaling.decisions if before.scaling else ())
-    return {
+        oldest = now.oldest_since
+    fields: dict[str, Any] = {
         "queues": queues,
         "backlog": None if queues is None else sum(queue.backlog for queue in queues),
+        "oldest_message_time": oldest,
+    }
+    if not is_scaled:
+        return fields
+    decisions = _merged(now.decisions if now else (), before.scaling.decisions if before.scaling else ())
+    return {
+        **fields,
         "last_scale_time": decisions[0].time if decisions else None,
         "scaling": Scaling(desired_replicas=decisions[0].to_replicas, reason=decisions[0].reason, decisions=decisions)
         if decisions
