@@ -121,7 +121,7 @@ unit-worker: $(VENV)/worker.stamp
 	@$(WORKER)/python -m pytest -q tests/unit/worker
 
 integration: $(VENV)/operator.stamp $(VENV)/worker.stamp ## against a real redis-server, RabbitMQ and kube-apiserver
-	@tools/ensure-packages redis-server rabbitmq-server gcc libc6-dev # the compiler: for a clock that can be stepped
+	@tools/ensure-packages redis-server rabbitmq-server gcc libc6-dev prometheus # the compiler: for a clock that can be stepped; promtool
 	@$(LOCALCLUSTER) programs # the first time takes minutes: with progress, and not inside a test's time limit
 	@$(LOCALCLUSTER) images celeriac-worker >/dev/null
 	@$(WORKER)/python -m pytest -q --timeout=180 -n 6 --dist loadgroup -m "not alone" tests/integration/worker tests/chaos/worker

@@ -107,6 +107,7 @@ async def run(settings: Settings) -> None:
         pools=lambda: len(caches.pools),
         leads=leads,
         conditions=caches.conditions,
+        pool_conditions=lambda: list(caches.pool_conditions()),
     )
     cluster = Cluster(transport, settings.watch_namespaces)
     shrinking = Shrinking(cluster, metrics)
@@ -117,7 +118,9 @@ async def run(settings: Settings) -> None:
         gc.freeze()
         default_dsn = DefaultDsn(settings.sentry_dsn_file)
         access = Access(hosts=settings.broker_hosts, files=settings.broker_tls_files)
-        scaler = Scaler(cluster, caches, queue, metrics, _now, reports_all=settings.read_queues, connect=connector(access))
+        scaler = Scaler(
+            cluster, caches, queue, metrics, _now, reports_all=settings.read_queues, connect=connector(access)
+        )
         workers = Workers(caches, queue, metrics, _now)
         reconciler = Reconciler(
             cluster,

@@ -17,6 +17,12 @@ Conditions = Callable[[], Mapping[tuple[str, str, str], int]]
 MOST_POOLS = 2000
 """Pools with series of their own. In a cluster with more, the first ones by name have them."""
 
+ConditionsByPool = Callable[[], Iterable[tuple[str, str, str, str, str]]]
+"""Conditions of pools: namespace, name, type, status, reason."""
+
+EXPORTED_TYPES = ("Ready", "Stalled", "BrokerReachable", "Working", "ScalingActive")
+"""Condition types that are exported by pool."""
+
 
 class PoolConditions(Collector):
     """Counts pools by condition at each scrape, so that a condition which no pool has any more disappears."""
@@ -33,6 +39,29 @@ class PoolConditions(Collector):
         )
         for words, pools in sorted(self.read().items()):
             family.add_metric(words, pools)
+        yield family
+
+
+class NamedConditions(Collector):
+    """Exports the conditions of each pool at each scrape, for at most MOST_POOLS pools."""
+
+    def __init__(self) -> None:
+        self.read: ConditionsByPool = list
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """Yield the metric."""
+        family = GaugeMetricFamily(
+            "celeriac_operator_pool_condition",
+            f"1 for each pool and each of its conditions {', '.join(EXPORTED_TYPES)}, with its status and its reason.",
+            labels=["pool_namespace", "pool", "type", "status", "reason"],
+        )
+        pools: set[tuple[str, str]] = set()
+        for words in sorted(self.read()):
+            pools.add(words[:2])
+            if len(pools) > MOST_POOLS:
+                break
+            if words[2] in EXPORTED_TYPES:
+                family.add_metric(words, 1)
         yield family
 
 
@@ -257,6 +286,8 @@ class Metrics:
         self._pools = Gauge("celeriac_operator_pools", "Pools in the watched namespaces.", registry=self.registry)
         self._conditions = PoolConditions()
         self.registry.register(self._conditions)
+        self._named_conditions = NamedConditions()
+        self.registry.register(self._named_conditions)
         self._leader = Gauge(
             "celeriac_operator_leader", "1 while this replica is the leader, else 0.", registry=self.registry
         )
@@ -307,6 +338,7 @@ class Metrics:
         pools: Callable[[], float],
         leads: Callable[[], bool],
         conditions: Conditions,
+        pool_conditions: ConditionsByPool = list,
     ) -> None:
         """Read these values at each scrape."""
         self._queue_depth.set_function(depth)
@@ -314,6 +346,7 @@ class Metrics:
         self._pools.set_function(pools)
         self._leader.set_function(leads)
         self._conditions.read = conditions
+        self._named_conditions.read = pool_conditions
 
     def count_event(self, kind: str) -> None:
         """Count a watch event."""

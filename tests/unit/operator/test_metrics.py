@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
+import pytest
 from prometheus_client import generate_latest
 from tests.unit.operator.factories import a_pool
 
+from celeriac_operator import metrics as metrics_module
 from celeriac_operator.generate import metrics_page
 from celeriac_operator.memory.caches import Caches, Key
 from celeriac_operator.metrics import Metrics
@@ -64,7 +67,31 @@ def test_an_event_of_a_watch_is_counted_and_its_time_kept() -> None:
 def test_every_metric_that_the_advice_names_exists() -> None:
     page = metrics_page.build()
     table, _, advice = page.partition("## What to watch")
-    named = {word.split("{")[0].split("[")[0].strip("`() ") for word in advice.replace("(", " ").split()}
-    metrics = {word for word in named if word.startswith("celeriac_operator_")}
-    assert len(metrics) == 6
+    metrics = set(re.findall(r"celeriac_operator_\w+", advice))
+    assert len(metrics) == 11
     assert [each for each in sorted(metrics) if f"`{each}`" not in table] == []
+
+
+def test_conditions_are_exported_by_pool_and_their_number_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    caches, metrics = Caches(), Metrics()
+    metrics.follow(
+        depth=lambda: 0,
+        oldest=lambda: 0,
+        pools=lambda: 0,
+        leads=lambda: True,
+        conditions=caches.conditions,
+        pool_conditions=lambda: list(caches.pool_conditions()),
+    )
+    observe(caches, "a", 1, ("Ready", "False", "CrashLoop"), ("Stalled", "True", "CrashLoop"))
+    observe(caches, "b", 2, ("Ready", "True", "Ready"), ("SentryConfigured", "True", "Configured"))
+
+    def value(pool: str, kind: str, status: str, reason: str) -> float | None:
+        labels = {"pool_namespace": "shop", "pool": pool, "type": kind, "status": status, "reason": reason}
+        return metrics.registry.get_sample_value("celeriac_operator_pool_condition", labels)
+
+    assert value("a", "Stalled", "True", "CrashLoop") == 1
+    assert value("b", "Ready", "True", "Ready") == 1
+    assert value("b", "SentryConfigured", "True", "Configured") is None, "no alert is about it"
+    monkeypatch.setattr(metrics_module, "MOST_POOLS", 1)
+    assert value("a", "Ready", "False", "CrashLoop") == 1
+    assert value("b", "Ready", "True", "Ready") is None

@@ -181,7 +181,7 @@ class Scaler:
         for key in known:
             manifest = self._caches.pools.get(key)
             if manifest is None or not (self._reports_all or "autoscaling" in manifest["spec"]):
-                self._pools.pop(key, None)
+                self._drop(key)
                 continue
             versions = (self._caches.pools.version(key), self._caches.deployments.version(key))
             pool = self._pools.get(key)
@@ -189,12 +189,17 @@ class Scaler:
                 continue
             found = self._read(key)
             if found is None:
-                self._pools.pop(key, None)
+                self._drop(key)
             elif pool is None:
                 self._pools[key] = _Pool(request=found, versions=versions)
             else:
                 pool.request, pool.versions = found, versions
         self._has_looked = True
+
+    def _drop(self, key: Key) -> None:
+        """The pool's queues are not read any more, so its status must not show them."""
+        if self._pools.pop(key, None) is not None:
+            self._queue.add(key)
 
     def _read(self, key: Key) -> ScalingRequest | None:
         try:

@@ -19,10 +19,14 @@ ADVICE = """
 ## What to watch
 - `max(celeriac_operator_leader) == 0` for a minute: no replica leads. Workers keep running; changes wait.
 - `celeriac_operator_queue_oldest_seconds > 60`: reconciling is slow or stuck; see the log and the API server.
-- `max by (reason) (celeriac_operator_pool_conditions{type="Stalled", status="True"}) > 0`: these pools need a person.
-- `max by (reason) (celeriac_operator_pool_conditions{type="ScalingActive", status="False"}) > 0`, unless a person
-  requested it (`Paused`, `Disabled`): the operator cannot read the queues of these pools and does not change their
-  number of workers.
+- `max by (pool_namespace, pool, reason) (celeriac_operator_pool_condition{type="Stalled", status="True"}) > 0`: this
+  pool needs a person.
+- The same with `type="ScalingActive", status="False"`, unless a person requested it (`Paused`, `Disabled`): the
+  operator cannot read the queues of this pool and does not change its number of workers.
+- `celeriac_operator_pool_stuck_tasks > 0`, and `celeriac_operator_pool_recent_failed_tasks` against
+  `celeriac_operator_pool_recent_succeeded_tasks`: the pool may be ready and get no work done.
+- `celeriac_operator_pool_oldest_message_seconds` and the growth of `celeriac_operator_pool_backlog_messages`: the pool
+  is late, or does not keep up.
 - `rate(celeriac_operator_watch_missed_total[15m]) > 0`: watches lose events; the operator corrects its caches.
 - `time() - celeriac_operator_watch_last_event_timestamp_seconds{kind="CeleryWorkerPool"} > 3600`: the watch may be
   dead; if it has missed changes, the operator detects that and is restarted.
@@ -52,6 +56,7 @@ def _used() -> Metrics:
         pools=lambda: 0,
         leads=lambda: True,
         conditions=lambda: {("Ready", "True", "Ready"): 1},
+        pool_conditions=lambda: [("shop", "emails", "Ready", "True", "Ready")],
     )
     metrics.reconciles.labels("done")
     metrics.count_request(verb="GET", plural="pods", status=200)

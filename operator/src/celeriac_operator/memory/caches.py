@@ -340,6 +340,12 @@ class Caches:
             if reasons.is_known(condition["type"], condition["status"], condition["reason"])
         )
 
+    def pool_conditions(self) -> Iterator[tuple[str, str, str, str, str]]:
+        """Namespace and name of each pool with each of its conditions: type, status, reason."""
+        for key in self.pools.known():
+            for condition in ((self.pools.get(key) or {}).get("status") or {}).get("conditions") or ():
+                yield key.namespace, key.name, condition["type"], condition["status"], condition["reason"]
+
     def _concerned(self, key: Key, facts: secrets.Facts) -> set[Key]:
         pools = {Key(key.namespace, name) for name in self._named_by.get(key, ())}
         kind, _, owner = facts.owner.partition(" ")

@@ -160,7 +160,7 @@ def test_a_person_can_hold_the_number(place: Place, server: RedisServer, client:
     await_replicas(place, 0)
 
 
-def test_backlog_is_told_seldom_and_goes_with_the_field(
+def test_backlog_is_told_seldom_and_goes_with_the_queues(
     place: Place, server: RedisServer, client: Any, operator: Operator
 ) -> None:
     client.lpush(QUEUE, "a", "b")
@@ -175,8 +175,11 @@ def test_backlog_is_told_seldom_and_goes_with_the_field(
     eventually(lambda: operator.metric(name), lambda seen: seen == 3, what="the next round")
     assert (place.get("CeleryWorkerPool") or {})["metadata"]["resourceVersion"] == version
     place.api.merge("CeleryWorkerPool", place.namespace, "emails", {"spec": {"autoscaling": None}})
+    eventually(place.reasons, lambda seen: "ScalingActive" not in seen, what="no word of scaling")
+    status = (place.get("CeleryWorkerPool") or {})["status"]
+    assert "backlog" in status, "without autoscaling it is still reported"
+    place.api.merge("CeleryWorkerPool", place.namespace, "emails", {"spec": {"queues": None}})
     status = await_status(place, lambda seen: "queues" not in seen)
-    assert "ScalingActive" not in place.reasons()
     assert {"backlog", "scaling"}.isdisjoint(status)
     assert pool["metadata"]["uid"] == (place.get("CeleryWorkerPool") or {})["metadata"]["uid"]
 

@@ -194,12 +194,15 @@ async def test_pools_on_one_broker_share_a_connection_which_goes_with_the_last_o
 
 async def test_the_queues_of_a_pool_without_autoscaling_are_reported_and_its_number_is_never_set(world: World) -> None:
     world.pool()
+    await world.settle()
+    world.pool(autoscaling=None)
     manifest = world.caches.pools.get(EMAILS) or {}
     del manifest["spec"]["autoscaling"]
     await world.settle()
     await world.round({EMAILS: 12})
     state = world.scaler.state(EMAILS)
     assert state is not None
+    assert world.scaler._writes.depth() == 0
     assert sum((state.backlog or {}).values()) == 12
     assert (world.written, world.queue.depth()) == ([], 1)
     labels = {"pool_namespace": "shop", "pool": "emails"}

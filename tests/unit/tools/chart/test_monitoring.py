@@ -95,7 +95,7 @@ def test_an_alert_has_what_a_person_who_is_called_needs(rule: dict[str, Any]):
     assert rule["labels"].keys() == {"severity"}
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert re.fullmatch(r"[1-9][0-9]*[smh]", rule["for"])
-    assert set(rule["annotations"]) == {"summary", "description"}
+    assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
     assert re.match(r"Celeriac[A-Z]", rule["alert"])
 
 
@@ -104,6 +104,29 @@ def test_an_alert_speaks_only_of_labels_that_its_expression_keeps(rule: dict[str
     named = set(re.findall(r"\$labels\.(\w+)", " ".join(rule["annotations"].values())))
     kept = set(re.findall(r"\w+", " ".join(re.findall(r"by \(([^)]*)\)", rule["expr"]))))
     assert named <= kept
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_leads_to_its_section(rule: dict[str, Any]):
+    page, _, anchor = rule["annotations"]["runbook_url"].removeprefix("https://celeriac.dev/").partition("#")
+    text = (CHECKOUT / f"{page}.md").read_text()
+    assert anchor in {heading.lower() for heading in re.findall(r"^### (\w+)", text, re.MULTILINE)}
+    assert anchor == rule["alert"].lower()
+
+
+@pytest.mark.parametrize("expression", list(questions()))
+def test_pools_of_one_name_in_two_namespaces_stay_apart(expression: str):
+    for grouped in re.findall(r"by \(([^)]*)\)", expression):
+        names = set(re.findall(r"\w+", grouped))
+        assert "pool" not in names or names & {"namespace", "pool_namespace"}
+
+
+def test_the_dashboard_shows_each_pools_state_by_name_and_failures_by_task():
+    asked = [target["expr"] for panel in PANELS for target in panel["targets"]]
+    assert any(
+        re.search(r"by \(pool_namespace, pool, type, reason\) \(celeriac_operator_pool_condition", it) for it in asked
+    )
+    assert any(re.search(r"by \(namespace, pool, name\) \(rate\(celeriac_worker_tasks_total", it) for it in asked)
 
 
 def test_alerts_have_names_of_their_own():
