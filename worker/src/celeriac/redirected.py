@@ -14,6 +14,7 @@ object as well.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import logging
 import os
@@ -79,8 +80,8 @@ class Redirected:
 
     def flush(self) -> None:
         """Log the line that this thread has begun, and flush the stream."""
-        # Python calls this when it ends, from no frame.
-        if not _is_in_a_signal_handler() and not is_in_a_handler(sys._getframe()):
+        # Python calls this once more when it ends. What threads have kept is gone then; `install` logs it before.
+        if not (sys.is_finalizing() or _is_in_a_signal_handler() or is_in_a_handler(sys._getframe())):
             self._log(self._take())
         self.stream.flush()
 
@@ -129,6 +130,7 @@ def install(app: Any) -> None:
         return proxy
 
     app.log.redirect_stdouts_to_logger = redirect_stdouts_to_logger
+    atexit.register(_end_lines)
 
 
 def say_in_lines(formatter: logging.Formatter) -> None:
