@@ -97,7 +97,7 @@ def test_a_task_past_its_hard_limit_is_ended_by_the_probe_where_celery_cannot(
     worker = start_worker(worker={"pool": pool}, timeLimits={"hardSeconds": 1}).until_ready(timeout=STARTED)
     result = producer.send_task("basic.sleep", (300,))
     answer = until_dead(worker)
-    assert f"task basic.sleep[{result.id}] runs for" in answer.body
+    assert f"task basic.sleep[{result.id}] has run for" in answer.body
     assert "its hard limit is 1 s" in answer.body
 
 

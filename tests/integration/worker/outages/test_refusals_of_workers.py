@@ -54,7 +54,7 @@ def test_a_worker_waits_while_redis_refuses_and_no_task_runs_twice(
         send(producer, f"waits{number}", 0.1)
     worker.until(lambda: len(notes(worker)) == 2)
     with refuse(redis_server):
-        assert "broker is away" in worker.until_not_ready().body
+        assert "broker has been away" in worker.until_not_ready().body
         worker.until_logged(rf"broker: requests are refused by .*{prefix}|cannot connect to .*{prefix}")
         assert worker.get("/livez").status == 200  # type: ignore[union-attr]
         time.sleep(6)  # it lasts longer than the lease, and both tasks end in it or after it
