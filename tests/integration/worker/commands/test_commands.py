@@ -117,6 +117,7 @@ def test_the_pages_have_commands() -> None:
     assert any(it.startswith("celery ") for it in COMMANDS)
 
 
+@pytest.mark.timeout(600)  # about forty commands, each of which starts Python
 def test_every_command_of_every_page_runs(mode: Mode, redis_server: RedisServer, producer: Celery) -> None:
     """One worker for all of them: each takes a second, and a pod more."""
     entry = give_up_a_message(producer, redis_server)

@@ -164,13 +164,17 @@ class Connections:
 
     def end_old(self, now: float) -> None:
         """Close the connections that have been open for too long."""
-        while (since := next(iter(self._since.values()), None)) is not None and now - since > REQUEST_TIMEOUT_SECONDS:
+        while (since := self._oldest_since()) is not None and now - since > REQUEST_TIMEOUT_SECONDS:
             self._end_oldest()
 
     def forget(self) -> list[socket.socket]:
         """Forget all connections without closing them. Called in a child, so it must not wait for the copied lock."""
         connections, self._since = list(self._since), {}
         return connections
+
+    def _oldest_since(self) -> float | None:
+        with self._lock:  # a thread that ends removes its connection at any time
+            return next(iter(self._since.values()), None)
 
     def _end_oldest(self) -> None:
         with self._lock:
