@@ -37,17 +37,18 @@ def declare(rabbitmq: RabbitMQServer, virtual_host: str, name: str, kind: str) -
     rabbitmq.request("PUT", f"queues/{virtual_host}/{name}", {"durable": True, "arguments": arguments})
 
 
+@pytest.mark.timeout(400)
 def test_a_task_that_kills_its_process_becomes_a_dead_letter_that_can_be_requeued(
     start_worker: StartWorker, producer: Celery, tmp_path: Path
 ) -> None:
     worker = start_worker("awaited:app", worker={"concurrency": 1}, delivery={"maxDeliveries": 3})
     poison = producer.send_task("awaited.die", ("x",))
     with pytest.raises(Exception, match="was given up: delivered 3 times without coming to an end") as caught:
-        poison.get(timeout=90)
+        poison.get(timeout=150)
     assert type(caught.value).__name__ == "DeadLetterError"
     assert lines(tmp_path, "died") == ["x"] * 3
     fine = producer.send_task("awaited.fine")
-    fine.get(timeout=60)
+    fine.get(timeout=150)
     [row] = dead(worker, "list")
     assert (row["queue"], row["task"], row["id"], row["deliveries"]) == ("celery", "awaited.die", poison.id, 3)
     [shown] = dead(worker, "show", row["entry"])
