@@ -104,6 +104,8 @@ def _pool(pool: Manifest, before: Identity) -> Manifest:
         for each in status.pop("conditions", [])
     ]
     conditions = [{key: each[key] for key in each if key != "lastTransitionTime"} for each in conditions]
+    if "stalled" in status:
+        status["stalled"] = {key: value for key, value in status["stalled"].items() if key != "since"}
     if "observedGeneration" in status:
         status["observedGeneration"] = _generation(status["observedGeneration"], generation)
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,8 +51,10 @@ def server(rabbitmq: RabbitMQServer) -> RabbitMQServer:
 
 
 async def until(reader: Broker, is_right: Callable[[Reading], object]) -> Reading:
+    now = itertools.count(7.0, 10.0)  # after an answer, the reader rests for a while
+
     async def read() -> Reading:
-        return (await reader.read([MAIL], now=7.0))["shop/mail"]
+        return (await reader.read([MAIL], now=next(now)))["shop/mail"]
 
     return await eventually_async(read, is_right, timeout=20)
 
@@ -65,7 +68,8 @@ async def test_what_is_ready_and_what_is_unacknowledged_is_counted(server: Rabbi
     try:
         reading = await until(reader, lambda it: it.figures.in_flight == 2)
         assert reading.backlog == {"mail": 3, "never-declared": 0}
-        assert (reading.figures.backlog, reading.figures.oldest_age_seconds, reading.figures.read_at) == (3, None, 7.0)
+        assert (reading.figures.backlog, reading.figures.oldest_age_seconds) == (3, None)
+        assert reading.figures.read_at >= 7.0
         assert (await other.read([MAIL], now=8.0))["shop/mail"].figures.backlog == 0, "another virtual host"
         waits = asyncio.ensure_future(reader.arrival())
         holder.kill()

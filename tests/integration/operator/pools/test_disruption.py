@@ -44,7 +44,7 @@ def test_a_budget_comes_and_goes_with_the_second_worker_and_restarts_nobody(plac
     assert "maxUnavailable" not in budget["spec"]
     place.pool(replicas=2, suspend=True)
     await_budget(place, maxUnavailable=1)
-    place.pool()
+    place.pool(replicas=1)
     eventually(lambda: place.get(KIND), lambda seen: seen is None, what="end of the budget")
     last = place.await_deployment(lambda seen: seen["spec"]["replicas"] == 1)
     assert last["spec"]["template"] == first["spec"]["template"]
