@@ -102,7 +102,10 @@ def _pool(pool: Manifest, before: Identity) -> Manifest:
     conditions = [
         {key: _generation(value, generation) if key == "observedGeneration" else value for key, value in each.items()}
         for each in status.pop("conditions", [])
+        if each["type"] != "Working"  # follows from when workers were asked, and no worker answers here
     ]
+    status.pop("work", None)
+    status.pop("previousImage", None)  # follows from which of the states in between were seen
     conditions = [{key: each[key] for key in each if key != "lastTransitionTime"} for each in conditions]
     if "stalled" in status:
         status["stalled"] = {key: value for key, value in status["stalled"].items() if key != "since"}
