@@ -94,7 +94,6 @@ REDIS: dict[str, Answer] = {
     "a negative backlog": reply(b"0 0 -1"),
     "a backlog in other digits": reply("0 0 ٣".encode()),
     "a time of 400 digits": reply(b"1" * 400 + b" 0 1"),
-    "bars without end": reply(b"0 0 1 " + b"|" * 1000),
     "not UTF-8": reply(b"0 0 \xff\xfe"),
     "a report that is no text": b"*3\r\n:0\r\n" + bulk(b"0 0 1") + b":5\r\n",
     "reports that are huge": reply(b"0 0 1", *[b"{" + b" " * 2 * MEGABYTE + b"}"] * 8),
@@ -113,6 +112,7 @@ FINE: dict[str, Answer] = {
     "a report that is not UTF-8": reply(b"0 0 1", b"\xff\xfe"),
     "ten thousand reports": reply(b"0 0 1", *[b'{"slots":1,"busy":1,"recentTasks":1,"serviceSeconds":1.5}'] * 10_000),
     "a message with a time of 400 digits": reply(b"0 0 1 " + b"9" * 400 + b"|"),
+    "a message with bars without end": reply(b"0 0 1 " + b"|" * 1000),
     "a message with a time of dots": reply(b"0 0 1 1.2.3|x"),
     "a message that is due at the edge of time": reply(b"0 0 1 1|0001-01-01T00:00:00.000001+23:59"),
     "the largest numbers": reply(b"9007199254740991 9007199254740991 9007199254740991"),
@@ -183,8 +183,13 @@ class Server:
     sent: int = 0
     """Bytes that clients have taken from it."""
 
+    talks: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Handle one client."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.talks[task] = writer
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             if self.is_http:
                 self.received.append(await reader.readuntil(b"\r\n\r\n"))
@@ -243,3 +248,9 @@ async def serving(answer: Answer, *, is_http: bool, answers_at_once: bool = Fals
         yield server
     finally:
         listening.close()
+        for writer in server.talks.values():
+            writer.transport.abort()
+        for task in server.talks:
+            task.cancel()
+        await asyncio.gather(*server.talks, return_exceptions=True)
+        await asyncio.sleep(0)  # transports close their sockets in the next turn of the loop

@@ -147,7 +147,8 @@ class RedisBroker:
             self._follow(pools)
         chosen = {name: query for name, query in self._queries.items() if only is None or name in only}
         queries = [query for query in chosen.values() if query.reading is None or query.rests_until <= now]
-        await self._ask_until_current(conversation, queries)
+        if queries:  # a question without replies would wait for one
+            await self._ask_until_current(conversation, queries)
         for query in queries:
             await self._take(query, now)
         return {name: query.reading for name, query in chosen.items() if query.reading is not None}
