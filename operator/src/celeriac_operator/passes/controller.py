@@ -11,6 +11,7 @@ from celeriac_operator.exceptions import ApiError
 from celeriac_operator.memory.caches import Key
 from celeriac_operator.metrics import Metrics
 from celeriac_operator.passes.reconcile import Result
+from celeriac_operator.status import refusals
 from celeriac_operator.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -58,8 +59,8 @@ class Controller:
             result = await self._reconcile(key)
         except ApiError as error:
             seconds = self._queue.retry(key)
-            # A conflict means that the cache was behind, which needs no attention.
-            level = logging.DEBUG if error.status == 409 else logging.WARNING
+            # A conflict means that the cache was behind, which needs no attention; neither does a deleted namespace.
+            level = logging.DEBUG if error.status == 409 or refusals.is_leaving(error) else logging.WARNING
             logger.log(
                 level, "%s; next attempt in %.1f s", error, seconds, extra={"pool": str(key), "reason": error.reason}
             )

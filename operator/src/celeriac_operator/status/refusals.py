@@ -15,8 +15,10 @@ def read(error: ApiError) -> Refusal | None:
 
 
 def is_leaving(error: ApiError) -> bool:
-    """Whether the namespace is being deleted. Nothing can be created in it, and nobody needs to act."""
-    return error.status == 403 and "because it is being terminated" in error.message
+    """Whether the namespace is being deleted or gone. Nothing can be created in it, and nobody needs to act."""
+    is_ending = error.status == 403 and "because it is being terminated" in error.message
+    is_gone = error.status == 404 and error.message.startswith("namespaces ") and error.message.endswith(" not found")
+    return is_ending or is_gone
 
 
 def _cause(error: ApiError) -> Cause | None:
